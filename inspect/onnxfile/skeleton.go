@@ -1,0 +1,277 @@
+package onnxfile
+
+import (
+	"errors"
+	"fmt"
+	"io"
+
+	"google.golang.org/protobuf/encoding/protowire"
+)
+
+const (
+	// payloadLimit is the size in bytes from which a payload stays in the file.
+	// Below it, a range would cost more than the bytes do.
+	payloadLimit = 512
+	// maxDepth bounds nested messages. A graph inside an attribute of a node
+	// costs three levels; real models nest a handful of graphs.
+	maxDepth = 200
+	// maxSkeleton bounds what is kept in memory, as protobuf itself does.
+	maxSkeleton = 1<<31 - 1
+	// payloadField is the number of TensorProto.filterlens_payload.
+	payloadField protowire.Number = 50001
+	windowBytes                   = 64 << 10
+)
+
+// kind names the messages on the way from a model to its tensors.
+type kind uint8
+
+const (
+	kindOther kind = iota
+	kindModel
+	kindGraph
+	kindNode
+	kindAttribute
+	kindTensor
+	kindSparse
+	kindTraining
+	kindFunction
+)
+
+var kindNames = [...]string{"message", "model", "graph", "node", "attribute", "tensor", "sparse tensor", "training info", "function"}
+
+// child returns the kind of message that field num of k holds, kindOther when
+// no tensor can lie below it.
+func (k kind) child(num protowire.Number) kind {
+	switch k {
+	case kindModel:
+		switch num {
+		case 7:
+			return kindGraph
+		case 20:
+			return kindTraining
+		case 25:
+			return kindFunction
+		}
+	case kindGraph:
+		switch num {
+		case 1:
+			return kindNode
+		case 5:
+			return kindTensor
+		case 15:
+			return kindSparse
+		}
+	case kindNode:
+		if num == 5 {
+			return kindAttribute
+		}
+	case kindAttribute:
+		switch num {
+		case 5, 10:
+			return kindTensor
+		case 6, 11:
+			return kindGraph
+		case 22, 23:
+			return kindSparse
+		}
+	case kindSparse:
+		if num == 1 || num == 2 {
+			return kindTensor
+		}
+	case kindTraining:
+		if num == 1 || num == 2 {
+			return kindGraph
+		}
+	case kindFunction:
+		switch num {
+		case 7:
+			return kindNode
+		case 11:
+			return kindAttribute
+		}
+	}
+	return kindOther
+}
+
+// isPayload tells whether field num of a TensorProto holds its numbers.
+func isPayload(num protowire.Number) bool {
+	switch num {
+	case 4, 5, 7, 9, 10, 11:
+		return true
+	}
+	return false
+}
+
+// scanner reads a file through one window, so that skipping a payload costs a
+// seek and not a read.
+type scanner struct {
+	r    io.ReaderAt
+	size int64
+	buf  []byte
+	at   int64 // file offset of buf[0]
+}
+
+// bytes returns at least one and at most n bytes at off, valid until the next call.
+func (s *scanner) bytes(off, n int64) ([]byte, error) {
+	if i := off - s.at; i >= 0 && i < int64(len(s.buf)) {
+		if have := int64(len(s.buf)) - i; have >= n || have >= protowireMax {
+			return s.buf[i:min(i+n, int64(len(s.buf)))], nil
+		}
+	}
+	if cap(s.buf) == 0 {
+		s.buf = make([]byte, 0, windowBytes)
+	}
+	want := min(int64(cap(s.buf)), s.size-off)
+	if want <= 0 {
+		return nil, io.ErrUnexpectedEOF
+	}
+	got, err := s.r.ReadAt(s.buf[:want], off)
+	if int64(got) < want {
+		s.buf = s.buf[:0]
+		if err == nil || err == io.EOF {
+			err = errors.New("the file became shorter while it was read")
+		}
+		return nil, err
+	}
+	s.buf, s.at = s.buf[:got], off
+	return s.buf[:min(n, want)], nil
+}
+
+// protowireMax is the longest varint.
+const protowireMax = 10
+
+func (s *scanner) varint(off, end int64) (uint64, int64, error) {
+	b, err := s.bytes(off, min(protowireMax, end-off))
+	if err != nil {
+		return 0, 0, err
+	}
+	v, n := protowire.ConsumeVarint(b)
+	if n < 0 {
+		return 0, 0, protowire.ParseError(n)
+	}
+	return v, int64(n), nil
+}
+
+// walk appends to out the message of kind k that lies in [pos, end), without
+// its payloads.
+func (s *scanner) walk(out []byte, k kind, pos, end int64, depth int) ([]byte, error) {
+	fail := func(err error) ([]byte, error) {
+		var fe *FormatError
+		if errors.As(err, &fe) {
+			return nil, err
+		}
+		return nil, &FormatError{Offset: pos, Where: kindNames[k], Err: err}
+	}
+	if depth > maxDepth {
+		return fail(fmt.Errorf("messages are nested deeper than %d", maxDepth))
+	}
+	var payloads []byte
+	for pos < end {
+		tag, n, err := s.varint(pos, end)
+		if err != nil {
+			return fail(err)
+		}
+		num, typ := protowire.DecodeTag(tag)
+		if num < protowire.MinValidNumber {
+			return fail(fmt.Errorf("invalid field number %d", num))
+		}
+		if k == kindTensor && num == payloadField {
+			return fail(fmt.Errorf("field %d is reserved", num))
+		}
+		body := pos + n
+		switch typ {
+		case protowire.VarintType:
+			v, n, err := s.varint(body, end)
+			if err != nil {
+				return fail(err)
+			}
+			out = protowire.AppendVarint(protowire.AppendVarint(out, tag), v)
+			pos = body + n
+		case protowire.Fixed32Type, protowire.Fixed64Type:
+			n := int64(4)
+			if typ == protowire.Fixed64Type {
+				n = 8
+			}
+			if n > end-body {
+				return fail(io.ErrUnexpectedEOF)
+			}
+			out = protowire.AppendVarint(out, tag)
+			if out, err = s.copy(out, body, n); err != nil {
+				return fail(err)
+			}
+			pos = body + n
+		case protowire.BytesType:
+			v, n, err := s.varint(body, end)
+			if err != nil {
+				return fail(err)
+			}
+			body += n
+			if v > uint64(end-body) {
+				return fail(fmt.Errorf("field %d claims %d bytes, %d are left", num, v, end-body))
+			}
+			length := int64(v)
+			c := k.child(num)
+			switch {
+			case c != kindOther:
+				out = protowire.AppendVarint(out, tag)
+				start := len(out)
+				if out, err = s.walk(out, c, body, body+length, depth+1); err != nil {
+					return fail(err)
+				}
+				out = prefixLength(out, start)
+			case k == kindTensor && isPayload(num) && length >= payloadLimit:
+				payloads = protowire.AppendTag(payloads, payloadField, protowire.BytesType)
+				start := len(payloads)
+				payloads = appendPayload(payloads, int32(num), body, length)
+				payloads = prefixLength(payloads, start)
+			default:
+				out = protowire.AppendVarint(protowire.AppendVarint(out, tag), v)
+				if out, err = s.copy(out, body, length); err != nil {
+					return fail(err)
+				}
+			}
+			pos = body + length
+		default:
+			return fail(fmt.Errorf("field %d has wire type %d, which ONNX does not use", num, typ))
+		}
+		if len(out) > maxSkeleton {
+			return fail(errors.New("the model without its weights exceeds 2 GB"))
+		}
+	}
+	return append(out, payloads...), nil
+}
+
+func appendPayload(b []byte, field int32, offset, length int64) []byte {
+	b = protowire.AppendVarint(protowire.AppendTag(b, 1, protowire.VarintType), uint64(field))
+	b = protowire.AppendVarint(protowire.AppendTag(b, 2, protowire.VarintType), uint64(offset))
+	return protowire.AppendVarint(protowire.AppendTag(b, 3, protowire.VarintType), uint64(length))
+}
+
+// prefixLength inserts the length of b[start:] before it.
+func prefixLength(b []byte, start int) []byte {
+	n := len(b) - start
+	w := protowire.SizeVarint(uint64(n))
+	for range w {
+		b = append(b, 0)
+	}
+	copy(b[start+w:], b[start:start+n])
+	protowire.AppendVarint(b[:start], uint64(n))
+	return b
+}
+
+// copy appends n bytes at off to out, growing in steps of the window.
+func (s *scanner) copy(out []byte, off, n int64) ([]byte, error) {
+	for n > 0 {
+		b, err := s.bytes(off, n)
+		if err != nil {
+			return nil, err
+		}
+		out = append(out, b...)
+		off += int64(len(b))
+		n -= int64(len(b))
+		if len(out) > maxSkeleton {
+			return nil, errors.New("the model without its weights exceeds 2 GB")
+		}
+	}
+	return out, nil
+}
