@@ -1,0 +1,93 @@
+package afcc
+
+import (
+	"context"
+	"runtime"
+	"sync"
+	"sync/atomic"
+)
+
+// Options steers [AnalyzeLayer].
+type Options struct {
+	// Theta is the threshold, in [0,1). The zero value means 0, not
+	// [DefaultTheta].
+	Theta float64
+	// Workers is how many filters are analysed at a time; below 1 means one per
+	// core. Each worker holds one K x K float32 matrix.
+	Workers int
+}
+
+// AnalyzeLayer analyses every filter of a layer output from its head weights w
+// and label means, both K x F x P and row-major as for [FieldMatrix]. The result
+// is in filter order and does not depend on the number of workers.
+//
+// The error is an *ArgumentError for a dimension, length or threshold that cannot
+// be used, or the context's.
+func AnalyzeLayer(ctx context.Context, w, means []float32, k, f, p int, opt Options) ([]Filter, error) {
+	if err := CheckTheta(opt.Theta); err != nil {
+		return nil, err
+	}
+	n, ok := volume(k, f, p)
+	if !ok {
+		return nil, argumentf("layer output", "%d labels x %d filters x %d positions is no array", k, f, p)
+	}
+	if k > MaxLabels {
+		return nil, argumentf("labels", "%d are too many; at most %d are supported", k, MaxLabels)
+	}
+	for _, x := range []struct {
+		name string
+		got  int
+	}{{"head weights", len(w)}, {"label means", len(means)}} {
+		if x.got != n {
+			return nil, argumentf(x.name, "%d values where %d labels x %d filters x %d positions need %d", x.got, k, f, p, n)
+		}
+	}
+	workers := opt.Workers
+	if workers < 1 {
+		workers = runtime.GOMAXPROCS(0)
+	}
+
+	filters := make([]Filter, f)
+	var next atomic.Int64
+	var wg sync.WaitGroup
+	for range min(workers, f) {
+		wg.Go(func() {
+			z := newAnalyzer(k, opt.Theta)
+			var m []float32 // not needed for most layers with P = 1
+			for ctx.Err() == nil {
+				i := int(next.Add(1)) - 1
+				if i >= f {
+					return
+				}
+				if p == 1 {
+					if r, ok := z.column(w, means, f, i); ok {
+						filters[i] = r
+						continue
+					}
+				}
+				if m == nil {
+					m = make([]float32, k*k)
+				}
+				fieldMatrix(m, w, means, k, f, p, i)
+				filters[i] = z.dense(m)
+				filters[i].Index = i
+			}
+		})
+	}
+	wg.Wait()
+	if err := ctx.Err(); err != nil {
+		return nil, err
+	}
+	return filters, nil
+}
+
+// column analyses filter i of a layer output with one position, whose field
+// matrix is an outer product. It is false where outer is.
+func (z *analyzer) column(w, means []float32, f, i int) (Filter, bool) {
+	for j := range z.k {
+		z.a[j], z.w[j] = means[j*f+i], w[j*f+i]
+	}
+	r, ok := z.outer(z.a, z.w)
+	r.Index = i
+	return r, ok
+}
