@@ -1,0 +1,277 @@
+// Package ort runs graphs on ONNX Runtime, through its shared library.
+//
+// It finds the library, or fetches a pinned and checked copy once through the
+// package client at hand, and implements engine.Engine and engine.Session with
+// it. It knows nothing of what a graph computes; knowledge of layers, labels or
+// filters may not enter.
+package ort
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"strconv"
+	"sync"
+
+	"github.com/filterlens/filterlens/inspect/engine"
+	ort "github.com/yalue/onnxruntime_go"
+)
+
+// Execution providers that an Engine runs on.
+const (
+	CPU  = "cpu"
+	CUDA = "cuda"
+)
+
+// Options say which library to use and how to run on it. The zero value runs
+// on the CPU, with the library that Locate finds.
+type Options struct {
+	// Library is the path of the onnxruntime library; "" leaves it to Locate.
+	Library string
+	// Provider is CPU or CUDA, "" means CPU.
+	Provider string
+	// DeviceID is the number of the GPU.
+	DeviceID int
+	// Threads bounds the threads of one operator; 0 leaves it to the library,
+	// which takes one per physical core.
+	Threads int
+	// DisableOptimizations runs the graph as it stands in the file, without
+	// fusing or folding nodes.
+	DisableOptimizations bool
+	// Offline forbids fetching the library.
+	Offline bool
+	// CacheDir is where fetched libraries are kept; "" means FILTERLENS_CACHE,
+	// else the user's cache directory with "filterlens" appended.
+	CacheDir string
+	// Log receives lines for standard error: what is fetched and from where.
+	// nil drops them.
+	Log func(string)
+}
+
+func (o *Options) log(format string, args ...any) {
+	if o.Log != nil {
+		o.Log(fmt.Sprintf(format, args...))
+	}
+}
+
+// Engine is ONNX Runtime on one execution provider.
+type Engine struct {
+	opts    Options
+	version string
+
+	mu     sync.Mutex
+	closed bool
+}
+
+var _ engine.Engine = (*Engine)(nil)
+
+// Open finds and loads the library and checks that the provider works. A
+// library or a provider that is not there is an *engine.UnavailableError; no
+// other provider takes its place. All engines of a process share one library:
+// opening another one before they are closed is an error.
+func Open(ctx context.Context, opts Options) (*Engine, error) {
+	switch opts.Provider {
+	case "":
+		opts.Provider = CPU
+	case CPU, CUDA:
+	default:
+		return nil, fmt.Errorf("unknown execution provider %q; use cpu or cuda", opts.Provider)
+	}
+	if opts.Threads < 0 {
+		return nil, fmt.Errorf("cannot use %d threads", opts.Threads)
+	}
+	lib, err := Locate(ctx, opts)
+	if err != nil {
+		return nil, err
+	}
+	if err := ctx.Err(); err != nil {
+		return nil, err
+	}
+	if err := acquire(lib.Path); err != nil {
+		return nil, err
+	}
+	e := &Engine{opts: opts, version: ort.GetVersion()}
+	if opts.Provider == CUDA {
+		if err := e.checkCUDA(ctx, lib.Path); err != nil {
+			return nil, errors.Join(err, e.Close())
+		}
+	}
+	return e, nil
+}
+
+// Name returns "onnxruntime".
+func (e *Engine) Name() string { return "onnxruntime" }
+
+// Version returns the version of the loaded library.
+func (e *Engine) Version() string { return e.version }
+
+// Provider returns CPU or CUDA.
+func (e *Engine) Provider() string { return e.opts.Provider }
+
+// Close gives up the library, which is unloaded when its last engine and its
+// last session are closed. Closing twice does nothing.
+func (e *Engine) Close() error {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if e.closed {
+		return nil
+	}
+	e.closed = true
+	return release()
+}
+
+// hold keeps the library loaded for a session or a load.
+func (e *Engine) hold() error {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if e.closed {
+		return errors.New("the engine is closed")
+	}
+	retain()
+	return nil
+}
+
+// Load prepares a graph. Names, types and shapes of its inputs and outputs are
+// read from the model itself, so that the library loads it once; only where an
+// output lacks its element type is it loaded a second time to infer it. The
+// library cannot be interrupted while it loads: a context that is cancelled
+// meanwhile takes effect when it is done.
+func (e *Engine) Load(ctx context.Context, m engine.Model) (engine.Session, error) {
+	s, err := e.load(ctx, m)
+	if err != nil {
+		return nil, &engine.Error{Op: "load", Model: m.Name, Err: err}
+	}
+	return s, nil
+}
+
+func (e *Engine) load(ctx context.Context, m engine.Model) (*session, error) {
+	if (m.Bytes == nil) == (m.Path == "") {
+		return nil, errors.New("a model needs either bytes or a path")
+	}
+	if err := ctx.Err(); err != nil {
+		return nil, err
+	}
+	inputs, outputs, err := signature(m)
+	if err != nil {
+		return nil, err
+	}
+	if err := checkSignature(inputs, outputs); err != nil {
+		return nil, err
+	}
+	if err := e.hold(); err != nil {
+		return nil, err
+	}
+	s := &session{engine: e, model: m.Name, inputs: inputs, outputs: outputs}
+	if err := s.create(m); err != nil {
+		return nil, errors.Join(err, s.Close())
+	}
+	if err := ctx.Err(); err != nil {
+		return nil, errors.Join(err, s.Close())
+	}
+	return s, nil
+}
+
+func signature(m engine.Model) (inputs, outputs []value, err error) {
+	if m.Bytes != nil {
+		return readSignature(bytes.NewReader(m.Bytes), int64(len(m.Bytes)))
+	}
+	f, err := os.Open(m.Path)
+	if err != nil {
+		return nil, nil, err
+	}
+	defer f.Close()
+	info, err := f.Stat()
+	if err != nil {
+		return nil, nil, err
+	}
+	return readSignature(f, info.Size())
+}
+
+// checkSignature refuses what the binding would crash on or cannot tell apart.
+func checkSignature(inputs, outputs []value) error {
+	if len(inputs) == 0 {
+		return errors.New("the graph has no inputs to feed")
+	}
+	if len(outputs) == 0 {
+		return errors.New("the graph has no outputs")
+	}
+	for kind, vs := range map[string][]value{"input": inputs, "output": outputs} {
+		seen := make(map[string]bool, len(vs))
+		for _, v := range vs {
+			if v.Name == "" || seen[v.Name] {
+				return fmt.Errorf("%s name %q is empty or not unique", kind, v.Name)
+			}
+			seen[v.Name] = true
+		}
+	}
+	return nil
+}
+
+// sessionOptions returns native options that the caller destroys.
+func (e *Engine) sessionOptions() (*ort.SessionOptions, error) {
+	o, err := ort.NewSessionOptions()
+	if err != nil {
+		return nil, err
+	}
+	if err := e.configure(o); err != nil {
+		return nil, errors.Join(err, o.Destroy())
+	}
+	return o, nil
+}
+
+func (e *Engine) configure(o *ort.SessionOptions) error {
+	if err := o.SetLogSeverityLevel(ort.LoggingLevelFatal); err != nil {
+		return err
+	}
+	if e.opts.Threads > 0 {
+		if err := o.SetIntraOpNumThreads(e.opts.Threads); err != nil {
+			return err
+		}
+	}
+	if e.opts.DisableOptimizations {
+		if err := o.SetGraphOptimizationLevel(ort.GraphOptimizationLevelDisableAll); err != nil {
+			return err
+		}
+	}
+	if e.opts.Provider != CUDA {
+		return nil
+	}
+	return appendCUDA(o, e.opts.DeviceID)
+}
+
+// appendCUDA puts the CUDA provider first. TF32 is off: it rounds the factors
+// of convolutions to 10 bits of mantissa, more than a verification tolerates.
+func appendCUDA(o *ort.SessionOptions, device int) error {
+	c, err := ort.NewCUDAProviderOptions()
+	if err != nil {
+		return err
+	}
+	err = c.Update(map[string]string{"device_id": strconv.Itoa(device), "use_tf32": "0"})
+	if err == nil {
+		err = o.AppendExecutionProviderCUDA(c)
+	}
+	return errors.Join(err, c.Destroy())
+}
+
+// checkCUDA runs a graph of one node, for ONNX Runtime touches the driver only
+// when a session is made.
+func (e *Engine) checkCUDA(ctx context.Context, library string) error {
+	err := func() error {
+		s, err := e.load(ctx, engine.Model{Name: "probe", Bytes: probeModel()})
+		if err != nil {
+			return err
+		}
+		in := map[string]*engine.Tensor{"x": engine.NewFloat32([]float32{-1}, 1)}
+		return errors.Join(s.Run(ctx, in, map[string]*engine.Tensor{"y": nil}), s.Close())
+	}()
+	if err == nil || ctx.Err() != nil {
+		return err
+	}
+	return &engine.UnavailableError{
+		What: "the cuda execution provider does not work with " + library,
+		Err:  oneLine(err),
+		Hint: "install the CUDA and cuDNN libraries and a GPU build of ONNX Runtime (pip: onnxruntime-gpu), name its libonnxruntime with FILTERLENS_ORT_LIBRARY, or use --ep cpu",
+	}
+}
