@@ -88,16 +88,17 @@ func Summarize(filters []Filter, k int, theta float64) Stats {
 		s.NoiseInternal = float64(inside) / pairs
 		s.NoiseExternal = float64(noise) / pairs
 	}
-	s.SNR = quotient(s.Signal, s.NoiseInternal+s.NoiseExternal)
-	s.SNRExternal = quotient(s.Signal, s.NoiseExternal)
+	// The quotients of the counts, which round only once.
+	s.SNR = quotient(labels*(k-1), inside+noise)
+	s.SNRExternal = quotient(labels*(k-1), noise)
 	return s
 }
 
-func quotient(a, b float64) *float64 {
+func quotient(a, b int) *float64 {
 	if b == 0 {
 		return nil
 	}
-	q := a / b
+	q := float64(a) / float64(b)
 	return &q
 }
 
