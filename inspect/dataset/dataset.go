@@ -1,0 +1,359 @@
+// Package dataset reads labelled images: image folders, CIFAR-10 and CIFAR-100
+// binary files and IDX files. It finds the samples, their labels and the names
+// of the labels, splits them into disjoint parts, and hands them out in batches
+// that are decoded, resampled and normalised ahead of their consumer.
+//
+// It stays with the samples: nothing here may know a model, a graph or a
+// runtime. What a model wants of its input arrives as the numbers of a
+// Transform.
+package dataset
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"sync"
+)
+
+// Defaults of Options.
+const (
+	DefaultMaxPixels = 100_000_000
+	DefaultMaxBytes  = 4 << 30
+)
+
+// Options of Open. The zero value is ready to use.
+type Options struct {
+	// Labels names the labels, index = label, and overrides what the data set
+	// says about itself. For an image folder they are names of class folders
+	// and so set the order too; a class folder that is not among them is an
+	// error, a name without a folder is a label without samples.
+	Labels []string
+	// MaxPixels is the largest width times height of one image; 0 means
+	// DefaultMaxPixels. A larger image is skipped, in an IDX file refused.
+	MaxPixels int64
+	// MaxBytes bounds what compressed files may hold in memory, all files of
+	// the set together; 0 means DefaultMaxBytes.
+	MaxBytes int64
+}
+
+func (o Options) withDefaults() Options {
+	if o.MaxPixels <= 0 {
+		o.MaxPixels = DefaultMaxPixels
+	}
+	if o.MaxBytes <= 0 {
+		o.MaxBytes = DefaultMaxBytes
+	}
+	return o
+}
+
+// Part says in which part of a data set a sample was shipped.
+type Part uint8
+
+// The parts. A set that does not tell training from test samples has PartNone
+// throughout.
+const (
+	PartNone Part = iota
+	PartTrain
+	PartTest
+)
+
+func (p Part) String() string {
+	switch p {
+	case PartTrain:
+		return "train"
+	case PartTest:
+		return "test"
+	}
+	return "none"
+}
+
+// Skipped names something in a data set that is not used, and why.
+type Skipped struct {
+	// Name is the slash-separated path below the set's root.
+	Name   string
+	Reason string
+}
+
+// What can be wrong with a data set; found with errors.Is.
+var (
+	// ErrEmpty: there is no sample.
+	ErrEmpty = errors.New("no samples")
+	// ErrNoClasses: there are images, but no folder says what their labels are.
+	ErrNoClasses = errors.New("images without class folders")
+	// ErrFormat: the files do not hold what their format promises.
+	ErrFormat = errors.New("malformed data")
+	// ErrLabel: a label is out of range, or the names do not fit the labels.
+	ErrLabel = errors.New("label out of range")
+	// ErrTooLarge: a limit of Options would be passed.
+	ErrTooLarge = errors.New("too large")
+)
+
+// Error says what failed and where. Err wraps one of the errors above or one
+// of the operating system.
+type Error struct {
+	// Op is "open", "read", "decode", "transform" or "split".
+	Op string
+	// Path is the file or folder, or the ID of a sample.
+	Path string
+	Err  error
+}
+
+func (e *Error) Error() string {
+	if e.Path == "" {
+		return fmt.Sprintf("cannot %s the data: %v", e.Op, e.Err)
+	}
+	return fmt.Sprintf("cannot %s %s: %v", e.Op, e.Path, e.Err)
+}
+
+func (e *Error) Unwrap() error { return e.Err }
+
+// detail is an error with a message of its own that errors.Is still finds
+// under its kind; "%w" would repeat the kind in the text.
+type detail struct {
+	kind error
+	text string
+}
+
+func (d *detail) Error() string { return d.text }
+func (d *detail) Unwrap() error { return d.kind }
+
+func fault(kind error, format string, args ...any) error {
+	return &detail{kind, fmt.Sprintf(format, args...)}
+}
+
+// failure wraps err in an *Error unless it is one already, and takes the path
+// out of an operating system's error, which would otherwise be said twice.
+func failure(op, path string, err error) error {
+	if e := (*Error)(nil); errors.As(err, &e) {
+		return err
+	}
+	if pe := (*fs.PathError)(nil); errors.As(err, &pe) {
+		err = pe.Err
+	}
+	return &Error{Op: op, Path: path, Err: err}
+}
+
+// source is where the samples of a set come from. It is safe for concurrent
+// use as long as every goroutine brings its own scratch.
+type source interface {
+	len() int
+	id(i int) string
+	// decode leaves the sample in w.img.
+	decode(i int, w *scratch) error
+	// size and content are for finding equal samples: content returns the
+	// bytes without the label.
+	size(i int) (int64, error)
+	content(i int, w *scratch) (io.ReadCloser, error)
+	// lenient says that a sample which cannot be decoded is left out; else it
+	// is an error.
+	lenient() bool
+	close() error
+}
+
+// Set is an open data set. Its methods are safe for concurrent use, except
+// Close. Samples are numbered from 0; an index out of range panics.
+type Set struct {
+	root   string
+	format string
+	labels []string
+	label  []int32
+	part   []Part // nil: PartNone
+	src    source
+
+	mu      sync.Mutex
+	skipped []Skipped
+	failed  map[int]bool
+}
+
+// Open recognises what path holds and finds its samples:
+//
+//   - an image folder: PATH/LABEL/x.png, or PATH/train/LABEL/x.png with
+//     PATH/test (val, valid, validation) beside it. PNG, JPEG, WebP, BMP and
+//     the first frame of GIF, told by content; folders below a class belong to
+//     it; names that begin with a dot are passed over. Labels are the folder
+//     names in byte order, as torchvision's ImageFolder numbers them.
+//   - CIFAR-10 and CIFAR-100 binary: a .bin file, or a folder with train.bin,
+//     test.bin or data_batch_1.bin ..., test_batch.bin. Names come from
+//     batches.meta.txt or fine_label_names.txt; of CIFAR-100's two labels the
+//     fine one counts.
+//   - IDX, plain or .gz: an images file with its labels file beside it, or a
+//     folder with train-images..., t10k-images...; of 8 bit, [N,H,W],
+//     [N,H,W,C] or [N,C,H,W]; label names from labels.txt.
+//
+// Files that are no image are left out and listed by Skipped. The error is an
+// *Error.
+func Open(path string, opt Options) (*Set, error) {
+	opt = opt.withDefaults()
+	s, err := open(path, opt)
+	if err != nil {
+		return nil, failure("open", path, err)
+	}
+	s.root = path
+	return s, nil
+}
+
+func open(path string, opt Options) (*Set, error) {
+	st, err := os.Stat(path)
+	if err != nil {
+		return nil, err
+	}
+	if st.IsDir() {
+		entries, err := os.ReadDir(path)
+		if err != nil {
+			return nil, err
+		}
+		var names []string
+		for _, e := range entries {
+			names = append(names, e.Name())
+		}
+		if files := cifarFiles(names); len(files) > 0 {
+			return openCIFAR(path, files, opt)
+		}
+		if images := idxImages(path, names); len(images) > 0 {
+			return openIDX(path, images, names, opt)
+		}
+		return openFolder(path, opt)
+	}
+	if !st.Mode().IsRegular() {
+		return nil, fault(ErrFormat, "neither a folder nor a regular file")
+	}
+	dir, name := filepath.Split(path)
+	if dir == "" {
+		dir = "."
+	}
+	isIDX, fits := sniffIDX(path)
+	isBin := strings.EqualFold(filepath.Ext(name), ".bin")
+	switch {
+	case fits, isIDX && !isBin:
+		names, err := fileNames(dir)
+		if err != nil {
+			return nil, err
+		}
+		return openIDX(dir, []string{name}, names, opt)
+	case isBin:
+		return openCIFAR(dir, []string{name}, opt)
+	}
+	return nil, fault(ErrFormat, "neither a CIFAR .bin file nor an IDX images file; give a folder of class folders for image files")
+}
+
+func fileNames(dir string) ([]string, error) {
+	entries, err := os.ReadDir(dir)
+	if err != nil {
+		return nil, err
+	}
+	var names []string
+	for _, e := range entries {
+		if !e.IsDir() {
+			names = append(names, e.Name())
+		}
+	}
+	return names, nil
+}
+
+// readNames reads one label name a line; empty lines at the end do not count.
+// A file that does not exist gives no names.
+func readNames(path string) ([]string, error) {
+	const most = 16 << 20
+	f, err := os.Open(path)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, failure("read", path, err)
+	}
+	defer f.Close()
+	data, err := io.ReadAll(io.LimitReader(f, most+1))
+	if err != nil {
+		return nil, failure("read", path, err)
+	}
+	if len(data) > most {
+		return nil, failure("read", path, fault(ErrTooLarge, "more than %d bytes of label names", most))
+	}
+	text := strings.TrimPrefix(string(data), "\ufeff")
+	var names []string
+	for line := range strings.Lines(strings.TrimRight(text, " \t\r\n")) {
+		names = append(names, strings.TrimSpace(line))
+	}
+	return names, nil
+}
+
+// Len returns the number of samples.
+func (s *Set) Len() int { return len(s.label) }
+
+// Format says what was recognised: "image folder", "CIFAR-10 binary",
+// "CIFAR-100 binary" or "IDX".
+func (s *Set) Format() string { return s.format }
+
+// Labels returns the name of each label, index = label. A label may be without
+// samples.
+func (s *Set) Labels() []string { return slices.Clone(s.labels) }
+
+// Label returns the label of sample i.
+func (s *Set) Label(i int) int { return int(s.label[i]) }
+
+// ID returns a name of sample i that stays the same from machine to machine:
+// its slash-separated path below the set's root, or "train.bin#123" for record
+// 123, counted from 0, of a file.
+func (s *Set) ID(i int) string { return s.src.id(i) }
+
+// Part returns the part that sample i was shipped in.
+func (s *Set) Part(i int) Part {
+	if s.part == nil {
+		return PartNone
+	}
+	return s.part[i]
+}
+
+// Skipped lists what is not used: files that Open found to be no images, then
+// samples that could not be decoded so far, each once, in the order of their
+// names.
+func (s *Set) Skipped() []Skipped {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	out := slices.Clone(s.skipped)
+	slices.SortFunc(out, func(a, b Skipped) int { return strings.Compare(a.Name, b.Name) })
+	return out
+}
+
+// drop records a sample that cannot be decoded.
+func (s *Set) drop(i int, err error) Skipped {
+	var e *Error
+	if errors.As(err, &e) {
+		err = e.Err
+	}
+	sk := Skipped{Name: s.ID(i), Reason: err.Error()}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if !s.failed[i] {
+		if s.failed == nil {
+			s.failed = map[int]bool{}
+		}
+		s.failed[i] = true
+		s.skipped = append(s.skipped, sk)
+	}
+	return sk
+}
+
+// Decode reads sample i. The error is an *Error that names the sample.
+func (s *Set) Decode(i int) (*Image, error) {
+	w := new(scratch)
+	if err := s.decode(i, w); err != nil {
+		return nil, err
+	}
+	return &w.img, nil
+}
+
+func (s *Set) decode(i int, w *scratch) error {
+	if err := s.src.decode(i, w); err != nil {
+		return failure("decode", s.ID(i), err)
+	}
+	return nil
+}
+
+// Close closes the files of the set.
+func (s *Set) Close() error { return s.src.close() }
