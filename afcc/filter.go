@@ -1,6 +1,7 @@
 package afcc
 
 import (
+	"cmp"
 	"fmt"
 	"math"
 	"math/bits"
@@ -111,7 +112,11 @@ type analyzer struct {
 	members  []uint64 // labels of the growing cluster
 	common   []uint64 // columns that are one in the rows of all members
 	cand     []int    // candidates that no cluster has taken yet, ascending
-	a, w     []float32
+
+	// For layer outputs with one position:
+	a, w   []float32 // label means and head weights of the filter
+	order  []int     // outputs by descending weight
+	before []int     // before[n]: how many of the first n outputs are labels of the filter
 }
 
 func newAnalyzer(k int, theta float64) *analyzer {
@@ -125,6 +130,8 @@ func newAnalyzer(k int, theta float64) *analyzer {
 		cand:    make([]int, 0, k),
 		a:       make([]float32, k),
 		w:       make([]float32, k),
+		order:   make([]int, k),
+		before:  make([]int, k+1),
 	}
 }
 
@@ -142,7 +149,15 @@ func (z *analyzer) dense(m []float32) Filter {
 		f.Ratios[i] = ratio(row[i], top)
 		clip(z.row(i), row, least)
 	}
-	z.finish(&f)
+	z.findLabels(f.Ratios)
+	inColumns := 0
+	for i := range z.k {
+		for x, word := range z.row(i) {
+			f.Ones += bits.OnesCount64(word)
+			inColumns += bits.OnesCount64(word & z.labels[x])
+		}
+	}
+	z.finish(&f, inColumns)
 	return f
 }
 
@@ -165,31 +180,54 @@ func (z *analyzer) outer(a, w []float32) (f Filter, ok bool) {
 	f.Ratios = make([]float32, z.k)
 	for i, x := range a {
 		f.Ratios[i] = ratio(x*w[i], top)
-		clipProduct(z.row(i), w, x, least)
 	}
-	z.finish(&f)
+	z.findLabels(f.Ratios)
+
+	// With the outputs in descending order of w, the ones of a row are a prefix
+	// where a_i > 0 and a suffix where a_i < 0: two numbers count them.
+	for j := range z.order {
+		z.order[j] = j
+	}
+	slices.SortFunc(z.order, func(i, j int) int { return cmp.Compare(w[j], w[i]) })
+	for n, j := range z.order {
+		z.before[n+1] = z.before[n] + int(z.labels[j>>6]>>(j&63)&1)
+	}
+	inColumns := 0
+	for _, x := range a {
+		low, high := 0, 0
+		switch {
+		case x > 0:
+			high = sort.Search(z.k, func(n int) bool { return x*w[z.order[n]] < least })
+		case x < 0:
+			low, high = sort.Search(z.k, func(n int) bool { return x*w[z.order[n]] >= least }), z.k
+		}
+		f.Ones += high - low
+		inColumns += z.before[high] - z.before[low]
+	}
+	for _, i := range z.cand {
+		clipProduct(z.row(i), w, a[i], least)
+	}
+	z.finish(&f, inColumns)
 	return f, true
 }
 
 func (z *analyzer) row(i int) []uint64 { return z.rows[i*z.words : (i+1)*z.words] }
 
-// finish derives clusters and noise from the clipped rows.
-func (z *analyzer) finish(f *Filter) {
+// findLabels sets the label set and with it the candidates for clusters.
+func (z *analyzer) findLabels(ratios []float32) {
 	clear(z.labels)
 	z.cand = z.cand[:0]
-	for j, r := range f.Ratios {
+	for j, r := range ratios {
 		if r > z.theta {
 			z.cand = append(z.cand, j)
 			set(z.labels, j)
 		}
 	}
-	inColumns := 0
-	for i := range z.k {
-		for x, word := range z.row(i) {
-			f.Ones += bits.OnesCount64(word)
-			inColumns += bits.OnesCount64(word & z.labels[x])
-		}
-	}
+}
+
+// finish forms the clusters, from the clipped rows of the candidates, and sorts
+// out the noise. inColumns is the number of ones in columns of the label set.
+func (z *analyzer) finish(f *Filter, inColumns int) {
 	inBlocks := 0
 	for len(z.cand) > 0 {
 		c := z.takeCluster()
