@@ -132,7 +132,7 @@ func decodeImage(r io.ReadSeeker, w *scratch, maxPixels int64) (err error) {
 			return fault(ErrFormat, "%s: %dx%d pixels, its header says %dx%d", c.name, b.Dx(), b.Dy(), conf.Width, conf.Height)
 		}
 		var frame Image
-		fromGo(m, &frame)
+		fromGo(m, &frame, nil)
 		w.img.reset(frame.Channels, conf.Height, conf.Width)
 		clear(w.img.Pix)
 		for ch := range frame.Channels {
@@ -143,7 +143,11 @@ func decodeImage(r io.ReadSeeker, w *scratch, maxPixels int64) (err error) {
 		}
 		return nil
 	}
-	fromGo(m, &w.img)
+	rgb := toRGB(color.YCbCrToRGB)
+	if c.name == "WebP" {
+		rgb = limitedToRGB
+	}
+	fromGo(m, &w.img, rgb)
 	return nil
 }
 
@@ -160,7 +164,7 @@ func reason(format string, err error) string {
 // under it stay as they were stored; of 16 bits the upper 8 are kept. Both are
 // what Pillow's convert("RGB") does for images with alpha and for RGB of 16
 // bits, and so what most image classifiers were trained on.
-func fromGo(src image.Image, m *Image) {
+func fromGo(src image.Image, m *Image, rgb toRGB) {
 	b := src.Bounds()
 	w, h := b.Dx(), b.Dy()
 	switch p := src.(type) {
@@ -197,9 +201,9 @@ func fromGo(src image.Image, m *Image) {
 	case *image.NRGBA64:
 		step(p.Pix, p.Stride, 8, 2)
 	case *image.YCbCr:
-		fromYCbCr(p, r, g, bl)
+		fromYCbCr(p, r, g, bl, rgb)
 	case *image.NYCbCrA:
-		fromYCbCr(&p.YCbCr, r, g, bl)
+		fromYCbCr(&p.YCbCr, r, g, bl, rgb)
 	case *image.Paletted:
 		var table [256][3]uint8
 		for i, c := range p.Palette {
@@ -238,18 +242,6 @@ func fromAny(src image.Image, r, g, bl []uint8) {
 		for x := b.Min.X; x < b.Max.X; x++ {
 			n := color.NRGBAModel.Convert(src.At(x, y)).(color.NRGBA)
 			r[i], g[i], bl[i] = n.R, n.G, n.B
-			i++
-		}
-	}
-}
-
-func fromYCbCr(p *image.YCbCr, r, g, bl []uint8) {
-	b := p.Rect
-	i := 0
-	for y := b.Min.Y; y < b.Max.Y; y++ {
-		for x := b.Min.X; x < b.Max.X; x++ {
-			c := p.COffset(x, y)
-			r[i], g[i], bl[i] = color.YCbCrToRGB(p.Y[p.YOffset(x, y)], p.Cb[c], p.Cr[c])
 			i++
 		}
 	}

@@ -41,7 +41,7 @@ func Preset(name string) (Preprocess, error) {
 	case "unit":
 		return Preprocess{}, nil
 	}
-	return Preprocess{}, fmt.Errorf("unknown preprocessing %q; expected %s or mean=...;std=...;resize=...;crop=...",
+	return Preprocess{}, fmt.Errorf("unknown preprocessing %q; expected %s or settings like mean=.5;std=.5;resize=256;crop=224",
 		name, strings.Join(presetNames(), ", "))
 }
 

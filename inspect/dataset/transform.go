@@ -25,8 +25,8 @@ func (l Layout) String() string {
 // the input already is not resampled: its values are exactly
 // (v/255 - Mean) / Std in float32. Any other image goes through Resize, then
 // Crop, then is cut or scaled to Height x Width. Resampling is bilinear with
-// antialias, equal to Pillow's to the last bit, so that a model sees what
-// torchvision showed it.
+// antialias in the fixed point arithmetic of Pillow (rows, then columns), so
+// that a model sees what torchvision showed it and every machine the same.
 type Transform struct {
 	// Mean and Std are of values in [0,1]: none, one, or one a channel.
 	Mean, Std []float32
