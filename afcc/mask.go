@@ -1,6 +1,9 @@
 package afcc
 
-import "math/bits"
+import (
+	"fmt"
+	"math/bits"
+)
 
 // Mask says which connections of a layer stay: row = output (a label or an output
 // filter), column = input filter.
@@ -9,17 +12,28 @@ type Mask struct {
 	bits       []uint64 // row-major, one bit per connection
 }
 
-func newMask(rows, cols int) *Mask {
+// NewMask returns a mask that keeps nothing. It panics when a dimension is
+// negative.
+func NewMask(rows, cols int) *Mask {
+	if rows < 0 || cols < 0 {
+		panic("afcc: mask of negative size")
+	}
 	return &Mask{rows, cols, make([]uint64, (rows*cols+63)/64)}
 }
 
 // Kept reports whether the connection from input filter c to output r stays. It
 // panics when there is no such connection.
-func (m *Mask) Kept(r, c int) bool {
-	if uint(r) >= uint(m.Rows) || uint(c) >= uint(m.Cols) {
-		panic("afcc: connection out of range")
+func (m *Mask) Kept(r, c int) bool { return has(m.bits, position(r, c, m.Rows, m.Cols)) }
+
+// Keep lets the connection from input filter c to output r stay. It panics when
+// there is no such connection.
+func (m *Mask) Keep(r, c int) { set(m.bits, position(r, c, m.Rows, m.Cols)) }
+
+func position(r, c, rows, cols int) int {
+	if r < 0 || c < 0 || r >= rows || c >= cols {
+		panic(fmt.Sprintf("afcc: no connection from input %d to output %d among %d x %d", c, r, rows, cols))
 	}
-	return has(m.bits, r*m.Cols+c)
+	return r*cols + c
 }
 
 // Count returns the number of connections that stay.

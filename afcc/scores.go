@@ -20,15 +20,9 @@ type Scores struct {
 	v          []float32
 }
 
-// At returns the score of the connection from input filter c to output r.
-func (s *Scores) At(r, c int) float32 { return s.v[s.index(r, c)] }
-
-func (s *Scores) index(r, c int) int {
-	if uint(r) >= uint(s.Rows) || uint(c) >= uint(s.Cols) {
-		panic("afcc: connection out of range")
-	}
-	return r*s.Cols + c
-}
+// At returns the score of the connection from input filter c to output r. It
+// panics when there is no such connection.
+func (s *Scores) At(r, c int) float32 { return s.v[position(r, c, s.Rows, s.Cols)] }
 
 // Ratios collects the filters' ratios, the input of the scoring functions. The
 // slices are shared.
@@ -200,7 +194,7 @@ func RandomKeptShare(k, a, b int) float64 {
 
 // Mask keeps the connections whose score is above theta, compared in float32.
 func (s *Scores) Mask(theta float64) *Mask {
-	m := newMask(s.Rows, s.Cols)
+	m := NewMask(s.Rows, s.Cols)
 	for i, v := range s.v {
 		if v > float32(theta) {
 			set(m.bits, i)
@@ -228,33 +222,41 @@ func (s *Scores) ThresholdFor(dilution float64) (theta, achieved float64) {
 		for share(drop) < min(dilution, 1) {
 			drop++
 		}
-		sorted := s.order()
-		theta = max(0, float64(s.v[sorted[n-drop]]))
+		theta = max(0, float64(s.ascending()[drop-1]))
 	}
-	achieved = s.Mask(theta).Dilution()
-	return theta, achieved
+	return theta, s.Mask(theta).Dilution()
 }
 
 // Top keeps exactly the n connections of highest score; of equal scores those
 // first in row-major order. n outside [0, Rows*Cols] is taken as the nearer end.
 func (s *Scores) Top(n int) *Mask {
-	m := newMask(s.Rows, s.Cols)
-	for _, i := range s.order()[:min(max(n, 0), len(s.v))] {
-		set(m.bits, i)
+	m := NewMask(s.Rows, s.Cols)
+	if n = min(n, len(s.v)); n <= 0 {
+		return m
+	}
+	sorted := s.ascending()
+	lowest := sorted[len(sorted)-n]
+	equal := n // how many of score lowest are kept
+	for _, v := range sorted[len(sorted)-n:] {
+		if v > lowest {
+			equal--
+		}
+	}
+	for i, v := range s.v {
+		if v == lowest && equal > 0 {
+			equal--
+			set(m.bits, i)
+		} else if v > lowest {
+			set(m.bits, i)
+		}
 	}
 	return m
 }
 
-// order returns the connections by descending score, then ascending index.
-func (s *Scores) order() []int {
-	order := make([]int, len(s.v))
-	for i := range order {
-		order[i] = i
-	}
-	slices.SortFunc(order, func(a, b int) int {
-		return cmp.Or(cmp.Compare(s.v[b], s.v[a]), cmp.Compare(a, b))
-	})
-	return order
+func (s *Scores) ascending() []float32 {
+	v := slices.Clone(s.v)
+	slices.Sort(v)
+	return v
 }
 
 func newScores(rows, cols int) *Scores {
