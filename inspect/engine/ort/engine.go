@@ -25,6 +25,8 @@ const (
 	CUDA = "cuda"
 )
 
+const hintCUDA = "install CUDA, cuDNN and a GPU build of ONNX Runtime (pip: onnxruntime-gpu) and name its libonnxruntime with FILTERLENS_ORT_LIBRARY, or use --ep cpu"
+
 // Options say which library to use and how to run on it. The zero value runs
 // on the CPU, with the library that Locate finds.
 type Options struct {
@@ -94,8 +96,12 @@ func Open(ctx context.Context, opts Options) (*Engine, error) {
 	}
 	e := &Engine{opts: opts, version: ort.GetVersion()}
 	if opts.Provider == CUDA {
-		if err := e.checkCUDA(ctx, lib.Path); err != nil {
-			return nil, errors.Join(err, e.Close())
+		if err := e.probe(ctx); err != nil {
+			e.Close()
+			if ctx.Err() != nil {
+				return nil, ctx.Err()
+			}
+			return nil, &engine.UnavailableError{What: "the cuda execution provider does not work with " + lib.Path, Err: oneLine(err), Hint: hintCUDA}
 		}
 	}
 	return e, nil
@@ -255,23 +261,13 @@ func appendCUDA(o *ort.SessionOptions, device int) error {
 	return errors.Join(err, c.Destroy())
 }
 
-// checkCUDA runs a graph of one node, for ONNX Runtime touches the driver only
-// when a session is made.
-func (e *Engine) checkCUDA(ctx context.Context, library string) error {
-	err := func() error {
-		s, err := e.load(ctx, engine.Model{Name: "probe", Bytes: probeModel()})
-		if err != nil {
-			return err
-		}
-		in := map[string]*engine.Tensor{"x": engine.NewFloat32([]float32{-1}, 1)}
-		return errors.Join(s.Run(ctx, in, map[string]*engine.Tensor{"y": nil}), s.Close())
-	}()
-	if err == nil || ctx.Err() != nil {
+// probe runs a graph of one node, for ONNX Runtime touches a device only when a
+// session is made.
+func (e *Engine) probe(ctx context.Context) error {
+	s, err := e.load(ctx, engine.Model{Name: "probe", Bytes: probeModel()})
+	if err != nil {
 		return err
 	}
-	return &engine.UnavailableError{
-		What: "the cuda execution provider does not work with " + library,
-		Err:  oneLine(err),
-		Hint: "install the CUDA and cuDNN libraries and a GPU build of ONNX Runtime (pip: onnxruntime-gpu), name its libonnxruntime with FILTERLENS_ORT_LIBRARY, or use --ep cpu",
-	}
+	in := map[string]*engine.Tensor{"x": engine.NewFloat32([]float32{-1}, 1)}
+	return errors.Join(s.Run(ctx, in, map[string]*engine.Tensor{"y": nil}), s.Close())
 }
