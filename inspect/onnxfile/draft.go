@@ -30,7 +30,8 @@ type Content interface {
 // A Draft is a model on its way to a file: a skeleton of its own, with payloads
 // that still lie in the file it came from, or in Contents that replace them.
 type Draft struct {
-	// Model may be changed freely. Payload ranges in it move with their tensor.
+	// Model may be changed freely. A tensor takes its payload along when it is
+	// moved within the draft, but not into another one.
 	Model    *onnxpb.ModelProto
 	src      *File
 	contents []Content
@@ -59,10 +60,10 @@ func (d *Draft) Initializer(name string) *onnxpb.TensorProto {
 // little-endian, row-major. Dimensions and type stay as they are.
 func (d *Draft) SetRaw(t *onnxpb.TensorProto, c Content) {
 	t.FloatData, t.Int32Data, t.Int64Data, t.DoubleData, t.Uint64Data, t.StringData = nil, nil, nil, nil, nil, nil
-	t.RawData, t.ExternalData, t.DataLocation = nil, nil, nil
+	t.RawData, t.ExternalData, t.DataLocation, t.Segment = nil, nil, nil, nil
 	d.contents = append(d.contents, c)
 	t.FilterlensPayload = []*onnxpb.Payload{{
-		Field: proto.Int32(9), Length: proto.Int64(c.Len()), Replacement: proto.Int32(int32(len(d.contents))),
+		Field: proto.Int32(rawField), Length: proto.Int64(c.Len()), Replacement: proto.Int32(int32(len(d.contents))),
 	}}
 }
 
@@ -120,25 +121,54 @@ func (c float32Content) WriteTo(w io.Writer) (int64, error) {
 	return done, nil
 }
 
-// rawContent is a range of a file, optionally passed through edit.
-type rawContent struct {
-	open func() (source, error)
+// rangeContent is a payload that is copied as it lies.
+type rangeContent struct {
+	f      *File
+	off, n int64
+}
+
+func (c rangeContent) Len() int64 { return c.n }
+
+func (c rangeContent) WriteTo(w io.Writer) (int64, error) {
+	buf := make([]byte, min(c.n, copyBytes))
+	var done int64
+	for done < c.n {
+		b := buf[:min(c.n-done, int64(len(buf)))]
+		if err := readFull(c.f.r, b, c.off+done); err != nil {
+			return done, fmt.Errorf("%s: %w", c.f.Name, err)
+		}
+		n, err := w.Write(b)
+		done += int64(n)
+		if err != nil {
+			return done, err
+		}
+	}
+	return done, nil
+}
+
+// copyBytes is how much of a payload is in memory at once.
+const copyBytes = 1 << 20
+
+// tensorContent is a tensor in raw form, optionally passed through edit.
+type tensorContent struct {
+	t    Tensor
 	n    int64
 	edit func(b []byte, off int64)
 }
 
-func (c *rawContent) Len() int64 { return c.n }
+func (c tensorContent) Len() int64 { return c.n }
 
-func (c *rawContent) WriteTo(w io.Writer) (int64, error) {
-	s, err := c.open()
+func (c tensorContent) WriteTo(w io.Writer) (int64, error) {
+	r, err := c.t.raw()
 	if err != nil {
 		return 0, err
 	}
-	defer s.close()
-	buf := make([]byte, min(c.n, 1<<20))
-	for done := int64(0); done < c.n; {
-		b := buf[:min(c.n-done, int64(len(buf)))]
-		if _, err := readFull(s.r, b, s.off+done); err != nil {
+	defer r.close()
+	buf := make([]byte, min(c.n, copyBytes))
+	var done int64
+	for done < c.n {
+		b, err := r.fill(buf)
+		if err != nil {
 			return done, err
 		}
 		if c.edit != nil {
@@ -150,68 +180,43 @@ func (c *rawContent) WriteTo(w io.Writer) (int64, error) {
 			return done, err
 		}
 	}
-	return c.n, nil
+	return done, nil
 }
 
-// Raw returns t's data in raw form as Content that is read when it is written.
-// edit, if not nil, may change each block of bytes on the way; off is the
-// block's distance from the tensor's first byte, always a multiple of 1 MiB.
-// Data stored as packed float_data or double_data has the same bytes as raw
-// data and is taken as such; other typed storage gives ErrUnsupportedType.
+// Raw returns t's data in raw form, little-endian and row-major whichever way
+// it is stored, as Content that is read when it is written. edit, if not nil,
+// may change each block of bytes on the way; off is the block's distance from
+// the tensor's first byte, always a multiple of 1 MiB. Strings and types of
+// unknown width give ErrUnsupportedType; so do types below 8 bits in int32_data.
 func (t Tensor) Raw(edit func(b []byte, off int64)) (Content, error) {
-	want, err := t.denseBytes()
+	r, err := t.raw()
 	if err != nil {
 		return nil, err
 	}
-	if len(t.p.FloatData) > 0 || len(t.p.DoubleData) > 0 {
-		var b []byte
-		for _, v := range t.p.FloatData {
-			b = binary.LittleEndian.AppendUint32(b, math.Float32bits(v))
-		}
-		for _, v := range t.p.DoubleData {
-			b = binary.LittleEndian.AppendUint64(b, math.Float64bits(v))
-		}
-		if int64(len(b)) != want {
-			return nil, t.errorf("%d bytes stored, %v of %s needs %d", len(b), t.Dims(), t.DType(), want)
-		}
-		return &rawContent{n: want, edit: edit, open: func() (source, error) { return source{r: bytesAt(b)}, nil }}, nil
-	}
-	s, ok, err := t.open()
-	if err != nil {
-		return nil, err
-	}
-	s.close()
-	switch {
-	case !ok && want == 0:
-		return BytesContent(nil), nil
-	case !ok, s.field != 9 && !(s.field == 4 && t.DType() == Float) && !(s.field == 10 && t.DType() == Double):
-		return nil, t.errorf("stored as typed integers: %w", ErrUnsupportedType)
-	case s.n != want:
-		return nil, t.errorf("%d bytes stored, %v of %s needs %d", s.n, t.Dims(), t.DType(), want)
-	}
-	return &rawContent{n: want, edit: edit, open: func() (source, error) {
-		s, _, err := t.open()
-		return s, err
-	}}, nil
+	r.close()
+	return tensorContent{t, r.total, edit}, nil
 }
 
-// InlineExternal makes the draft self-contained: tensors of the main graph that
-// lie outside the file are spliced into it when it is written.
+// InlineExternal makes the draft self-contained: tensors that lie outside the
+// file are spliced into it when it is written.
 func (d *Draft) InlineExternal() error {
-	for _, t := range d.Model.Graph.GetInitializer() {
-		if t.GetDataLocation() != onnxpb.TensorProto_EXTERNAL {
-			continue
+	var first error
+	eachTensor(d.Model, func(t *onnxpb.TensorProto) {
+		if first != nil || t.GetDataLocation() != onnxpb.TensorProto_EXTERNAL {
+			return
 		}
 		if d.src == nil {
-			return &TensorError{File: "draft", Tensor: t.GetName(), Err: errors.New("external data without a source file")}
+			first = &TensorError{File: "draft", Tensor: t.GetName(), Err: errors.New("external data without a source file")}
+			return
 		}
 		c, err := d.src.Tensor(proto.Clone(t).(*onnxpb.TensorProto)).Raw(nil)
 		if err != nil {
-			return err
+			first = err
+			return
 		}
 		d.SetRaw(t, c)
-	}
-	return nil
+	})
+	return first
 }
 
 type segment struct {
@@ -232,7 +237,7 @@ func (d *Draft) expand(b []byte, k kind) (segs []segment, size int64, changed bo
 	for i := 0; i < len(b); {
 		num, typ, n := protowire.ConsumeField(b[i:])
 		if n < 0 {
-			return nil, 0, false, protowire.ParseError(n)
+			return nil, 0, false, wireError(n)
 		}
 		if typ == protowire.BytesType {
 			_, _, tagLen := protowire.ConsumeTag(b[i:])
@@ -274,14 +279,16 @@ func (d *Draft) expand(b []byte, k kind) (segs []segment, size int64, changed bo
 }
 
 func (d *Draft) payload(p *onnxpb.Payload) (Content, error) {
-	if i := int(p.GetReplacement()); i > 0 {
+	if i := int(p.GetReplacement()); i != 0 {
+		if i < 0 || i > len(d.contents) {
+			return nil, errors.New("a tensor was moved here from another draft")
+		}
 		return d.contents[i-1], nil
 	}
 	if d.src == nil {
 		return nil, errors.New("a payload without a source file")
 	}
-	s := source{r: d.src.r, off: p.GetOffset()}
-	return &rawContent{n: p.GetLength(), open: func() (source, error) { return s, nil }}, nil
+	return rangeContent{d.src, p.GetOffset(), p.GetLength()}, nil
 }
 
 func (d *Draft) plan() ([]segment, int64, error) {

@@ -21,8 +21,9 @@ import (
 	"github.com/filterlens/filterlens/inspect/onnxfile/onnxpb"
 )
 
-// A File is an opened ONNX model. Its methods are safe for concurrent use as
-// long as Model is not modified; to change a model, take a Draft.
+// A File is an opened ONNX model. Its methods, Close excepted, are safe for
+// concurrent use as long as Model is not modified; to change a model, take a
+// Draft.
 type File struct {
 	// Name is the path it was opened with, or what the reader was called.
 	Name string
@@ -65,19 +66,11 @@ func (e *FormatError) Unwrap() error { return e.Err }
 // Close; external data is looked for in its folder and nowhere else. A file
 // that is no ONNX model gives a *FormatError.
 func Open(path string) (*File, error) {
-	f, err := os.Open(path)
+	f, size, err := openRegular(os.Stat, os.Open, path)
 	if err != nil {
 		return nil, err
 	}
-	info, err := f.Stat()
-	if err == nil && !info.Mode().IsRegular() {
-		err = &os.PathError{Op: "read", Path: path, Err: errors.New("not a regular file")}
-	}
-	if err != nil {
-		f.Close()
-		return nil, err
-	}
-	m, err := Read(f, info.Size(), path)
+	m, err := Read(f, size, path)
 	if err != nil {
 		f.Close()
 		return nil, err
@@ -95,6 +88,29 @@ func Open(path string) (*File, error) {
 	return m, nil
 }
 
+// openRegular opens a regular file and returns its size. It looks before it
+// opens, because opening a pipe would wait for a writer.
+func openRegular(stat func(string) (os.FileInfo, error), open func(string) (*os.File, error), path string) (*os.File, int64, error) {
+	info, err := stat(path)
+	if err != nil {
+		return nil, 0, err
+	}
+	if !info.Mode().IsRegular() {
+		return nil, 0, &os.PathError{Op: "open", Path: path, Err: errNotRegular}
+	}
+	f, err := open(path)
+	if err != nil {
+		return nil, 0, err
+	}
+	if info, err = f.Stat(); err != nil {
+		f.Close()
+		return nil, 0, err
+	}
+	return f, info.Size(), nil
+}
+
+var errNotRegular = errors.New("not a regular file")
+
 // Read reads the skeleton of a model of size bytes from r, which must stay
 // readable as long as the File is used. name stands for it in messages. Such a
 // model cannot have external data.
@@ -106,21 +122,28 @@ func Read(r io.ReaderAt, size int64, name string) (*File, error) {
 	skeleton, err := s.walk(nil, kindModel, 0, size, 0)
 	if err != nil {
 		var fe *FormatError
-		if errors.As(err, &fe) {
-			fe.File = name
-			return nil, fe
+		if !errors.As(err, &fe) {
+			return nil, fmt.Errorf("%s: %w", name, err)
 		}
-		return nil, fmt.Errorf("%s: %w", name, err)
+		fe.File = name
+		if lfs, err := s.bytes(0, int64(len(lfsPointer))); err == nil && string(lfs) == lfsPointer {
+			fe.Err = errors.New("it is a git-lfs pointer, fetch the model with git lfs pull")
+		}
+		return nil, fe
 	}
 	m := new(onnxpb.ModelProto)
 	if err := proto.Unmarshal(skeleton, m); err != nil {
-		return nil, &FormatError{File: name, Offset: -1, Err: err}
+		// What the walk does not enter; protobuf does not say where it was.
+		return nil, &FormatError{File: name, Offset: -1, Err: errors.New("a field does not decode as the ONNX schema says")}
 	}
 	if m.Graph == nil {
 		return nil, &FormatError{File: name, Offset: -1, Err: errors.New("it holds no graph; is it an ONNX model?")}
 	}
 	return &File{Name: name, Size: size, Model: m, r: r}, nil
 }
+
+// lfsPointer begins the file that stands for a model in a clone without git-lfs.
+const lfsPointer = "version https://git-lfs"
 
 // Close releases the file.
 func (f *File) Close() error {
@@ -136,14 +159,98 @@ func (f *File) Close() error {
 	return err
 }
 
-// External tells whether any initializer lies outside the file.
+// External tells whether any tensor of the model lies outside the file.
 func (f *File) External() bool {
-	for _, t := range f.Model.Graph.Initializer {
-		if t.GetDataLocation() == onnxpb.TensorProto_EXTERNAL {
-			return true
+	found := false
+	eachTensor(f.Model, func(t *onnxpb.TensorProto) {
+		found = found || t.GetDataLocation() == onnxpb.TensorProto_EXTERNAL
+	})
+	return found
+}
+
+// eachTensor calls fn with every tensor of m: initializers and attributes, in
+// nested graphs, functions and training graphs too.
+func eachTensor(m *onnxpb.ModelProto, fn func(*onnxpb.TensorProto)) {
+	sparse := func(list ...*onnxpb.SparseTensorProto) {
+		for _, s := range list {
+			for _, t := range []*onnxpb.TensorProto{s.GetValues(), s.GetIndices()} {
+				if t != nil {
+					fn(t)
+				}
+			}
 		}
 	}
-	return false
+	var graph func(*onnxpb.GraphProto)
+	attributes := func(list []*onnxpb.AttributeProto) {
+		for _, a := range list {
+			if a.T != nil {
+				fn(a.T)
+			}
+			for _, t := range a.Tensors {
+				fn(t)
+			}
+			sparse(a.SparseTensor)
+			sparse(a.SparseTensors...)
+			graph(a.G)
+			for _, g := range a.Graphs {
+				graph(g)
+			}
+		}
+	}
+	graph = func(g *onnxpb.GraphProto) {
+		for _, t := range g.GetInitializer() {
+			fn(t)
+		}
+		sparse(g.GetSparseInitializer()...)
+		for _, n := range g.GetNode() {
+			attributes(n.Attribute)
+		}
+	}
+	graph(m.Graph)
+	for _, t := range m.TrainingInfo {
+		graph(t.Initialization)
+		graph(t.Algorithm)
+	}
+	for _, f := range m.Functions {
+		attributes(f.AttributeProto)
+		for _, n := range f.Node {
+			attributes(n.Attribute)
+		}
+	}
+}
+
+// externalEntry is what a tensor's external_data says: a file below the model's
+// folder and a range in it; length is -1 when it is not given.
+type externalEntry struct {
+	location       string
+	offset, length int64
+}
+
+func parseExternal(t *onnxpb.TensorProto) (externalEntry, error) {
+	e := externalEntry{length: -1}
+	for _, kv := range t.ExternalData {
+		var n *int64
+		switch kv.GetKey() {
+		case "location":
+			e.location = kv.GetValue()
+			continue
+		case "offset":
+			n = &e.offset
+		case "length":
+			n = &e.length
+		default:
+			continue
+		}
+		v, err := strconv.ParseInt(kv.GetValue(), 10, 64)
+		if err != nil || v < 0 {
+			return e, fmt.Errorf("external data: %s %q is not a number of bytes", kv.GetKey(), kv.GetValue())
+		}
+		*n = v
+	}
+	if e.location == "" {
+		return e, errors.New("external data without a location")
+	}
+	return e, nil
 }
 
 // externalRange opens the file that holds t's data and returns it with the
@@ -152,49 +259,30 @@ func (f *File) externalRange(t *onnxpb.TensorProto) (*os.File, int64, int64, err
 	fail := func(err error) (*os.File, int64, int64, error) {
 		return nil, 0, 0, &TensorError{File: f.Name, Tensor: t.GetName(), Err: err}
 	}
-	var location string
-	offset, length := int64(0), int64(-1)
-	for _, kv := range t.ExternalData {
-		var err error
-		switch kv.GetKey() {
-		case "location":
-			location = kv.GetValue()
-		case "offset":
-			offset, err = strconv.ParseInt(kv.GetValue(), 10, 64)
-		case "length":
-			length, err = strconv.ParseInt(kv.GetValue(), 10, 64)
-		}
-		if err != nil {
-			return fail(fmt.Errorf("external data: %s %q is not a number", kv.GetKey(), kv.GetValue()))
-		}
-	}
-	if location == "" {
-		return fail(errors.New("external data without a location"))
+	e, err := parseExternal(t)
+	if err != nil {
+		return fail(err)
 	}
 	if f.root == nil {
-		return fail(fmt.Errorf("external data %q: the model was not opened from a folder", location))
+		return fail(fmt.Errorf("external data %q: the model was not opened from a folder", e.location))
 	}
-	if length < 0 {
-		n, err := f.Tensor(t).denseBytes()
-		if err != nil {
-			return fail(err)
+	if e.length < 0 {
+		if e.length, err = f.Tensor(t).denseBytes(); err != nil {
+			return nil, 0, 0, err
 		}
-		length = n
 	}
-	ext, err := f.root.Open(filepath.FromSlash(location))
+	// The root keeps the location, and links on its way, inside the model's folder.
+	ext, size, err := openRegular(f.root.Stat, f.root.Open, filepath.FromSlash(e.location))
 	if err != nil {
-		return fail(fmt.Errorf("external data: %w", err))
+		var pe *os.PathError
+		if errors.As(err, &pe) {
+			err = pe.Err
+		}
+		return fail(fmt.Errorf("external data %q: %w", e.location, err))
 	}
-	info, err := ext.Stat()
-	if err == nil && !info.Mode().IsRegular() {
-		err = errors.New("not a regular file")
-	}
-	if err == nil && (offset < 0 || offset > info.Size() || length > info.Size()-offset) {
-		err = fmt.Errorf("bytes %d to %d lie beyond its end at %d", offset, offset+length, info.Size())
-	}
-	if err != nil {
+	if e.offset > size || e.length > size-e.offset {
 		ext.Close()
-		return fail(fmt.Errorf("external data %q: %w", location, err))
+		return fail(fmt.Errorf("external data %q: %d bytes at %d, the file has %d", e.location, e.length, e.offset, size))
 	}
-	return ext, offset, length, nil
+	return ext, e.offset, e.length, nil
 }

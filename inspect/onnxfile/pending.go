@@ -14,49 +14,75 @@ import (
 // on Commit, so that a reader sees the old file or the new one and a failure
 // leaves nothing behind.
 type Pending struct {
-	target string
+	target string // as the user gave it
+	final  string // the same without links
 	f      *os.File
 	w      *bufio.Writer
 }
 
 // CreatePending opens a pending file for target. It fails at once when the
-// folder is missing or not writable or when target is a folder.
+// folder is missing or not writable or when target is not a regular file. A
+// file that is there keeps its permissions, and a link to it stays a link.
 func CreatePending(target string) (*Pending, error) {
-	mode := fs.FileMode(0o666)
-	if info, err := os.Stat(target); err == nil {
-		if !info.Mode().IsRegular() {
-			what := "not a regular file"
-			if info.IsDir() {
-				what = "a folder, not a file"
-			}
-			return nil, fmt.Errorf("cannot write %s: it is %s", target, what)
+	p := &Pending{target: target, final: target}
+	info, err := os.Stat(target)
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		info = nil
+	case err != nil:
+		return nil, p.fail(err)
+	case info.IsDir():
+		return nil, p.fail(errors.New("it is a folder, not a file"))
+	case !info.Mode().IsRegular():
+		return nil, p.fail(errNotRegular)
+	default:
+		if p.final, err = filepath.EvalSymlinks(target); err != nil {
+			return nil, p.fail(err)
 		}
-		mode = info.Mode().Perm()
 	}
-	dir, base := filepath.Split(target)
+	dir, base := filepath.Split(p.final)
+	if base == "" {
+		return nil, p.fail(errors.New("no file name"))
+	}
 	for range 100 {
-		name := filepath.Join(dir, fmt.Sprintf(".%s.%08x.tmp", base, rand.Uint32()))
-		f, err := os.OpenFile(name, os.O_RDWR|os.O_CREATE|os.O_EXCL, mode)
+		// Not made from the target's name: a long one would become too long.
+		name := filepath.Join(dir, fmt.Sprintf(".filterlens-%08x.tmp", rand.Uint32()))
+		f, err := os.OpenFile(name, os.O_RDWR|os.O_CREATE|os.O_EXCL, 0o666)
 		if errors.Is(err, fs.ErrExist) {
 			continue
 		}
 		if err != nil {
-			var pe *fs.PathError
-			if errors.As(err, &pe) {
-				err = pe.Err
-			}
-			return nil, fmt.Errorf("cannot write %s: %w", target, err)
+			return nil, p.fail(err)
 		}
-		return &Pending{target: target, f: f, w: bufio.NewWriterSize(f, 1<<20)}, nil
+		p.f, p.w = f, bufio.NewWriterSize(f, 1<<20)
+		if info != nil {
+			if err := f.Chmod(info.Mode().Perm()); err != nil {
+				p.Abort()
+				return nil, p.fail(err)
+			}
+		}
+		return p, nil
 	}
-	return nil, fmt.Errorf("cannot write %s: no free temporary name beside it", target)
+	return nil, p.fail(errors.New("no free temporary name beside it"))
 }
 
 // Write implements io.Writer.
-func (p *Pending) Write(b []byte) (int, error) { return p.w.Write(b) }
+func (p *Pending) Write(b []byte) (int, error) {
+	if p.f == nil {
+		return 0, p.fail(fs.ErrClosed)
+	}
+	n, err := p.w.Write(b)
+	if err != nil {
+		err = p.fail(err)
+	}
+	return n, err
+}
 
 // Path flushes what was written and returns where it lies until Commit.
 func (p *Pending) Path() (string, error) {
+	if p.f == nil {
+		return "", p.fail(fs.ErrClosed)
+	}
 	if err := p.w.Flush(); err != nil {
 		return "", p.fail(err)
 	}
@@ -65,6 +91,9 @@ func (p *Pending) Path() (string, error) {
 
 // Commit syncs the file and moves it to its target. On failure nothing is left.
 func (p *Pending) Commit() error {
+	if p.f == nil {
+		return p.fail(fs.ErrClosed)
+	}
 	err := p.w.Flush()
 	if err == nil {
 		err = p.f.Sync()
@@ -73,18 +102,29 @@ func (p *Pending) Commit() error {
 		err = cerr
 	}
 	if err == nil {
-		err = os.Rename(p.f.Name(), p.target)
+		err = os.Rename(p.f.Name(), p.final)
 	}
 	if err != nil {
 		os.Remove(p.f.Name())
-		p.f = nil
-		return p.fail(err)
+		err = p.fail(err)
 	}
 	p.f = nil
-	return nil
+	return err
 }
 
-func (p *Pending) fail(err error) error { return fmt.Errorf("cannot write %s: %w", p.target, err) }
+// fail names the target; the temporary name in the system's error would only
+// puzzle.
+func (p *Pending) fail(err error) error {
+	var pe *fs.PathError
+	var le *os.LinkError
+	switch {
+	case errors.As(err, &pe):
+		err = pe.Err
+	case errors.As(err, &le):
+		err = le.Err
+	}
+	return fmt.Errorf("cannot write %s: %w", p.target, err)
+}
 
 // Abort removes the pending file. After Commit it does nothing, so it can be
 // deferred.

@@ -20,6 +20,9 @@ const (
 	// payloadField is the number of TensorProto.filterlens_payload.
 	payloadField protowire.Number = 50001
 	windowBytes                   = 64 << 10
+	// firstRead is what is read after a jump: the head of a tensor takes some
+	// tens of bytes, and a model of many mid-sized tensors is all jumps.
+	firstRead = 4 << 10
 )
 
 // kind names the messages on the way from a model to its tensors.
@@ -93,6 +96,12 @@ func (k kind) child(num protowire.Number) kind {
 	return kindOther
 }
 
+// singleTensor tells whether field num of k is a message, not a list, with
+// tensors in it.
+func (k kind) singleTensor(num protowire.Number) bool {
+	return k == kindAttribute && (num == 5 || num == 22) || k == kindSparse && (num == 1 || num == 2)
+}
+
 // isPayload tells whether field num of a TensorProto holds its numbers.
 func isPayload(num protowire.Number) bool {
 	switch num {
@@ -109,6 +118,7 @@ type scanner struct {
 	size int64
 	buf  []byte
 	at   int64 // file offset of buf[0]
+	step int64 // bytes of the last read; doubles while reads follow each other
 }
 
 // bytes returns at least one and at most n bytes at off, valid until the next call.
@@ -121,19 +131,20 @@ func (s *scanner) bytes(off, n int64) ([]byte, error) {
 	if cap(s.buf) == 0 {
 		s.buf = make([]byte, 0, windowBytes)
 	}
-	want := min(int64(cap(s.buf)), s.size-off)
-	if want <= 0 {
-		return nil, io.ErrUnexpectedEOF
+	if end := s.at + int64(len(s.buf)); off <= end && off > end-protowireMax {
+		s.step = min(2*s.step, windowBytes)
+	} else {
+		s.step = firstRead
 	}
-	got, err := s.r.ReadAt(s.buf[:want], off)
-	if int64(got) < want {
+	want := min(max(s.step, firstRead), s.size-off)
+	if want <= 0 {
+		return nil, errTruncated
+	}
+	if err := readFull(s.r, s.buf[:want], off); err != nil {
 		s.buf = s.buf[:0]
-		if err == nil || err == io.EOF {
-			err = errors.New("the file became shorter while it was read")
-		}
 		return nil, err
 	}
-	s.buf, s.at = s.buf[:got], off
+	s.buf, s.at = s.buf[:want], off
 	return s.buf[:min(n, want)], nil
 }
 
@@ -147,10 +158,23 @@ func (s *scanner) varint(off, end int64) (uint64, int64, error) {
 	}
 	v, n := protowire.ConsumeVarint(b)
 	if n < 0 {
-		return 0, 0, protowire.ParseError(n)
+		return 0, 0, wireError(n)
 	}
 	return v, int64(n), nil
 }
+
+// wireError is protowire.ParseError in words that do not change from build to
+// build, which protobuf's own messages do on purpose.
+func wireError(n int) error {
+	if errors.Is(protowire.ParseError(n), io.ErrUnexpectedEOF) {
+		return errTruncated
+	}
+	return errors.New("a number of more than 64 bits")
+}
+
+var errSkeleton = errors.New("the model without its weights exceeds 2 GB")
+
+var errTruncated = fmt.Errorf("it ends in the middle of a field: %w", io.ErrUnexpectedEOF)
 
 // walk appends to out the message of kind k that lies in [pos, end), without
 // its payloads.
@@ -166,6 +190,7 @@ func (s *scanner) walk(out []byte, k kind, pos, end int64, depth int) ([]byte, e
 		return fail(fmt.Errorf("messages are nested deeper than %d", maxDepth))
 	}
 	var payloads []byte
+	var seen, ranged uint64 // bits by field number, for what may be there only once
 	for pos < end {
 		tag, n, err := s.varint(pos, end)
 		if err != nil {
@@ -178,7 +203,15 @@ func (s *scanner) walk(out []byte, k kind, pos, end int64, depth int) ([]byte, e
 		if k == kindTensor && num == payloadField {
 			return fail(fmt.Errorf("field %d is reserved", num))
 		}
+		if k.singleTensor(num) {
+			// Two would be merged, and which numbers are the tensor's is anyone's guess.
+			if seen&(1<<num) != 0 {
+				return fail(fmt.Errorf("field %d is given twice", num))
+			}
+			seen |= 1 << num
+		}
 		body := pos + n
+		payload := k == kindTensor && isPayload(num)
 		switch typ {
 		case protowire.VarintType:
 			v, n, err := s.varint(body, end)
@@ -193,7 +226,7 @@ func (s *scanner) walk(out []byte, k kind, pos, end int64, depth int) ([]byte, e
 				n = 8
 			}
 			if n > end-body {
-				return fail(io.ErrUnexpectedEOF)
+				return fail(errTruncated)
 			}
 			out = protowire.AppendVarint(out, tag)
 			if out, err = s.copy(out, body, n); err != nil {
@@ -219,7 +252,8 @@ func (s *scanner) walk(out []byte, k kind, pos, end int64, depth int) ([]byte, e
 					return fail(err)
 				}
 				out = prefixLength(out, start)
-			case k == kindTensor && isPayload(num) && length >= payloadLimit:
+			case payload && length >= payloadLimit:
+				ranged |= 1 << num
 				payloads = protowire.AppendTag(payloads, payloadField, protowire.BytesType)
 				start := len(payloads)
 				payloads = appendPayload(payloads, int32(num), body, length)
@@ -234,8 +268,16 @@ func (s *scanner) walk(out []byte, k kind, pos, end int64, depth int) ([]byte, e
 		default:
 			return fail(fmt.Errorf("field %d has wire type %d, which ONNX does not use", num, typ))
 		}
+		if payload {
+			// The skeleton holds ranges after everything else, so the order of
+			// a range and another piece of the same field would be lost.
+			if seen&ranged&(1<<num) != 0 {
+				return fail(fmt.Errorf("field %d is stored in several pieces; write the model again with one piece each", num))
+			}
+			seen |= 1 << num
+		}
 		if len(out) > maxSkeleton {
-			return fail(errors.New("the model without its weights exceeds 2 GB"))
+			return fail(errSkeleton)
 		}
 	}
 	return append(out, payloads...), nil
@@ -270,7 +312,7 @@ func (s *scanner) copy(out []byte, off, n int64) ([]byte, error) {
 		off += int64(len(b))
 		n -= int64(len(b))
 		if len(out) > maxSkeleton {
-			return nil, errors.New("the model without its weights exceeds 2 GB")
+			return nil, errSkeleton
 		}
 	}
 	return out, nil
