@@ -285,12 +285,8 @@ func (s *session) call(ctx context.Context, ins, outs []ort.Value) error {
 func (s *session) check(in, out map[string]*engine.Tensor) error {
 	for i := range s.inputs {
 		v := &s.inputs[i]
-		t := in[v.Name]
-		if err := checkTensor("input", v, t); err != nil {
+		if err := checkTensor("input", v, in[v.Name]); err != nil {
 			return err
-		}
-		if !v.fits(t.Shape) {
-			return fmt.Errorf("input %q has shape %s, given %v", v.Name, formatShape(v.Shape, v.params), t.Shape)
 		}
 	}
 	if len(in) > len(s.inputs) {
@@ -393,8 +389,8 @@ func (s *session) symbol(param string, in map[string]*engine.Tensor) int64 {
 }
 
 // explain finds the tensor behind a failed run where the library names only a
-// node. The shapes of outputs are compared no earlier than here, for a file
-// may declare them wrongly without harm.
+// node. Symbols are settled no earlier than here, for a file may use them
+// wrongly without harm.
 func (s *session) explain(err error, in, out map[string]*engine.Tensor) error {
 	err = oneLine(err)
 	if !strings.Contains(strings.ToLower(err.Error()), "shape") {

@@ -22,11 +22,11 @@ type bound struct {
 // checkTensor says whether t can stand for v: type, length of the data, rank
 // and every dimension that v fixes.
 func checkTensor(kind string, v *value, t *engine.Tensor) error {
-	if t == nil {
-		return fmt.Errorf("%s %q is missing", kind, v.Name)
-	}
 	if !v.tensor {
 		return fmt.Errorf("%s %q is no tensor, and nothing else can be passed", kind, v.Name)
+	}
+	if t == nil {
+		return fmt.Errorf("%s %q is missing", kind, v.Name)
 	}
 	dtype, n := describeData(t.Data)
 	if dtype == "" {
@@ -38,6 +38,9 @@ func checkTensor(kind string, v *value, t *engine.Tensor) error {
 	want, ok := elements(t.Shape)
 	if !ok || want != int64(n) {
 		return fmt.Errorf("%s %q: shape %v does not fit its data of %d elements", kind, v.Name, t.Shape, n)
+	}
+	if !v.fits(t.Shape) {
+		return fmt.Errorf("%s %q has shape %s, given %v", kind, v.Name, formatShape(v.Shape, v.params), t.Shape)
 	}
 	if isHalf(v.DType) && n == 0 {
 		return fmt.Errorf("%s %q: a %s tensor without elements cannot be passed", kind, v.Name, v.DType)
