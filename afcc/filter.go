@@ -161,19 +161,16 @@ func (z *analyzer) dense(m []float32) Filter {
 	return f
 }
 
-// outer analyses the field matrix a_i * w_j without forming it. ok is false when
-// an element of a or w is not finite: extremes then do not give the maximum.
-func (z *analyzer) outer(a, w []float32) (f Filter, ok bool) {
-	aLow, aHigh, okA := extremes(a)
-	wLow, wHigh, okW := extremes(w)
-	if !okA || !okW {
-		return Filter{}, false
-	}
+// outer analyses the field matrix a_i * w_j without forming it.
+func (z *analyzer) outer(a, w []float32) Filter {
 	// Rounded multiplication is monotonic in each factor, so the largest of all
-	// products is the product of two extremes.
-	f, ok = open(max(aLow*wLow, aLow*wHigh, aHigh*wLow, aHigh*wHigh))
+	// products is the product of two extremes. A NaN passes through min and max;
+	// one from 0 * Inf is among these four products, or +Inf is.
+	aLow, aHigh := slices.Min(a), slices.Max(a)
+	wLow, wHigh := slices.Min(w), slices.Max(w)
+	f, ok := open(max(aLow*wLow, aLow*wHigh, aHigh*wLow, aHigh*wHigh))
 	if !ok {
-		return f, true
+		return f
 	}
 	top := float32(f.Max)
 	least := cutoff(top, z.theta)
@@ -208,7 +205,7 @@ func (z *analyzer) outer(a, w []float32) (f Filter, ok bool) {
 		clipProduct(z.row(i), w, a[i], least)
 	}
 	z.finish(&f, inColumns)
-	return f, true
+	return f
 }
 
 func (z *analyzer) row(i int) []uint64 { return z.rows[i*z.words : (i+1)*z.words] }
@@ -284,19 +281,6 @@ func maximum(m []float32) float32 {
 		}
 	}
 	return top
-}
-
-// extremes returns the smallest and the largest element; false when one is not
-// finite.
-func extremes(x []float32) (low, high float32, ok bool) {
-	low, high = x[0], x[0]
-	for _, v := range x {
-		if v-v != 0 {
-			return 0, 0, false
-		}
-		low, high = min(low, v), max(high, v)
-	}
-	return low, high, true
 }
 
 func ratio(v, top float32) float32 {

@@ -53,23 +53,24 @@ func AnalyzeLayer(ctx context.Context, w, means []float32, k, f, p int, opt Opti
 	for range min(workers, f) {
 		wg.Go(func() {
 			z := newAnalyzer(k, opt.Theta)
-			var m []float32 // not needed for most layers with P = 1
+			var m []float32
+			if p > 1 {
+				m = make([]float32, k*k)
+			}
 			for ctx.Err() == nil {
 				i := int(next.Add(1)) - 1
 				if i >= f {
 					return
 				}
 				if p == 1 {
-					if r, ok := z.column(w, means, f, i); ok {
-						filters[i] = r
-						continue
+					for j := range k {
+						z.a[j], z.w[j] = means[j*f+i], w[j*f+i]
 					}
+					filters[i] = z.outer(z.a, z.w)
+				} else {
+					fieldMatrix(m, w, means, k, f, p, i)
+					filters[i] = z.dense(m)
 				}
-				if m == nil {
-					m = make([]float32, k*k)
-				}
-				fieldMatrix(m, w, means, k, f, p, i)
-				filters[i] = z.dense(m)
 				filters[i].Index = i
 			}
 		})
@@ -79,15 +80,4 @@ func AnalyzeLayer(ctx context.Context, w, means []float32, k, f, p int, opt Opti
 		return nil, err
 	}
 	return filters, nil
-}
-
-// column analyses filter i of a layer output with one position, whose field
-// matrix is an outer product. It is false where outer is.
-func (z *analyzer) column(w, means []float32, f, i int) (Filter, bool) {
-	for j := range z.k {
-		z.a[j], z.w[j] = means[j*f+i], w[j*f+i]
-	}
-	r, ok := z.outer(z.a, z.w)
-	r.Index = i
-	return r, ok
 }

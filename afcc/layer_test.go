@@ -55,6 +55,52 @@ func TestAnalyzeLayerMatchesFilterByFilter(t *testing.T) {
 	}
 }
 
+// Factors in small steps, zeros, infinities and NaN: products that tie with each
+// other, with the threshold and with the cutoff, and 0 * Inf.
+func TestOuterProductMatchesSlowVersion(t *testing.T) {
+	rng := rand.New(rand.NewPCG(19, 19))
+	clustered := 0
+	for range 500 {
+		k := 1 + rng.IntN(70)
+		x := [2][]float32{make([]float32, k), make([]float32, k)}
+		for _, v := range x {
+			low := rng.IntN(11) - 7
+			high := low + rng.IntN(9)
+			for i := range v {
+				v[i] = float32(low + rng.IntN(high-low+1))
+			}
+			if rng.IntN(3) == 0 {
+				v[rng.IntN(k)] = []float32{inf, -inf, nan, math.MaxFloat32, math.SmallestNonzeroFloat32}[rng.IntN(5)]
+			}
+		}
+		m := make([]float32, k*k)
+		FieldMatrix(m, x[1], x[0], k, 1, 1, 0)
+		thetas := []float64{0, 0.1, 0.3, 0.5}
+		// A threshold just below one of the quotients, so that a field is the cutoff.
+		if q := math.Nextafter32(m[rng.IntN(len(m))]/maximum(m), -1); q >= 0 && q < 1 {
+			thetas = append(thetas, float64(q))
+		}
+		for _, theta := range thetas {
+			got, err := AnalyzeLayer(t.Context(), x[1], x[0], k, 1, 1, Options{Theta: theta})
+			if err != nil {
+				t.Fatal(err)
+			}
+			if want := slowAnalyze(m, k, theta); !reflect.DeepEqual(got[0], want) {
+				t.Fatalf("theta %v, means %v, weights %v\ngot  %+v\nwant %+v", theta, x[0], x[1], got[0], want)
+			}
+			if len(got[0].Clusters) > 0 {
+				clustered++
+			}
+			if math.Signbit(got[0].Max) && got[0].Max == 0 {
+				t.Fatal("largest field is -0")
+			}
+		}
+	}
+	if clustered < 500 {
+		t.Errorf("only %d filters have a cluster", clustered)
+	}
+}
+
 func TestAnalyzeLayerRefuses(t *testing.T) {
 	x := make([]float32, 12)
 	for _, tt := range []struct {

@@ -233,6 +233,19 @@ func TestThresholdForEnds(t *testing.T) {
 			t.Errorf("dilution %v: theta %v, achieved %v; want %v, %v", tt.dilution, theta, achieved, tt.theta, tt.achieved)
 		}
 	}
+	// 0.07 * 100 rounds to more than 7, yet 7 of 100 are enough.
+	percent := make([]float32, 100)
+	for i := range percent {
+		percent[i] = float32(i + 1)
+	}
+	if s, err = MagnitudeScores(percent, 10, 10); err != nil {
+		t.Fatal(err)
+	}
+	for i := range 101 {
+		if theta, achieved := s.ThresholdFor(float64(i) / 100); theta != float64(i) || achieved != float64(i)/100 {
+			t.Errorf("dilution %d %%: theta %v, achieved %v", i, theta, achieved)
+		}
+	}
 	if theta, achieved := (&Scores{}).ThresholdFor(0.5); theta != 0 || achieved != 0 {
 		t.Errorf("no scores: %v, %v", theta, achieved)
 	}

@@ -16,7 +16,7 @@ type Averages struct {
 	External float64 `json:"n_external"`
 }
 
-// Stats is a layer's row of statistics (arXiv:2309.07537, tables 1 to 3), without the
+// Stats is a layer's row of statistics (arXiv:2309.07537), without the
 // accuracy of its head.
 type Stats struct {
 	K     int     `json:"labels"`
