@@ -151,6 +151,9 @@ func openFolder(root string, opt Options) (*Set, error) {
 		for _, d := range dirs {
 			classes[d] = true
 			sub, more := classFiles(root, path.Join(r.dir, d))
+			if len(sub)+len(more) == 0 {
+				skipped = append(skipped, Skipped{path.Join(r.dir, d), "class folder without files"})
+			}
 			for _, f := range sub {
 				found = append(found, candidate{name: f, class: d, part: r.part})
 			}

@@ -42,7 +42,7 @@ func (m *Image) plane(c int) []uint8 {
 // scratch is what one goroutine reuses from sample to sample.
 type scratch struct {
 	img  Image
-	tmp  [2]Image
+	tmp  [3]Image
 	rows []uint8
 	buf  []byte
 	br   *bufio.Reader

@@ -16,7 +16,7 @@ type Preprocess struct {
 	Mean, Std []float32
 	// Resize is the length that the shorter side of the image gets, Crop the
 	// side of the square then cut out of its centre; 0 leaves the step out.
-	// For a model whose input is not Crop x Crop both are scaled to it.
+	// Together they are scaled to a model whose input is not Crop x Crop.
 	Resize, Crop int
 }
 
@@ -189,7 +189,8 @@ func (p Preprocess) String() string {
 //
 // Resize is scaled by the longer side of the input over Crop, so that the model
 // sees the same part of the image at its own resolution: of imagenet a model of
-// 320x320 gets resize 366, crop 320.
+// 320x320 gets resize 366 and its centre. A Resize without Crop becomes at least
+// the longer side of the input.
 func (p Preprocess) Transform(shape []int64) (*Transform, error) {
 	if err := p.Validate(); err != nil {
 		return nil, err

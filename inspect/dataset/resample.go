@@ -49,8 +49,9 @@ func axisTaps(in, out, from, n int) []taps {
 
 // resample scales src to height x width and returns the window win of the
 // result, held in dst (or src itself, where nothing changes). Rows first, then
-// columns, rounded to 8 bits in between, as Pillow does; only what the window
-// needs is computed.
+// columns, rounded to 8 bits in between: equal to Pillow 10 to the last bit.
+// (Pillow 13 may take the columns first, which changes values by 1.) Only what
+// the window needs is computed.
 func resample(src, dst *Image, w *scratch, height, width int, win window) *Image {
 	if height == src.Height && width == src.Width && win.height == height && win.width == width {
 		return src

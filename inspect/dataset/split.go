@@ -194,6 +194,12 @@ func partQuotas(quota int, samples [][][]int, label int, pools [][]share) []int 
 		return []int{quota}
 	}
 	a, b := len(samples[0][label]), len(samples[1][label])
+	if len(pools[0]) == 0 {
+		return []int{0, min(quota, b)}
+	}
+	if len(pools[1]) == 0 {
+		return []int{min(quota, a), 0}
+	}
 	first := int(int64(quota) * int64(a) / int64(a+b))
 	first = max(first, min(len(pools[0]), a))
 	first = min(first, a, max(quota-min(len(pools[1]), b), 0))

@@ -121,7 +121,7 @@ func (t *Transform) prepare() (*prepared, error) {
 
 func (p *prepared) apply(m *Image, dst []float32, w *scratch) {
 	if p.Channels == 1 && m.Channels == 3 {
-		m = grey(m)
+		m = grey(m, &w.tmp[2])
 	}
 	if m.Height != p.Height || m.Width != p.Width {
 		m = p.fit(m, w)
@@ -142,11 +142,11 @@ func (p *prepared) apply(m *Image, dst []float32, w *scratch) {
 	}
 }
 
-// grey turns colour into luma in place of the red plane, with the 16 bit fixed
-// point of Pillow's convert("L").
-func grey(m *Image) *Image {
+// grey turns colour into the luma of ITU-R BT.601, held in out, with the 16 bit
+// fixed point of Pillow's convert("L").
+func grey(m, out *Image) *Image {
 	r, g, b := m.plane(0), m.plane(1), m.plane(2)
-	out := &Image{Channels: 1, Height: m.Height, Width: m.Width, Pix: make([]uint8, len(r))}
+	out.reset(1, m.Height, m.Width)
 	for i := range out.Pix {
 		out.Pix[i] = uint8((uint32(r[i])*19595 + uint32(g[i])*38470 + uint32(b[i])*7471 + 0x8000) >> 16)
 	}
