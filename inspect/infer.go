@@ -1,0 +1,479 @@
+package inspect
+
+import (
+	"errors"
+	"fmt"
+	"math"
+	"strings"
+
+	"github.com/filterlens/filterlens/inspect/onnxfile"
+	"github.com/filterlens/filterlens/inspect/onnxfile/onnxpb"
+)
+
+const (
+	// maxRank bounds the number of dimensions; beyond, a shape is unknown.
+	maxRank = 64
+	// maxFold bounds the elements of a tensor that is computed with. Shape
+	// arithmetic needs a handful.
+	maxFold = 1024
+)
+
+// A tensor is what is known of one tensor without running the model.
+type tensor struct {
+	dtype onnxfile.DType // 0 unknown
+	known bool           // of shape: the number of dimensions
+	shape []term         // a dimension is an integer term that is not negative, or unknown
+	value *value
+}
+
+// A value is a small tensor whose elements are known, each of them or in part.
+type value struct {
+	dims []int64
+	e    []term
+}
+
+// scalar returns the only element of v.
+func (v *value) scalar() (term, bool) {
+	if v == nil || len(v.e) != 1 {
+		return term{}, false
+	}
+	return v.e[0], true
+}
+
+// ints returns the elements when all of them are numbers.
+func (v *value) ints() ([]int64, bool) {
+	if v == nil {
+		return nil, false
+	}
+	out := make([]int64, len(v.e))
+	for i, t := range v.e {
+		k, ok := t.number()
+		if !ok {
+			return nil, false
+		}
+		out[i] = k
+	}
+	return out, true
+}
+
+// An OptionError says that a shape asked for does not fit the model.
+type OptionError struct {
+	File, Input string
+	Err         error
+}
+
+func (e *OptionError) Error() string {
+	return fmt.Sprintf("%s: input %q: %v", e.File, e.Input, e.Err)
+}
+
+func (e *OptionError) Unwrap() error { return e.Err }
+
+// infer fills g.tensors, node by node.
+func (g *Graph) infer(opt Options) error {
+	g.tensors = make(map[string]tensor, len(g.producer)+len(g.inits)+len(g.inputs))
+	g.batch = make(map[string]bool)
+	for name, t := range g.sparse {
+		g.tensors[name] = tensor{dtype: onnxfile.DType(t.GetValues().GetDataType())}.withDims(t.GetDims())
+	}
+	for name, p := range g.inits {
+		g.tensors[name] = tensor{dtype: onnxfile.DType(p.GetDataType())}.withDims(p.GetDims())
+	}
+	if err := g.inferInputs(opt); err != nil {
+		return err
+	}
+	// A declared shape describes the model as it was exported, not as it is
+	// asked about here.
+	trust := len(opt.InputShapes) == 0 && len(opt.Dims) == 0 && opt.Batch == 0
+	for _, n := range g.order[:g.ordered] {
+		c := call{g: g, Node: n, opset: g.Opset(n.Domain), out: make([]tensor, len(n.Outputs))}
+		r := g.rule(n)
+		if r != nil {
+			r(&c)
+		}
+		for i, name := range n.Outputs {
+			if name == "" || g.producer[name] != n {
+				continue
+			}
+			t := c.out[i]
+			if r == nil && trust {
+				t = g.fromDeclaration(g.declared[name].GetType(), name)
+			}
+			g.tensors[name] = t.checked()
+		}
+	}
+	return nil
+}
+
+// rule returns how the outputs of n follow from its inputs, nil when that is
+// not known.
+func (g *Graph) rule(n *Node) rule {
+	if g.functions[[2]string{plainDomain(n.Domain), n.Op}] {
+		return nil // the model brings its own definition
+	}
+	if n.Standard() {
+		return ruleOf(n.Op)
+	}
+	return nil
+}
+
+func (g *Graph) inferInputs(opt Options) error {
+	for name := range opt.InputShapes {
+		if !g.IsInput(name) {
+			return &OptionError{File: g.file.Name, Input: name, Err: fmt.Errorf("the model has no such input; it has %s", g.inputNames())}
+		}
+	}
+	for _, v := range g.file.Model.GetGraph().GetInput() {
+		name := v.GetName()
+		if !g.IsInput(name) {
+			continue
+		}
+		t := g.fromDeclaration(v.GetType(), name)
+		if dims, ok := opt.InputShapes[name]; ok {
+			if t.known && len(t.shape) != len(dims) {
+				return &OptionError{File: g.file.Name, Input: name, Err: fmt.Errorf("%d dimensions are given, the model declares %s", len(dims), outerShape(t))}
+			}
+			for _, d := range dims {
+				if d < -1 {
+					return &OptionError{File: g.file.Name, Input: name, Err: fmt.Errorf("dimension %d is negative", d)}
+				}
+			}
+			if len(dims) > maxRank {
+				return &OptionError{File: g.file.Name, Input: name, Err: errors.New("too many dimensions")}
+			}
+			old := t.shape
+			t.known, t.shape = true, make([]term, len(dims))
+			for i, d := range dims {
+				switch {
+				case d >= 0:
+					t.shape[i] = integer(d)
+				case i < len(old):
+					t.shape[i] = old[i]
+				}
+			}
+		}
+		for i, d := range t.shape {
+			if len(d.syms) == 1 {
+				if k, ok := opt.Dims[d.syms[0]]; ok && k >= 0 {
+					t.shape[i] = integer(k)
+				}
+			}
+		}
+		if len(t.shape) > 0 && len(t.shape[0].syms) > 0 {
+			if opt.Batch > 0 {
+				t.shape[0] = integer(opt.Batch)
+			} else {
+				g.batch[t.shape[0].syms[0]] = true
+			}
+		}
+		g.tensors[name] = t
+	}
+	return nil
+}
+
+func (g *Graph) inputNames() string {
+	s := ""
+	for _, v := range g.file.Model.GetGraph().GetInput() {
+		if g.IsInput(v.GetName()) {
+			if s != "" {
+				s += ", "
+			}
+			s += fmt.Sprintf("%q", v.GetName())
+		}
+	}
+	if s == "" {
+		return "none"
+	}
+	return s
+}
+
+// fromDeclaration reads a declared type. Dimensions without a name become
+// symbols of their own, told apart by the tensor they were declared for.
+func (g *Graph) fromDeclaration(p *onnxpb.TypeProto, name string) tensor {
+	var t tensor
+	var shape *onnxpb.TensorShapeProto
+	switch v := p.GetValue().(type) {
+	case *onnxpb.TypeProto_TensorType:
+		t.dtype, shape = onnxfile.DType(v.TensorType.GetElemType()), v.TensorType.GetShape()
+	case *onnxpb.TypeProto_SparseTensorType:
+		t.dtype, shape = onnxfile.DType(v.SparseTensorType.GetElemType()), v.SparseTensorType.GetShape()
+	}
+	if shape == nil || len(shape.Dim) > maxRank {
+		return t
+	}
+	t.known, t.shape = true, make([]term, len(shape.Dim))
+	for i, d := range shape.Dim {
+		switch v := d.GetValue().(type) {
+		case *onnxpb.TensorShapeProto_Dimension_DimValue:
+			t.shape[i] = integer(v.DimValue).dim()
+		case *onnxpb.TensorShapeProto_Dimension_DimParam:
+			t.shape[i] = symbol(v.DimParam)
+		}
+		if t.shape[i].kind == unknownTerm {
+			t.shape[i] = symbol(fmt.Sprintf("%s%d %s", anonymous, i, name))
+		}
+	}
+	return t
+}
+
+func (t tensor) withDims(dims []int64) tensor {
+	if len(dims) > maxRank {
+		return t
+	}
+	t.known, t.shape = true, integers(dims)
+	for i := range t.shape {
+		t.shape[i] = t.shape[i].dim()
+	}
+	return t
+}
+
+// checked drops what no rule should have made.
+func (t tensor) checked() tensor {
+	if !t.known || len(t.shape) > maxRank {
+		t.known, t.shape, t.value = false, nil, nil
+		return t
+	}
+	for i, d := range t.shape {
+		if d.kind != unknownTerm && d.dim().kind == unknownTerm {
+			t.shape[i] = term{}
+		}
+	}
+	return t
+}
+
+func outerShape(t tensor) Shape {
+	if !t.known {
+		return Shape{}
+	}
+	s := Shape{Known: true, Dims: make([]Dim, len(t.shape))}
+	for i, d := range t.shape {
+		s.Dims[i] = d.outer()
+	}
+	return s
+}
+
+// Shape returns the shape of a tensor.
+func (g *Graph) Shape(tensor string) Shape {
+	return outerShape(g.tensors[tensor])
+}
+
+// DType returns the element type of a tensor, 0 when it is not known.
+func (g *Graph) DType(tensor string) onnxfile.DType { return g.tensors[tensor].dtype }
+
+// Value describes a tensor. For an output of the model whose shape does not
+// follow from its inputs the declaration stands in.
+func (g *Graph) Value(name string) Value {
+	t := g.tensors[name]
+	v := Value{Name: name, Shape: outerShape(t), DType: typeName(t.dtype)}
+	d := g.declared[name]
+	if in := g.inputs[name]; in != nil {
+		d = in
+	}
+	if d != nil && t.dtype == 0 {
+		v.DType = declaredType(d.GetType(), 0)
+	}
+	return v
+}
+
+func typeName(d onnxfile.DType) string {
+	if d == 0 {
+		return ""
+	}
+	return d.String()
+}
+
+func declaredType(p *onnxpb.TypeProto, depth int) string {
+	if depth > 8 {
+		return "..."
+	}
+	switch v := p.GetValue().(type) {
+	case *onnxpb.TypeProto_TensorType:
+		return typeName(onnxfile.DType(v.TensorType.GetElemType()))
+	case *onnxpb.TypeProto_SparseTensorType:
+		return "sparse(" + typeName(onnxfile.DType(v.SparseTensorType.GetElemType())) + ")"
+	case *onnxpb.TypeProto_SequenceType:
+		return "sequence(" + declaredType(v.SequenceType.GetElemType(), depth+1) + ")"
+	case *onnxpb.TypeProto_OptionalType:
+		return "optional(" + declaredType(v.OptionalType.GetElemType(), depth+1) + ")"
+	case *onnxpb.TypeProto_MapType:
+		return "map(" + typeName(onnxfile.DType(v.MapType.GetKeyType())) + ", " + declaredType(v.MapType.GetValueType(), depth+1) + ")"
+	case *onnxpb.TypeProto_OpaqueType:
+		return "opaque(" + v.OpaqueType.GetName() + ")"
+	}
+	return ""
+}
+
+// Ints returns the integers of a tensor when they follow from the graph alone:
+// a small initializer, a Constant, or shape arithmetic on them.
+func (g *Graph) Ints(tensor string) (v []int64, ok bool) {
+	return g.valueOf(tensor).ints()
+}
+
+// Float returns a tensor of one number when it follows from the graph alone.
+func (g *Graph) Float(tensor string) (v float64, ok bool) {
+	t, ok := g.valueOf(tensor).scalar()
+	if !ok {
+		return 0, false
+	}
+	if k, ok := t.number(); ok {
+		return float64(k), true
+	}
+	return t.f, t.kind == realTerm
+}
+
+func (g *Graph) valueOf(name string) *value {
+	if t, ok := g.tensors[name]; ok && t.value != nil {
+		return t.value
+	}
+	if p := g.inits[name]; p != nil && g.producer[name] == nil {
+		return g.stored(p)
+	}
+	return nil
+}
+
+// stored reads the numbers of a small tensor; nil when it is none. What cannot
+// be read has no value; reporting it is not the business of shapes.
+func (g *Graph) stored(p *onnxpb.TensorProto) *value {
+	t := g.file.Tensor(p)
+	n, err := t.Elements()
+	if err != nil || n > maxFold || len(t.Dims()) > maxRank {
+		return nil
+	}
+	v := &value{dims: t.Dims(), e: make([]term, 0, n)}
+	switch d := t.DType(); {
+	case d == onnxfile.Int64 || d == onnxfile.Int32:
+		k, err := t.Int64s(maxFold)
+		if err != nil {
+			return nil
+		}
+		v.e = integers(k)
+	case d.IsFloat():
+		err = t.Values(func(block []float64) error {
+			for _, f := range block {
+				v.e = append(v.e, float(f))
+			}
+			return nil
+		})
+	default:
+		err = t.Values(func(block []float64) error {
+			for _, f := range block {
+				if f != math.Trunc(f) || math.Abs(f) > 1<<53 {
+					return errors.New("not exact")
+				}
+				v.e = append(v.e, integer(int64(f)))
+			}
+			return nil
+		})
+	}
+	if err != nil {
+		return nil
+	}
+	return v
+}
+
+// A rule says how the outputs of an operator follow from its inputs. What it
+// does not set stays unknown; it must never guess.
+type rule func(*call)
+
+// A call is one node on its way through its rule.
+type call struct {
+	*Node
+	g     *Graph
+	opset int64
+	out   []tensor
+}
+
+// in returns what is known of input i.
+func (c *call) in(i int) tensor {
+	name := c.Input(i)
+	if name == "" {
+		return tensor{}
+	}
+	return c.g.tensors[name]
+}
+
+// has tells whether input i is given.
+func (c *call) has(i int) bool { return c.Input(i) != "" }
+
+// value returns the numbers of input i, nil when they are not known.
+func (c *call) value(i int) *value {
+	name := c.Input(i)
+	if name == "" {
+		return nil
+	}
+	return c.g.valueOf(name)
+}
+
+// ints returns input i as integers, all of them known.
+func (c *call) ints(i int) ([]int64, bool) { return c.value(i).ints() }
+
+// set sets output i.
+func (c *call) set(i int, t tensor) {
+	if i < len(c.out) {
+		c.out[i] = t
+	}
+}
+
+// shape sets output i to a type and a shape.
+func (c *call) shape(i int, d onnxfile.DType, dims []term) {
+	c.set(i, tensor{dtype: d, known: true, shape: dims})
+}
+
+// typed sets output i to a type without a shape.
+func (c *call) typed(i int, d onnxfile.DType) { c.set(i, tensor{dtype: d}) }
+
+// result sets output i to a value, its shape included.
+func (c *call) result(i int, d onnxfile.DType, v *value) {
+	c.set(i, tensor{dtype: d, known: true, shape: integers(v.dims), value: v})
+}
+
+// keep adds a value to output i when it fits the shape that is set.
+func (c *call) keep(i int, v *value) {
+	if i >= len(c.out) || v == nil {
+		return
+	}
+	t := &c.out[i]
+	if !t.known || len(t.shape) != len(v.dims) {
+		return
+	}
+	for j, d := range t.shape {
+		if !d.is(v.dims[j]) {
+			return
+		}
+	}
+	t.value = v
+}
+
+// axis resolves a negative axis; it is not ok outside the rank.
+func axis(a int64, rank int) (int, bool) {
+	if a < 0 {
+		a += int64(rank)
+	}
+	return int(a), a >= 0 && a < int64(rank)
+}
+
+// axesOf resolves a list of axes without repetition.
+func axesOf(axes []int64, rank int) (set []bool, ok bool) {
+	set = make([]bool, rank)
+	for _, a := range axes {
+		i, ok := axis(a, rank)
+		if !ok || set[i] {
+			return nil, false
+		}
+		set[i] = true
+	}
+	return set, true
+}
+
+// unknowns returns rank unknown dimensions.
+func unknowns(rank int) []term { return make([]term, rank) }
+
+const (
+	boolType   = onnxfile.DType(onnxpb.TensorProto_BOOL)
+	uint8Type  = onnxfile.DType(onnxpb.TensorProto_UINT8)
+	stringType = onnxfile.DType(onnxpb.TensorProto_STRING)
+)
+
+// parseType reads the name of a type as Cast spelled it before opset 6.
+func parseType(s string) onnxfile.DType {
+	return onnxfile.DType(onnxpb.TensorProto_DataType_value[strings.ToUpper(s)])
+}

@@ -1,0 +1,213 @@
+// Package inspect is what a model is: its graph, the shapes of its tensors, its
+// layers and what they cost.
+//
+// It reads skeletons (package onnxfile) and runs nothing; neither a runtime nor
+// the method's mathematics may enter. Weights are read only when asked for.
+package inspect
+
+import (
+	"cmp"
+	"context"
+	"slices"
+
+	"github.com/filterlens/filterlens/inspect/onnxfile"
+	"github.com/filterlens/filterlens/inspect/onnxfile/onnxpb"
+)
+
+// Options says what New is to find out.
+type Options struct {
+	// InputShapes replaces declared input shapes; -1 leaves a dimension as it
+	// is declared.
+	InputShapes map[string][]int64
+	// Dims gives symbolic dimensions of the inputs a size, by name.
+	Dims map[string]int64
+	// Batch, when positive, is the first dimension of every input that leaves
+	// it open.
+	Batch int64
+	// Weights reads the weights and counts their zeros.
+	Weights bool
+}
+
+// A Model is what can be said of a file without running it.
+type Model struct {
+	// File is the name it was opened with.
+	File string `json:"file"`
+	// FileBytes is its size, ExternalBytes that of the data stored beside it.
+	FileBytes       int64   `json:"file_bytes"`
+	ExternalBytes   int64   `json:"external_bytes"`
+	IRVersion       int64   `json:"ir_version"`
+	Opsets          []Opset `json:"opsets"`
+	Producer        string  `json:"producer,omitempty"`
+	ProducerVersion string  `json:"producer_version,omitempty"`
+	Domain          string  `json:"domain,omitempty"`
+	ModelVersion    int64   `json:"model_version,omitempty"`
+	Doc             string  `json:"doc,omitempty"`
+	Metadata        []KV    `json:"metadata"`
+	// Inputs are the tensors that have to be fed, Outputs those that come out.
+	Inputs  []Value `json:"inputs"`
+	Outputs []Value `json:"outputs"`
+	// Operators counts the nodes of the main graph, most frequent first.
+	Operators []OpCount `json:"operators"`
+	// Layers lists the nodes that hold parameters, in the order in which they
+	// run.
+	Layers []Layer `json:"layers"`
+	Totals Totals  `json:"totals"`
+
+	Graph  *Graph         `json:"-"`
+	Handle *onnxfile.File `json:"-"`
+}
+
+// An Opset is a version of an operator set; the domain of ONNX itself is "".
+type Opset struct {
+	Domain  string `json:"domain"`
+	Version int64  `json:"version"`
+}
+
+// A KV is an entry of the model's metadata.
+type KV struct {
+	Key   string `json:"key"`
+	Value string `json:"value"`
+}
+
+// A Value is an input or output of the model.
+type Value struct {
+	Name string `json:"name"`
+	// DType is the ONNX name of the element type in lower case, or a form like
+	// "sequence(float)"; "" when it is not declared.
+	DType string `json:"dtype"`
+	Shape Shape  `json:"shape"`
+}
+
+// An OpCount says how often an operator occurs.
+type OpCount struct {
+	Op     string `json:"op"`
+	Domain string `json:"domain,omitempty"`
+	Count  int    `json:"count"`
+}
+
+// Totals sums up a model. Definitions says what is counted.
+type Totals struct {
+	Layers     int   `json:"layers"`
+	Parameters int64 `json:"parameters"`
+	Statistics int64 `json:"statistics"`
+	Constants  int64 `json:"constants"`
+	// MACs sums the nodes whose shapes are known, nil when there are some and
+	// none is known; MACsUnknown counts the others.
+	MACs        *int64 `json:"macs"`
+	MACsUnknown int    `json:"macs_unknown"`
+	// WeightBytes is what the parameters and statistics take where they are
+	// stored.
+	WeightBytes int64 `json:"weight_bytes"`
+	// Zeros is the share of exact zeros among the weights of Conv,
+	// ConvTranspose, Gemm and MatMul, each tensor counted once; nil when the
+	// weights were not read.
+	Zeros *float64 `json:"zeros"`
+}
+
+// Definitions returns what the numbers of a report mean, a sentence each.
+func Definitions() []string {
+	return []string{
+		"parameters: elements of the weights and biases of Conv, ConvTranspose, Gemm and MatMul, of the scale and shift of normalisations and of PRelu slopes; a tensor that several nodes share counts once in the total",
+		"statistics: running mean and variance of BatchNormalization; constants: all other stored numbers",
+		"MACs: multiply-accumulates of Conv, ConvTranspose, Gemm and MatMul, bias not counted; batch 1 where the model leaves the batch open",
+		"zeros: share of a weight's elements that are exactly zero",
+	}
+}
+
+// New describes the model in f, which must stay open as long as the Model is
+// used. Weights are read only when opt asks for it; then a tensor that cannot
+// be read is an error (*onnxfile.TensorError) and ctx stops the reading. A
+// shape that does not fit the model is an *OptionError.
+func New(ctx context.Context, f *onnxfile.File, opt Options) (*Model, error) {
+	g, err := NewGraph(f, opt)
+	if err != nil {
+		return nil, err
+	}
+	pb := f.Model
+	m := &Model{
+		File:            f.Name,
+		FileBytes:       f.Size,
+		ExternalBytes:   externalBytes(f),
+		IRVersion:       pb.GetIrVersion(),
+		Opsets:          []Opset{},
+		Producer:        pb.GetProducerName(),
+		ProducerVersion: pb.GetProducerVersion(),
+		Domain:          pb.GetDomain(),
+		ModelVersion:    pb.GetModelVersion(),
+		Doc:             pb.GetDocString(),
+		Metadata:        []KV{},
+		Inputs:          []Value{},
+		Outputs:         []Value{},
+		Operators:       countOperators(g),
+		Graph:           g,
+		Handle:          f,
+	}
+	for _, o := range pb.GetOpsetImport() {
+		m.Opsets = append(m.Opsets, Opset{o.GetDomain(), o.GetVersion()})
+	}
+	for _, kv := range pb.GetMetadataProps() {
+		m.Metadata = append(m.Metadata, KV{kv.GetKey(), kv.GetValue()})
+	}
+	for _, v := range pb.GetGraph().GetInput() {
+		if g.IsInput(v.GetName()) {
+			m.Inputs = append(m.Inputs, g.Value(v.GetName()))
+		}
+	}
+	for _, v := range pb.GetGraph().GetOutput() {
+		m.Outputs = append(m.Outputs, g.Value(v.GetName()))
+	}
+	m.findLayers()
+	if opt.Weights {
+		if err := m.countZeros(ctx); err != nil {
+			return nil, err
+		}
+	}
+	return m, ctx.Err()
+}
+
+func countOperators(g *Graph) []OpCount {
+	counts := make(map[OpCount]int)
+	for _, n := range g.Nodes {
+		counts[OpCount{Op: n.Op, Domain: plainDomain(n.Domain)}]++
+	}
+	ops := make([]OpCount, 0, len(counts))
+	for op, n := range counts {
+		op.Count = n
+		ops = append(ops, op)
+	}
+	slices.SortFunc(ops, func(a, b OpCount) int {
+		return cmp.Or(cmp.Compare(b.Count, a.Count), cmp.Compare(a.Op, b.Op), cmp.Compare(a.Domain, b.Domain))
+	})
+	return ops
+}
+
+// externalBytes sums the data stored beside the file, a range that several
+// tensors share once.
+func externalBytes(f *onnxfile.File) int64 {
+	total := int64(0)
+	seen := make(map[[3]string]bool)
+	for _, t := range f.Model.GetGraph().GetInitializer() {
+		if t.GetDataLocation() != onnxpb.TensorProto_EXTERNAL {
+			continue
+		}
+		var key [3]string
+		for _, kv := range t.GetExternalData() {
+			switch kv.GetKey() {
+			case "location":
+				key[0] = kv.GetValue()
+			case "offset":
+				key[1] = kv.GetValue()
+			case "length":
+				key[2] = kv.GetValue()
+			}
+		}
+		if seen[key] && key[2] != "" {
+			continue
+		}
+		seen[key] = true
+		if n, ok := add(total, f.Tensor(t).StoredBytes()); ok {
+			total = n
+		}
+	}
+	return total
+}

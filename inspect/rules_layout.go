@@ -1,0 +1,737 @@
+package inspect
+
+import (
+	"slices"
+
+	"github.com/filterlens/filterlens/inspect/onnxfile"
+)
+
+func flattenRule(c *call) {
+	x := c.in(0)
+	c.typed(0, x.dtype)
+	if !x.known {
+		c.shape(0, x.dtype, unknowns(2))
+		return
+	}
+	a := c.AttrInt("axis", 1)
+	if a < 0 {
+		a += int64(len(x.shape))
+	}
+	if a < 0 || a > int64(len(x.shape)) {
+		return
+	}
+	c.shape(0, x.dtype, []term{productTerm(x.shape[:a]), productTerm(x.shape[a:])})
+}
+
+func reshapeRule(c *call) {
+	x := c.in(0)
+	c.typed(0, x.dtype)
+	var want []term
+	if a := c.Attr("shape"); a != nil && c.opset < 5 {
+		want = integers(a.GetInts())
+	} else if v := c.value(1); v != nil {
+		want = v.e
+	} else if s := c.in(1); s.known && len(s.shape) == 1 {
+		if n, ok := s.shape[0].number(); ok && n <= maxRank {
+			c.shape(0, x.dtype, unknowns(int(n)))
+		}
+		return
+	} else {
+		return
+	}
+	if len(want) > maxRank {
+		return
+	}
+	out := slices.Clone(want)
+	open := -1 // the dimension that follows from the others
+	single := true
+	for i, w := range want {
+		switch {
+		case w.is(0) && c.AttrInt("allowzero", 0) == 0:
+			out[i] = term{}
+			if x.known && i < len(x.shape) {
+				out[i] = x.shape[i]
+			}
+		case w.is(-1):
+			out[i] = term{}
+		default:
+			out[i] = w.dim()
+		}
+		if out[i].kind == unknownTerm {
+			single = open < 0
+			open = i
+		}
+	}
+	if open >= 0 && single && x.known {
+		rest := append(slices.Clone(out[:open]), out[open+1:]...)
+		out[open] = quotient(x.shape, rest)
+	}
+	c.shape(0, x.dtype, out)
+	if v := c.value(0); v != nil {
+		if r := newValue(out); r != nil && len(r.e) == len(v.e) {
+			r.e = v.e
+			c.keep(0, r)
+		}
+	}
+}
+
+// quotient returns the product of a divided by the product of b. Dimensions
+// that both have, even unknown ones of the same symbol, cancel.
+func quotient(a, b []term) term {
+	p, q := productTerm(a), productTerm(b)
+	if q.kind != integerTerm || q.k == 0 || p.kind != integerTerm || p.k%q.k != 0 {
+		return term{}
+	}
+	return divTerm(p, q).dim()
+}
+
+func transposeRule(c *call) {
+	x := c.in(0)
+	c.typed(0, x.dtype)
+	perm := c.AttrInts("perm")
+	if !x.known {
+		if perm != nil && len(perm) <= maxRank {
+			c.shape(0, x.dtype, unknowns(len(perm)))
+		}
+		return
+	}
+	if perm == nil {
+		for i := len(x.shape) - 1; i >= 0; i-- {
+			perm = append(perm, int64(i))
+		}
+	}
+	if _, ok := axesOf(perm, len(x.shape)); !ok || len(perm) != len(x.shape) {
+		return
+	}
+	out := make([]term, len(perm))
+	source := make([]int, len(perm))
+	for i, p := range perm {
+		source[i], _ = axis(p, len(perm))
+		out[i] = x.shape[source[i]]
+	}
+	c.shape(0, x.dtype, out)
+	if v := c.value(0); v != nil {
+		c.keep(0, pick(v, out, func(at []int64) []int64 {
+			from := make([]int64, len(at))
+			for i, s := range source {
+				from[s] = at[i]
+			}
+			return from
+		}))
+	}
+}
+
+// pick makes a value of the given shape; from says which element of v stands
+// at a position. Nil when the shape is not fixed or a position does not exist.
+func pick(v *value, shape []term, from func(at []int64) []int64) *value {
+	out := newValue(shape)
+	if out == nil {
+		return nil
+	}
+	at := make([]int64, len(shape))
+	for k := range out.e {
+		rest := int64(k)
+		for j := len(at) - 1; j >= 0; j-- {
+			at[j] = rest % out.dims[j]
+			rest /= out.dims[j]
+		}
+		src := from(at)
+		if len(src) != len(v.dims) {
+			return nil
+		}
+		i := int64(0)
+		for j, p := range src {
+			if p < 0 || p >= v.dims[j] {
+				return nil
+			}
+			i = i*v.dims[j] + p
+		}
+		out.e[k] = v.e[i]
+	}
+	return out
+}
+
+func concatRule(c *call) {
+	d := c.in(0).dtype
+	c.typed(0, d)
+	if len(c.Inputs) == 0 {
+		return
+	}
+	def := int64(0)
+	if c.opset < 4 {
+		def = 1
+	}
+	var out []term
+	at := 0
+	for i := range c.Inputs {
+		t := c.in(i)
+		if !t.known {
+			return
+		}
+		if i == 0 {
+			var ok bool
+			if at, ok = axis(c.AttrInt("axis", def), len(t.shape)); !ok {
+				return
+			}
+			out = slices.Clone(t.shape)
+			continue
+		}
+		if len(t.shape) != len(out) {
+			return
+		}
+		for j, d := range t.shape {
+			switch {
+			case j == at:
+				out[j] = addTerm(out[j], d)
+			case differ(out[j], d):
+				return
+			case out[j].kind == unknownTerm || len(out[j].syms) > 0 && len(d.syms) == 0 && d.kind != unknownTerm:
+				out[j] = d // they are equal, and this one says more
+			}
+		}
+	}
+	c.shape(0, d, out)
+	if len(out) != 1 {
+		return
+	}
+	v := &value{}
+	for i := range c.Inputs {
+		p := c.value(i)
+		if p == nil {
+			// An unknown piece of known length is only unknown elements.
+			n, ok := c.in(i).shape[0].number()
+			if !ok || n > maxFold {
+				return
+			}
+			p = &value{e: make([]term, n)}
+		}
+		if len(v.e)+len(p.e) > maxFold {
+			return
+		}
+		v.e = append(v.e, p.e...)
+	}
+	v.dims = []int64{int64(len(v.e))}
+	c.keep(0, v)
+}
+
+func splitRule(c *call) {
+	x := c.in(0)
+	for i := range c.out {
+		c.typed(i, x.dtype)
+	}
+	if !x.known {
+		return
+	}
+	a, ok := axis(c.AttrInt("axis", 0), len(x.shape))
+	if !ok {
+		return
+	}
+	sizes := make([]term, len(c.out))
+	switch {
+	case c.Attr("split") != nil:
+		if len(c.AttrInts("split")) != len(sizes) {
+			return
+		}
+		copy(sizes, integers(c.AttrInts("split")))
+	case c.has(1):
+		if v := c.value(1); v != nil {
+			if len(v.e) != len(sizes) {
+				return
+			}
+			copy(sizes, v.e)
+		}
+	default:
+		n, ok := x.shape[a].number()
+		parts := int64(len(sizes))
+		if k := c.AttrInt("num_outputs", parts); k != parts {
+			return
+		}
+		if ok && parts > 0 {
+			each := n / parts
+			if n%parts != 0 {
+				each++
+			}
+			for i := range sizes {
+				left := max(0, n-int64(i)*each)
+				sizes[i] = integer(min(each, left))
+			}
+			if n%parts != 0 && c.Attr("num_outputs") == nil {
+				clear(sizes) // before opset 18 it must be even
+			}
+		} else if parts > 0 && !ok {
+			even := divTerm(x.shape[a], integer(parts))
+			for i := range sizes {
+				sizes[i] = even
+			}
+		}
+	}
+	v := c.value(0)
+	off := int64(0)
+	for i, s := range sizes {
+		out := slices.Clone(x.shape)
+		out[a] = s.dim()
+		c.shape(i, x.dtype, out)
+		n, ok := s.number()
+		if !ok || v == nil {
+			v = nil
+			continue
+		}
+		start := off
+		c.keep(i, pick(v, out, func(at []int64) []int64 {
+			from := slices.Clone(at)
+			from[a] += start
+			return from
+		}))
+		off += n
+	}
+}
+
+func sliceRule(c *call) {
+	x := c.in(0)
+	c.typed(0, x.dtype)
+	if !x.known {
+		return
+	}
+	rank := len(x.shape)
+	var starts, ends []term
+	var axes, steps []int64
+	if c.opset < 10 {
+		starts, ends, axes = integers(c.AttrInts("starts")), integers(c.AttrInts("ends")), c.AttrInts("axes")
+	} else {
+		var ok bool
+		if c.has(3) {
+			if axes, ok = c.ints(3); !ok {
+				c.shape(0, x.dtype, unknowns(rank))
+				return
+			}
+		}
+		if c.has(4) {
+			if steps, ok = c.ints(4); !ok {
+				steps = nil
+				starts = make([]term, 0)
+			}
+		}
+		s, e := c.value(1), c.value(2)
+		if s == nil || e == nil || starts != nil {
+			// The other dimensions stay when it is known which are cut.
+			out := unknowns(rank)
+			if axes != nil {
+				set, ok := axesOf(axes, rank)
+				if !ok {
+					return
+				}
+				for i := range out {
+					if !set[i] {
+						out[i] = x.shape[i]
+					}
+				}
+			}
+			c.shape(0, x.dtype, out)
+			return
+		}
+		starts, ends = s.e, e.e
+	}
+	if axes == nil {
+		for i := range starts {
+			axes = append(axes, int64(i))
+		}
+	}
+	if len(starts) != len(axes) || len(ends) != len(axes) || steps != nil && len(steps) != len(axes) {
+		return
+	}
+	if _, ok := axesOf(axes, rank); !ok {
+		return
+	}
+	out := slices.Clone(x.shape)
+	first, stride := make([]int64, rank), make([]int64, rank)
+	for i := range stride {
+		stride[i] = 1
+	}
+	for i, a := range axes {
+		j, _ := axis(a, rank)
+		step := int64(1)
+		if steps != nil {
+			step = steps[i]
+		}
+		out[j], first[j] = cut(x.shape[j], starts[i], ends[i], step)
+		stride[j] = step
+	}
+	c.shape(0, x.dtype, out)
+	if v := c.value(0); v != nil {
+		c.keep(0, pick(v, out, func(at []int64) []int64 {
+			from := make([]int64, len(at))
+			for i, p := range at {
+				from[i] = first[i] + p*stride[i]
+			}
+			return from
+		}))
+	}
+}
+
+// cut returns the length that a slice leaves of a dimension, and where it
+// begins (meaningful only for a fixed dimension).
+func cut(dim, start, end term, step int64) (length term, first int64) {
+	n, fixed := dim.number()
+	s, ok1 := start.number()
+	e, ok2 := end.number()
+	if !fixed {
+		switch {
+		// All of a dimension, from either side.
+		case step == 1 && start.is(0) && (ok2 && e >= maxExtent || same(end, dim)):
+			return dim, 0
+		case step == -1 && ok1 && ok2 && (s == -1 || s >= maxExtent) && e < -maxExtent:
+			return dim, 0
+		}
+		return term{}, 0
+	}
+	if !ok1 || !ok2 || step == 0 || step > maxExtent || step < -maxExtent {
+		return term{}, 0
+	}
+	if s < 0 {
+		s += n
+	}
+	if e < 0 {
+		e += n
+	}
+	if step > 0 {
+		s, e = min(max(s, 0), n), min(max(e, 0), n)
+		return integer(max(0, (e-s+step-1)/step)), s
+	}
+	s, e = min(max(s, 0), n-1), min(max(e, -1), n-1)
+	return integer(max(0, (s-e-step-1)/-step)), s
+}
+
+// axesArgument returns the axes of Squeeze and Unsqueeze, an attribute before
+// opset 13 and an input since. given is false when there are none.
+func axesArgument(c *call) (axes []int64, given, ok bool) {
+	if c.Attr("axes") != nil {
+		return c.AttrInts("axes"), true, true
+	}
+	if !c.has(1) {
+		return nil, false, true
+	}
+	axes, ok = c.ints(1)
+	return axes, true, ok
+}
+
+func squeezeRule(c *call) {
+	x := c.in(0)
+	c.typed(0, x.dtype)
+	axes, given, ok := axesArgument(c)
+	if !x.known || !ok {
+		return
+	}
+	if !given {
+		for i, d := range x.shape {
+			if n, ok := d.number(); !ok {
+				return // whether it goes depends on the run
+			} else if n == 1 {
+				axes = append(axes, int64(i))
+			}
+		}
+	}
+	set, ok := axesOf(axes, len(x.shape))
+	if !ok {
+		return
+	}
+	out := make([]term, 0, len(x.shape))
+	for i, d := range x.shape {
+		if !set[i] {
+			out = append(out, d)
+		} else if differ(d, integer(1)) {
+			return
+		}
+	}
+	c.shape(0, x.dtype, out)
+	rearranged(c, out)
+}
+
+// rearranged keeps the value of input 0 in a new shape.
+func rearranged(c *call, shape []term) {
+	if v := c.value(0); v != nil {
+		if r := newValue(shape); r != nil && len(r.e) == len(v.e) {
+			r.e = v.e
+			c.keep(0, r)
+		}
+	}
+}
+
+func unsqueezeRule(c *call) {
+	x := c.in(0)
+	c.typed(0, x.dtype)
+	axes, given, ok := axesArgument(c)
+	if !x.known || !given || !ok || len(axes) > maxRank {
+		return
+	}
+	set, ok := axesOf(axes, len(x.shape)+len(axes))
+	if !ok {
+		return
+	}
+	out := make([]term, 0, len(set))
+	next := 0
+	for _, added := range set {
+		if added {
+			out = append(out, integer(1))
+			continue
+		}
+		out = append(out, x.shape[next])
+		next++
+	}
+	c.shape(0, x.dtype, out)
+	rearranged(c, out)
+}
+
+func gatherRule(c *call) {
+	x, idx := c.in(0), c.in(1)
+	c.typed(0, x.dtype)
+	if !x.known || !idx.known {
+		return
+	}
+	a, ok := axis(c.AttrInt("axis", 0), len(x.shape))
+	if !ok {
+		return
+	}
+	out := append(slices.Clone(x.shape[:a]), idx.shape...)
+	out = append(out, x.shape[a+1:]...)
+	c.shape(0, x.dtype, out)
+	v := c.value(0)
+	if v == nil || len(v.dims) != 1 {
+		return
+	}
+	k := c.value(1)
+	if k == nil {
+		return
+	}
+	r := newValue(out)
+	if r == nil || len(r.e) != len(k.e) {
+		return
+	}
+	for i, t := range k.e {
+		n, ok := t.number()
+		if n < 0 {
+			n += v.dims[0]
+		}
+		if ok && n >= 0 && n < v.dims[0] {
+			r.e[i] = v.e[n]
+		}
+	}
+	c.keep(0, r)
+}
+
+func gatherElementsRule(c *call) {
+	c.typed(0, c.in(0).dtype)
+	if idx := c.in(1); idx.known {
+		c.shape(0, c.in(0).dtype, idx.shape)
+	}
+}
+
+func expandRule(c *call) {
+	x := c.in(0)
+	c.typed(0, x.dtype)
+	v := c.value(1)
+	if v == nil {
+		return
+	}
+	if !x.known || len(v.e) > maxRank {
+		return
+	}
+	want := make([]term, len(v.e))
+	for i, t := range v.e {
+		want[i] = t.dim()
+	}
+	out, ok := broadcast(x.shape, want)
+	if !ok {
+		return
+	}
+	c.shape(0, x.dtype, out)
+	if src := c.value(0); src != nil && len(v.e) == len(out) {
+		ones := newValue(want)
+		if ones != nil {
+			c.keep(0, combine([]*value{src, ones}, func(e []term) term { return e[0] }))
+		}
+	}
+}
+
+func tileRule(c *call) {
+	x := c.in(0)
+	c.typed(0, x.dtype)
+	if !x.known {
+		return
+	}
+	v := c.value(1)
+	if c.opset < 6 || v == nil || len(v.e) != len(x.shape) {
+		c.shape(0, x.dtype, unknowns(len(x.shape)))
+		return
+	}
+	out := make([]term, len(x.shape))
+	for i, d := range x.shape {
+		out[i] = mulTerm(d, v.e[i]).dim()
+	}
+	c.shape(0, x.dtype, out)
+	if src := c.value(0); src != nil {
+		c.keep(0, pick(src, out, func(at []int64) []int64 {
+			from := make([]int64, len(at))
+			for i := range at {
+				from[i] = at[i] % src.dims[i]
+			}
+			return from
+		}))
+	}
+}
+
+func oneHotRule(c *call) {
+	x := c.in(0)
+	d := c.in(2).dtype
+	c.typed(0, d)
+	if !x.known {
+		return
+	}
+	a, ok := axis(c.AttrInt("axis", -1), len(x.shape)+1)
+	if !ok {
+		return
+	}
+	var depth term
+	if t, ok := c.value(1).scalar(); ok {
+		depth = t.dim()
+	}
+	out := append(slices.Clone(x.shape[:a]), depth)
+	c.shape(0, d, append(out, x.shape[a:]...))
+}
+
+func shapeRule(c *call) {
+	x := c.in(0)
+	c.typed(0, onnxfile.Int64)
+	if !x.known {
+		c.shape(0, onnxfile.Int64, unknowns(1))
+		return
+	}
+	rank := int64(len(x.shape))
+	clamp := func(i int64) int64 {
+		if i < 0 {
+			i += rank
+		}
+		return min(max(i, 0), rank)
+	}
+	from, to := clamp(c.AttrInt("start", 0)), clamp(c.AttrInt("end", rank))
+	e := x.shape[from:max(from, to)]
+	c.result(0, onnxfile.Int64, &value{dims: []int64{int64(len(e))}, e: e})
+}
+
+func sizeRule(c *call) {
+	x := c.in(0)
+	v := &value{e: make([]term, 1)}
+	if x.known {
+		v.e[0] = productTerm(x.shape)
+	}
+	c.result(0, onnxfile.Int64, v)
+}
+
+func constantRule(c *call) {
+	scalar := func(d onnxfile.DType, t term) { c.result(0, d, &value{e: []term{t}}) }
+	list := func(d onnxfile.DType, e []term) {
+		n := []term{integer(int64(len(e)))}
+		c.shape(0, d, n)
+		if len(e) <= maxFold {
+			c.keep(0, &value{dims: []int64{int64(len(e))}, e: e})
+		}
+	}
+	if a := c.Attr("value"); a.GetT() != nil {
+		t := tensor{dtype: onnxfile.DType(a.GetT().GetDataType())}.withDims(a.GetT().GetDims())
+		c.set(0, t)
+		c.keep(0, c.g.stored(a.GetT()))
+	} else if a := c.Attr("sparse_value"); a.GetSparseTensor() != nil {
+		s := a.GetSparseTensor()
+		c.set(0, tensor{dtype: onnxfile.DType(s.GetValues().GetDataType())}.withDims(s.GetDims()))
+	} else if a := c.Attr("value_int"); a != nil {
+		scalar(onnxfile.Int64, integer(a.GetI()))
+	} else if a := c.Attr("value_float"); a != nil {
+		scalar(onnxfile.Float, float(float64(a.GetF())))
+	} else if a := c.Attr("value_ints"); a != nil {
+		list(onnxfile.Int64, integers(a.GetInts()))
+	} else if a := c.Attr("value_floats"); a != nil {
+		e := make([]term, len(a.GetFloats()))
+		for i, f := range a.GetFloats() {
+			e[i] = float(float64(f))
+		}
+		list(onnxfile.Float, e)
+	} else if a := c.Attr("value_string"); a != nil {
+		c.shape(0, stringType, nil)
+	} else if a := c.Attr("value_strings"); a != nil {
+		c.shape(0, stringType, []term{integer(int64(len(a.GetStrings())))})
+	}
+}
+
+func constantOfShapeRule(c *call) {
+	d, fill := onnxfile.Float, float(0)
+	if t := c.Attr("value").GetT(); t != nil {
+		d, fill = onnxfile.DType(t.GetDataType()), term{}
+		if x, ok := c.g.stored(t).scalar(); ok {
+			fill = x
+		}
+	}
+	c.typed(0, d)
+	v := c.value(0)
+	if v == nil {
+		if s := c.in(0); s.known && len(s.shape) == 1 {
+			if n, ok := s.shape[0].number(); ok && n <= maxRank {
+				c.shape(0, d, unknowns(int(n)))
+			}
+		}
+		return
+	}
+	if len(v.e) > maxRank {
+		return
+	}
+	out := make([]term, len(v.e))
+	for i, t := range v.e {
+		out[i] = t.dim()
+	}
+	c.shape(0, d, out)
+	if r := newValue(out); r != nil {
+		for i := range r.e {
+			r.e[i] = fill
+		}
+		c.keep(0, r)
+	}
+}
+
+func rangeRule(c *call) {
+	d := c.in(0).dtype
+	c.shape(0, d, unknowns(1))
+	var v [3]int64
+	for i := range v {
+		t, ok := c.value(i).scalar()
+		if !ok {
+			return
+		}
+		if v[i], ok = t.number(); !ok || v[i] > 1<<61 || v[i] < -1<<61 {
+			return
+		}
+	}
+	if v[2] == 0 {
+		return
+	}
+	n := (v[1] - v[0]) / v[2]
+	if (v[1]-v[0])%v[2] != 0 && (v[1] > v[0]) == (v[2] > 0) {
+		n++
+	}
+	n = max(n, 0)
+	c.shape(0, d, []term{integer(n)})
+	if n > maxFold {
+		return
+	}
+	r := &value{dims: []int64{n}, e: make([]term, n)}
+	for i := range r.e {
+		r.e[i] = integer(v[0] + int64(i)*v[2])
+	}
+	c.keep(0, r)
+}
+
+func nonZeroRule(c *call) {
+	x := c.in(0)
+	out := unknowns(2)
+	if x.known {
+		out[0] = integer(int64(len(x.shape)))
+	}
+	c.shape(0, onnxfile.Int64, out)
+}
