@@ -431,10 +431,15 @@ func formatShape(shape []int64, params []string) string {
 	return "[" + strings.Join(dims, " ") + "]"
 }
 
-// oneLine keeps the library's many-line messages to the one line that house
-// messages have; %w still reaches the error itself.
+// oneLine gives the messages of the library and of the binding the form of the
+// house's: one line, no full stop, no "error" in front. Unwrap still reaches the
+// error itself.
 func oneLine(err error) error {
 	s := strings.Join(strings.Fields(err.Error()), " ")
+	for _, prefix := range []string{"Error running network: ", "Error creating C session: ", "Error creating C session from file: "} {
+		s = strings.TrimPrefix(s, prefix)
+	}
+	s = strings.TrimSuffix(s, ".")
 	if s == err.Error() {
 		return err
 	}
