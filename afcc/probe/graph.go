@@ -1,0 +1,242 @@
+package probe
+
+import (
+	"fmt"
+	"strings"
+
+	"google.golang.org/protobuf/proto"
+
+	"github.com/filterlens/filterlens/inspect"
+	"github.com/filterlens/filterlens/inspect/onnxfile"
+	"github.com/filterlens/filterlens/inspect/onnxfile/onnxpb"
+)
+
+// builder adds nodes to a graph. Names of its own begin with a prefix that no
+// name of the model has.
+type builder struct {
+	d      *onnxfile.Draft
+	g      *onnxpb.GraphProto
+	opset  int64
+	prefix string
+	n      int
+}
+
+// minOpset is the first operator set with numpy-style broadcasting, without
+// which the added nodes would mean something else.
+const minOpset = 7
+
+// newTrunk returns a copy of m's graph without outputs, to which taps can be
+// added. External data is spliced in.
+func newTrunk(m *inspect.Model) (*builder, error) {
+	opset := m.Graph.Opset("")
+	if opset < minOpset {
+		return nil, &NotClassifierError{m.File, fmt.Sprintf("opset %d is older than %d; convert it first", opset, minOpset)}
+	}
+	d := m.Handle.Draft()
+	if err := d.InlineExternal(); err != nil {
+		return nil, err
+	}
+	b := &builder{d: d, g: d.Model.Graph, opset: opset, prefix: "filterlens."}
+	for b.prefixTaken() {
+		b.prefix = "_" + b.prefix
+	}
+	b.g.Output, b.g.ValueInfo = nil, nil
+	return b, nil
+}
+
+// newGraph returns an empty graph.
+func newGraph() *builder {
+	m := &onnxpb.ModelProto{
+		IrVersion:   proto.Int64(7),
+		OpsetImport: []*onnxpb.OperatorSetIdProto{{Version: proto.Int64(13)}},
+		Graph:       &onnxpb.GraphProto{Name: proto.String("head")},
+	}
+	return &builder{d: onnxfile.NewDraft(m), g: m.Graph, opset: 13, prefix: "filterlens."}
+}
+
+func (b *builder) prefixTaken() bool {
+	for _, n := range b.g.Node {
+		for _, o := range n.Output {
+			if strings.HasPrefix(o, b.prefix) {
+				return true
+			}
+		}
+	}
+	for _, t := range b.g.Initializer {
+		if strings.HasPrefix(t.GetName(), b.prefix) {
+			return true
+		}
+	}
+	for _, v := range b.g.Input {
+		if strings.HasPrefix(v.GetName(), b.prefix) {
+			return true
+		}
+	}
+	return false
+}
+
+// node adds an operator with one output and returns the output's name.
+func (b *builder) node(op string, in []string, attrs ...*onnxpb.AttributeProto) string {
+	b.n++
+	out := fmt.Sprintf("%s%d", b.prefix, b.n)
+	b.named(out, op, in, attrs...)
+	return out
+}
+
+// named adds an operator whose output has the given name.
+func (b *builder) named(out, op string, in []string, attrs ...*onnxpb.AttributeProto) {
+	b.g.Node = append(b.g.Node, &onnxpb.NodeProto{
+		OpType: proto.String(op), Name: proto.String(out), Input: in, Output: []string{out}, Attribute: attrs,
+	})
+}
+
+func attrInt(name string, v int64) *onnxpb.AttributeProto {
+	return &onnxpb.AttributeProto{Name: proto.String(name), Type: onnxpb.AttributeProto_INT.Enum(), I: proto.Int64(v)}
+}
+
+func attrInts(name string, v ...int64) *onnxpb.AttributeProto {
+	return &onnxpb.AttributeProto{Name: proto.String(name), Type: onnxpb.AttributeProto_INTS.Enum(), Ints: v}
+}
+
+// constFloat adds a float initializer; without dims it is a scalar.
+func (b *builder) constFloat(v []float32, dims ...int64) string {
+	b.n++
+	t := &onnxpb.TensorProto{Name: proto.String(fmt.Sprintf("%s%d", b.prefix, b.n))}
+	b.d.SetFloat32(t, v, dims...)
+	b.g.Initializer = append(b.g.Initializer, t)
+	return t.GetName()
+}
+
+func (b *builder) constInt(v []int64, dims ...int64) string {
+	b.n++
+	t := &onnxpb.TensorProto{Name: proto.String(fmt.Sprintf("%s%d", b.prefix, b.n))}
+	b.d.SetInt64(t, v, dims...)
+	b.g.Initializer = append(b.g.Initializer, t)
+	return t.GetName()
+}
+
+// valueInfo describes an input or output; a negative dimension is left open.
+func valueInfo(name string, dtype onnxfile.DType, dims ...int64) *onnxpb.ValueInfoProto {
+	shape := &onnxpb.TensorShapeProto{}
+	for _, d := range dims {
+		dim := &onnxpb.TensorShapeProto_Dimension{}
+		if d >= 0 {
+			dim.Value = &onnxpb.TensorShapeProto_Dimension_DimValue{DimValue: d}
+		}
+		shape.Dim = append(shape.Dim, dim)
+	}
+	return &onnxpb.ValueInfoProto{Name: proto.String(name), Type: &onnxpb.TypeProto{Value: &onnxpb.TypeProto_TensorType{
+		TensorType: &onnxpb.TypeProto_Tensor{ElemType: proto.Int32(int32(dtype)), Shape: shape},
+	}}}
+}
+
+func (b *builder) input(name string, dtype onnxfile.DType, dims ...int64) string {
+	b.g.Input = append(b.g.Input, valueInfo(b.prefix+name, dtype, dims...))
+	return b.prefix + name
+}
+
+// outputOf adds an operator whose one output is an output of the graph.
+func (b *builder) outputOf(name, op string, in []string, dims []int64, attrs ...*onnxpb.AttributeProto) string {
+	out := b.prefix + name
+	b.named(out, op, in, attrs...)
+	b.g.Output = append(b.g.Output, valueInfo(out, onnxfile.Float, dims...))
+	return out
+}
+
+// features adds the tap as the head sees it: pooled when the plan says so, one
+// row of F*P numbers for each sample.
+func (b *builder) features(t *Tap) string {
+	x := t.Tensor
+	if t.Pool > 1 {
+		p := int64(t.Pool)
+		x = b.node("AveragePool", []string{x}, attrInts("kernel_shape", p, p), attrInts("strides", p, p))
+	}
+	return b.node("Flatten", []string{x}, attrInt("axis", 1))
+}
+
+// batchSum adds an output that is the sum over the samples of a batch: B x D
+// becomes D.
+func (b *builder) batchSum(name, x string, d int64) string {
+	if b.opset < 13 {
+		return b.outputOf(name, "ReduceSum", []string{x}, []int64{d}, attrInts("axes", 0), attrInt("keepdims", 0))
+	}
+	return b.outputOf(name, "ReduceSum", []string{x, b.constInt([]int64{0}, 1)}, []int64{d}, attrInt("keepdims", 0))
+}
+
+// headNames are the tensors through which a head's training step is fed and read.
+type headNames struct {
+	weight, velocity       string // inputs, K x D
+	newWeight, newVelocity string // outputs, K x D
+	loss                   string // output, the weighted sum of the batch's cross-entropies
+}
+
+// stepInputs are shared by all training steps of a graph.
+type stepInputs struct {
+	onehot string // B x K
+	rows   string // B x 1: the weight of each sample, 1/B, or 0 for padding
+	rate   string // scalar: the learning rate
+}
+
+// newStepInputs adds the inputs that every training step of a graph reads.
+func (b *builder) newStepInputs(k int) stepInputs {
+	return stepInputs{
+		onehot: b.input("onehot", onnxfile.Float, -1, int64(k)),
+		rows:   b.input("rows", onnxfile.Float, -1, 1),
+		rate:   b.input("rate", onnxfile.Float),
+	}
+}
+
+// logits adds the head X W^T, X being B x D and W K x D.
+func (b *builder) logits(x, weight string) string {
+	return b.node("Gemm", []string{x, weight}, attrInt("transB", 1))
+}
+
+// step adds one step of stochastic gradient descent with Nesterov momentum and
+// an L2 penalty on the cross-entropy of a linear head without bias:
+//
+//	p  = softmax(X W^T)
+//	g  = (r (p - Y))^T X + l2 W        r: row weights, their sum 1
+//	v' = mu v + g
+//	w' = w - rate (g + mu v')
+//
+// (Sutskever et al., "On the importance of initialization and momentum in deep
+// learning", ICML 2013, in the form that PyTorch's SGD uses). The last line is
+// rearranged to w' = w - rate (1+mu) v' + rate mu v, which saves keeping g.
+// scale multiplies the features: gradient descent on W / scale.
+func (b *builder) step(x string, s stepInputs, k, d int, name string, scale float32, r Recipe) headNames {
+	kd := []int64{int64(k), int64(d)}
+	h := headNames{
+		weight:   b.input("w."+name, onnxfile.Float, kd...),
+		velocity: b.input("v."+name, onnxfile.Float, kd...),
+	}
+	scaled := b.node("Mul", []string{x, b.constFloat([]float32{scale})})
+	p := b.node("Softmax", []string{b.logits(scaled, h.weight)}, attrInt("axis", 1))
+	diff := b.node("Sub", []string{p, s.onehot})
+	// -log p of the true label; the floor keeps a certain mistake finite.
+	hit := b.node("Mul", []string{p, s.onehot})
+	one := b.constFloat(ones(k), int64(k), 1)
+	hit = b.node("Max", []string{b.node("MatMul", []string{hit, one}), b.constFloat([]float32{1e-30})})
+	loss := b.node("Mul", []string{b.node("Neg", []string{b.node("Log", []string{hit})}), s.rows})
+	h.loss = b.batchSum("loss."+name, loss, 1)
+
+	mu := float32(r.Momentum)
+	decayed := b.node("Mul", []string{h.weight, b.constFloat([]float32{float32(r.L2)})})
+	carried := b.node("Mul", []string{h.velocity, b.constFloat([]float32{mu})})
+	carry := b.node("Add", []string{decayed, carried})
+	h.newVelocity = b.outputOf("v'."+name, "Gemm", []string{b.node("Mul", []string{diff, s.rows}), scaled, carry}, kd, attrInt("transA", 1))
+	a := b.node("Mul", []string{h.newVelocity, b.node("Mul", []string{s.rate, b.constFloat([]float32{-(1 + mu)})})})
+	c := b.node("Mul", []string{h.velocity, b.node("Mul", []string{s.rate, b.constFloat([]float32{mu})})})
+	h.newWeight = b.outputOf("w'."+name, "Add", []string{b.node("Add", []string{h.weight, a}), c}, kd)
+	return h
+}
+
+func ones(n int) []float32 {
+	v := make([]float32, n)
+	for i := range v {
+		v[i] = 1
+	}
+	return v
+}
+
+// serialize returns the graph's bytes, ready for an engine.
+func (b *builder) serialize() ([]byte, error) { return b.d.Bytes() }

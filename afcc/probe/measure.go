@@ -1,0 +1,635 @@
+package probe
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"io"
+	"math"
+	"os"
+	"slices"
+
+	"github.com/filterlens/filterlens/afcc"
+	"github.com/filterlens/filterlens/inspect"
+	"github.com/filterlens/filterlens/inspect/dataset"
+	"github.com/filterlens/filterlens/inspect/engine"
+)
+
+// Options steers Measure. The zero value of a field means its default.
+type Options struct {
+	Preprocess dataset.Preprocess
+	// Split divides the samples; its Seed also seeds heads and shuffles.
+	Split dataset.SplitOptions
+	// Theta is the threshold; the zero value is 0, not afcc.DefaultTheta.
+	Theta  float64
+	Recipe Recipe // zero: DefaultRecipe
+	// Layers names the layers or tap tensors to measure, all when empty.
+	Layers []string
+	// Memory bounds the bytes held for features, heads and label means; 0 means
+	// DefaultMemory. The model itself and the runtime's buffers come on top.
+	Memory int64
+	// Batch is the largest number of samples run at once, 0 means 100.
+	Batch int
+	// Progress is told what is being done and how far it is; it must be quick.
+	Progress func(stage string, done, total int)
+}
+
+// DefaultMemory is the memory limit of Options in bytes.
+const DefaultMemory = 4 << 30
+
+// An UnknownLayerError says that a layer was asked for that cannot be measured.
+type UnknownLayerError struct {
+	Layer  string
+	Reason string // why it has no tap, "" when the model has no such layer
+	Known  []string
+}
+
+func (e *UnknownLayerError) Error() string {
+	if e.Reason != "" {
+		return fmt.Sprintf("layer %q cannot be measured: %s", e.Layer, e.Reason)
+	}
+	known := e.Known
+	more := ""
+	if len(known) > 8 {
+		more = fmt.Sprintf(" and %d more", len(known)-8)
+		known = known[:8]
+	}
+	return fmt.Sprintf("no layer %q; the layers are %q%s", e.Layer, known, more)
+}
+
+// LabelMismatchError says that a data set cannot judge a model.
+type LabelMismatchError struct {
+	Data          string
+	Labels, Model int
+}
+
+func (e *LabelMismatchError) Error() string {
+	return fmt.Sprintf("%s has %d labels, the model has %d outputs; both must list the same labels in the same order", e.Data, e.Labels, e.Model)
+}
+
+// measurer holds what the passes of one measurement share.
+type measurer struct {
+	m    *inspect.Model
+	eng  engine.Engine
+	set  *dataset.Set
+	opt  Options
+	tr   *dataset.Transform
+	k    int
+	in   string // the model's input
+	out  string // its output
+	dims []int64
+	// batch is the number of samples in a run of the trunk, fixed tells that the
+	// model takes no other.
+	batch int
+	fixed bool
+
+	fit, stats, eval dataset.Split
+}
+
+// head is a linear head on its way: weights for scaled features.
+type head struct {
+	tap     *Tap
+	i       int // its number among all heads, the seed of its weights
+	w, v    []float32
+	w2, v2  []float32 // where the next step is written
+	norm    float64
+	scale   float32
+	loss    float64
+	logits  string
+	correct int
+	means   []float32
+	acc     []float64
+	sum     *engine.Tensor
+	own     bool
+	judged  int
+}
+
+func (h *head) d() int { return h.tap.Filters * h.tap.Positions() }
+
+// Measure trains a head for each tap of m on the fitting split of set, takes the
+// label means on the statistics split, judges heads and model on the evaluation
+// split, and analyses every filter. It runs three kinds of passes through the
+// trunk: one for each group of taps whose features fit in memory together (one
+// for each epoch where not even one tap's do), one for the label means of all
+// taps, one for the accuracies of all heads.
+//
+// Errors are of the engine, of the data set, *NotClassifierError,
+// *UnknownLayerError, *LabelMismatchError or the context's.
+func Measure(ctx context.Context, eng engine.Engine, m *inspect.Model, set *dataset.Set, opt Options) (*Result, error) {
+	if opt.Recipe == (Recipe{}) {
+		opt.Recipe = DefaultRecipe()
+	}
+	if err := opt.Recipe.check(); err != nil {
+		return nil, err
+	}
+	if err := afcc.CheckTheta(opt.Theta); err != nil {
+		return nil, err
+	}
+	if opt.Memory == 0 {
+		opt.Memory = DefaultMemory
+	}
+	if opt.Progress == nil {
+		opt.Progress = func(string, int, int) {}
+	}
+	s, err := NewSurvey(m)
+	if err != nil {
+		return nil, err
+	}
+	taps, err := s.choose(opt.Layers)
+	if err != nil {
+		return nil, err
+	}
+	p, err := newMeasurer(m, eng, set, opt, s)
+	if err != nil {
+		return nil, err
+	}
+	if p.fit, p.stats, p.eval, err = set.Split(opt.Split); err != nil {
+		return nil, err
+	}
+	heads := make([]*head, len(taps))
+	for i, t := range taps {
+		heads[i] = &head{tap: t, i: i, norm: opt.Recipe.Norm, own: t.Own}
+	}
+	if err := p.fitHeads(ctx, heads); err != nil {
+		return nil, err
+	}
+	for _, h := range heads {
+		if h.own {
+			if h.w, err = ownWeights(m, s.Classifier); err != nil {
+				return nil, err
+			}
+		}
+	}
+	accuracy, err := p.judge(ctx, heads)
+	if err != nil {
+		return nil, err
+	}
+	res, err := p.result(s, accuracy)
+	if err != nil {
+		return nil, err
+	}
+	if err := p.analyse(ctx, heads, res); err != nil {
+		return nil, err
+	}
+	p.warn(res)
+	return res, ctx.Err()
+}
+
+func (r Recipe) check() error {
+	bad := func(what string) error { return fmt.Errorf("recipe: %s", what) }
+	switch {
+	case r.Epochs < 1:
+		return bad("at least one epoch is needed")
+	case r.Batch < 1:
+		return bad("the batch must hold at least one sample")
+	case !(r.LearningRate > 0), math.IsInf(r.LearningRate, 0):
+		return bad("the learning rate must be positive")
+	case !(r.Decay > 0 && r.Decay <= 1):
+		return bad("the decay of the learning rate must be above 0 and at most 1")
+	case !(r.Momentum >= 0 && r.Momentum < 1):
+		return bad("the momentum must be at least 0 and below 1")
+	case !(r.L2 >= 0 && r.L2 < 1):
+		return bad("the L2 penalty must be at least 0 and below 1")
+	case !(r.Norm > 0), math.IsInf(r.Norm, 0):
+		return bad("the feature norm must be positive")
+	}
+	return nil
+}
+
+// choose returns the taps of the named layers, all when names is empty.
+func (s *Survey) choose(names []string) ([]*Tap, error) {
+	if len(names) == 0 {
+		return s.Taps, nil
+	}
+	want := map[*Tap]bool{}
+	var known []string
+	for _, t := range s.Taps {
+		known = append(known, t.Layers...)
+	}
+next:
+	for _, name := range names {
+		for _, t := range s.Taps {
+			if t.Tensor == name || slices.Contains(t.Layers, name) {
+				want[t] = true
+				continue next
+			}
+		}
+		for _, sk := range s.Skipped {
+			if sk.Layer == name {
+				return nil, &UnknownLayerError{Layer: name, Reason: sk.Reason}
+			}
+		}
+		return nil, &UnknownLayerError{Layer: name, Known: known}
+	}
+	var taps []*Tap
+	for _, t := range s.Taps {
+		if want[t] {
+			taps = append(taps, t)
+		}
+	}
+	return taps, nil
+}
+
+func newMeasurer(m *inspect.Model, eng engine.Engine, set *dataset.Set, opt Options, s *Survey) (*measurer, error) {
+	if n := len(set.Labels()); n != s.Labels {
+		return nil, &LabelMismatchError{Data: "the data set", Labels: n, Model: s.Labels}
+	}
+	p := &measurer{m: m, eng: eng, set: set, opt: opt, k: s.Labels, in: s.Input.Name, out: s.Output.Name}
+	shape := make([]int64, len(s.Input.Shape.Dims))
+	for i, d := range s.Input.Shape.Dims {
+		shape[i] = d.Value
+	}
+	p.batch = opt.Batch
+	if p.batch < 1 {
+		p.batch = 100
+	}
+	if shape[0] > 0 {
+		if shape[0] != 1 {
+			return nil, &NotClassifierError{m.File, fmt.Sprintf("its batch is fixed to %d; export it with a batch of 1 or a symbolic one", shape[0])}
+		}
+		p.batch, p.fixed = 1, true
+	}
+	var err error
+	if p.tr, err = opt.Preprocess.Transform(shape); err != nil {
+		return nil, fmt.Errorf("input %q of shape %s: %w", s.Input.Name, s.Input.Shape, err)
+	}
+	c, h, w := int64(p.tr.Channels), int64(p.tr.Height), int64(p.tr.Width)
+	p.dims = []int64{c, h, w}
+	if p.tr.Layout == dataset.NHWC {
+		p.dims = []int64{h, w, c}
+	}
+	return p, nil
+}
+
+// pass runs a graph over batches. feed adds inputs, use reads the outputs; the
+// image input is filled by pass.
+func (p *measurer) pass(ctx context.Context, stage string, sess engine.Session, plan [][]int,
+	feed func(b *dataset.Batch, in, out map[string]*engine.Tensor), use func(b *dataset.Batch, out map[string]*engine.Tensor) error) error {
+	total, done := 0, 0
+	for _, b := range plan {
+		total += len(b)
+	}
+	p.opt.Progress(stage, 0, total)
+	n := 0
+	for b, err := range p.set.Batches(ctx, plan, p.tr, 0) {
+		if err != nil {
+			return err
+		}
+		planned := len(plan[n])
+		n++
+		if len(b.Index) > 0 {
+			in := map[string]*engine.Tensor{p.in: engine.NewFloat32(b.X, append([]int64{int64(len(b.Index))}, p.dims...)...)}
+			out := map[string]*engine.Tensor{}
+			feed(&b, in, out)
+			if err := sess.Run(ctx, in, out); err != nil {
+				return err
+			}
+			if err := use(&b, out); err != nil {
+				return err
+			}
+		}
+		done += planned
+		p.opt.Progress(stage, done, total)
+	}
+	return ctx.Err()
+}
+
+func (p *measurer) load(ctx context.Context, what string, b *builder) (engine.Session, error) {
+	data, err := b.serialize()
+	if err != nil {
+		return nil, err
+	}
+	return p.eng.Load(ctx, engine.Model{Name: p.m.File + " (" + what + ")", Bytes: data})
+}
+
+// judge runs the evaluation split once for every group of heads whose weights
+// fit in memory together, counts what each head gets right, and returns the
+// accuracy of the model itself.
+func (p *measurer) judge(ctx context.Context, heads []*head) (float64, error) {
+	var groups [][]*head
+	var bytes int64
+	for _, h := range heads {
+		if h.own {
+			continue
+		}
+		b := 4 * int64(p.k) * int64(h.d())
+		if len(groups) == 0 || bytes+b > p.opt.Memory {
+			groups, bytes = append(groups, nil), 0
+		}
+		groups[len(groups)-1] = append(groups[len(groups)-1], h)
+		bytes += b
+	}
+	if len(groups) == 0 {
+		groups = [][]*head{nil}
+	}
+	correct, judged := 0, 0
+	for gi, group := range groups {
+		b, err := newTrunk(p.m)
+		if err != nil {
+			return 0, err
+		}
+		b.g.Output = append(b.g.Output, p.m.Handle.Model.Graph.Output[0])
+		weights := map[string]*engine.Tensor{}
+		for i, h := range group {
+			w := b.input(fmt.Sprintf("w.%d", i), 1, int64(p.k), int64(h.d()))
+			weights[w] = engine.NewFloat32(h.w, int64(p.k), int64(h.d()))
+			h.logits = b.outputOf(fmt.Sprintf("logits.%d", i), "Gemm", []string{b.features(h.tap), w}, []int64{-1, int64(p.k)}, attrInt("transB", 1))
+		}
+		err = func() error {
+			sess, err := p.load(ctx, "heads", b)
+			if err != nil {
+				return err
+			}
+			defer sess.Close()
+			return p.pass(ctx, "judging heads", sess, dataset.Sequential(p.eval.Index, p.batch),
+				func(_ *dataset.Batch, in, out map[string]*engine.Tensor) {
+					for n, t := range weights {
+						in[n] = t
+					}
+					out[p.out] = nil
+					for _, h := range group {
+						out[h.logits] = nil
+					}
+				},
+				func(b *dataset.Batch, out map[string]*engine.Tensor) error {
+					if gi == 0 {
+						c, err := hits(out[p.out], b.Labels, p.k)
+						if err != nil {
+							return fmt.Errorf("output %q: %w", p.out, err)
+						}
+						correct += c
+						judged += len(b.Labels)
+					}
+					for _, h := range group {
+						c, err := hits(out[h.logits], b.Labels, p.k)
+						if err != nil {
+							return err
+						}
+						h.correct += c
+					}
+					return nil
+				})
+		}()
+		if err != nil {
+			return 0, err
+		}
+	}
+	if judged == 0 {
+		return 0, dataset.ErrEmpty
+	}
+	for _, h := range heads {
+		h.judged = judged
+	}
+	return float64(correct) / float64(judged), nil
+}
+
+// hits counts the rows of t (B x K) whose largest value stands at the label.
+// Of equal values the first counts, as in numpy's argmax.
+func hits(t *engine.Tensor, labels []int, k int) (int, error) {
+	v := t.Float32()
+	if len(v) != k*len(labels) {
+		return 0, fmt.Errorf("%d values of type %T for %d samples and %d labels", engine.Elements(t.Shape), t.Data, len(labels), k)
+	}
+	n := 0
+	for i, label := range labels {
+		if Argmax(v[i*k:(i+1)*k]) == label {
+			n++
+		}
+	}
+	return n, nil
+}
+
+// Argmax returns the position of the largest value, the first of equal ones. A
+// NaN is larger than everything, as in numpy, so that it is never overlooked.
+func Argmax(v []float32) int {
+	best := 0
+	for i, x := range v {
+		if x != x {
+			return i
+		}
+		if x > v[best] {
+			best = i
+		}
+	}
+	return best
+}
+
+// analyse takes the label means of all taps and turns heads into rows of res.
+// Taps are grouped so that their label means fit in memory.
+func (p *measurer) analyse(ctx context.Context, heads []*head, res *Result) error {
+	for start := 0; start < len(heads); {
+		var bytes int64
+		end := start
+		for end < len(heads) {
+			b := int64(heads[end].d()) * (4*int64(p.k) + 12)
+			if end > start && bytes+b > p.opt.Memory {
+				break
+			}
+			bytes += b
+			end++
+		}
+		if err := p.labelMeans(ctx, heads[start:end]); err != nil {
+			return err
+		}
+		for i, h := range heads[start:end] {
+			p.opt.Progress("finding clusters", start+i, len(heads))
+			filters, err := afcc.AnalyzeLayer(ctx, h.w, h.means, p.k, h.tap.Filters, h.tap.Positions(), afcc.Options{Theta: p.opt.Theta})
+			if err != nil {
+				return fmt.Errorf("layer %s: %w", h.tap.Name(), err)
+			}
+			l := Layer{Tap: *h.tap, Head: "trained", Accuracy: float64(h.correct) / float64(h.judged), Norm: h.norm,
+				Stats: afcc.Summarize(filters, p.k, p.opt.Theta), Filters: filters}
+			if h.own {
+				l.Head, l.Accuracy, l.Norm = "classifier", res.Accuracy, 0
+			} else {
+				l.Loss = &h.loss
+			}
+			res.Layers = append(res.Layers, l)
+			h.w, h.means = nil, nil
+		}
+		start = end
+	}
+	p.opt.Progress("finding clusters", len(heads), len(heads))
+	return nil
+}
+
+// labelMeans fills means (K x F x P) of each head with the mean activation of
+// each label. A batch holds samples of one label, so that the sum is a
+// reduction inside the graph and only F*P numbers leave the runtime.
+func (p *measurer) labelMeans(ctx context.Context, heads []*head) error {
+	b, err := newTrunk(p.m)
+	if err != nil {
+		return err
+	}
+	sums := make([]string, len(heads))
+	for i, h := range heads {
+		d := h.d()
+		sums[i] = b.batchSum(fmt.Sprintf("sum.%d", i), b.features(h.tap), int64(d))
+		h.means = make([]float32, p.k*d)
+		h.acc = make([]float64, d)
+		h.sum = engine.NewFloat32(make([]float32, d), int64(d))
+	}
+	sess, err := p.load(ctx, "label means", b)
+	if err != nil {
+		return err
+	}
+	defer sess.Close()
+	label, count := -1, 0
+	flush := func() {
+		for _, h := range heads {
+			if label >= 0 && count > 0 {
+				d := h.d()
+				for j, s := range h.acc {
+					h.means[label*d+j] = float32(s / float64(count))
+				}
+			}
+			clear(h.acc)
+		}
+		count = 0
+	}
+	seen := make([]int, p.k)
+	err = p.pass(ctx, "measuring label means", sess, p.set.ByLabel(p.stats.Index, p.batch),
+		func(_ *dataset.Batch, _, out map[string]*engine.Tensor) {
+			for i, h := range heads {
+				out[sums[i]] = h.sum
+			}
+		},
+		func(b *dataset.Batch, _ map[string]*engine.Tensor) error {
+			if b.Labels[0] != label {
+				flush()
+				label = b.Labels[0]
+			}
+			for _, l := range b.Labels {
+				if l != label {
+					return errors.New("a batch holds samples of two labels")
+				}
+			}
+			for _, h := range heads {
+				for j, v := range h.sum.Float32() {
+					h.acc[j] += float64(v)
+				}
+			}
+			count += len(b.Labels)
+			seen[label] += len(b.Labels)
+			return nil
+		})
+	if err != nil {
+		return err
+	}
+	flush()
+	for l, n := range seen {
+		if n == 0 {
+			return fmt.Errorf("label %q has no readable sample to measure on", p.set.Labels()[l])
+		}
+	}
+	for _, h := range heads {
+		h.acc, h.sum = nil, nil
+	}
+	return nil
+}
+
+// ownWeights returns the classifier's weights as K x Inputs.
+func ownWeights(m *inspect.Model, c *Classifier) ([]float32, error) {
+	st, ok := m.Graph.Stored(m.Graph.Nodes[c.Node].Input(1))
+	if !ok {
+		return nil, fmt.Errorf("%s: the weights of %q are not constant", m.File, c.Layer)
+	}
+	v, err := st.Tensor.Float32s(math.MaxInt64)
+	if err != nil {
+		return nil, err
+	}
+	if c.Transposed {
+		t := make([]float32, len(v))
+		for i := range c.Inputs {
+			for j := range c.Outputs {
+				t[j*c.Inputs+i] = v[i*c.Outputs+j]
+			}
+		}
+		v = t
+	}
+	if n := m.Graph.Nodes[c.Node]; n.Op == "Gemm" {
+		if alpha := n.AttrFloat("alpha", 1); alpha != 1 {
+			for i := range v {
+				v[i] *= alpha
+			}
+		}
+	}
+	return v, nil
+}
+
+func (p *measurer) result(s *Survey, accuracy float64) (*Result, error) {
+	sum, err := fileHash(p.m.File)
+	if err != nil {
+		return nil, err
+	}
+	res := &Result{
+		Schema: Schema, Model: p.m.File, ModelSHA256: sum,
+		Engine: p.eng.Name(), EngineVersion: p.eng.Version(), Provider: p.eng.Provider(),
+		Theta: p.opt.Theta, Seed: p.opt.Split.Seed, Recipe: p.opt.Recipe,
+		Accuracy: accuracy, Chance: 1 / float64(p.k), Skipped: s.Skipped,
+		Data: Data{
+			Format: p.set.Format(), Labels: p.set.Labels(), Samples: p.set.Len(), Unreadable: len(p.set.Skipped()),
+			Preprocess: p.opt.Preprocess.String(), Fit: part(p.fit), Stats: part(p.stats), Eval: part(p.eval),
+		},
+	}
+	for _, other := range []dataset.Split{p.fit, p.stats} {
+		n, err := p.set.Leaks(other, p.eval)
+		if err != nil {
+			return nil, err
+		}
+		res.Data.Repeated += n
+	}
+	return res, nil
+}
+
+func part(s dataset.Split) Part {
+	return Part{Samples: len(s.Index), MinPerLabel: slices.Min(s.PerLabel), MaxPerLabel: slices.Max(s.PerLabel), SHA256: s.Hash}
+}
+
+func fileHash(path string) (string, error) {
+	f, err := os.Open(path)
+	if err != nil {
+		return "", err
+	}
+	defer f.Close()
+	h := sha256.New()
+	if _, err := io.Copy(h, f); err != nil {
+		return "", err
+	}
+	return hex.EncodeToString(h.Sum(nil)), nil
+}
+
+// warn adds what a reader must not miss.
+func (p *measurer) warn(res *Result) {
+	say := func(format string, a ...any) { res.Warnings = append(res.Warnings, fmt.Sprintf(format, a...)) }
+	if AtChance(res.Accuracy, p.k, res.Data.Eval.Samples) {
+		say("the model's accuracy of %.2f %% is at chance level (%.2f %%): check the preprocessing (now %s) and the order of the labels; the statistics below mean nothing",
+			100*res.Accuracy, 100*res.Chance, res.Data.Preprocess)
+	}
+	if n := res.Data.Unreadable; n > 0 {
+		say("%d files of the data set hold no readable image and were left out", n)
+	}
+	if n := res.Data.Repeated; n > 0 {
+		say("%d evaluation samples also occur among those that the heads or the statistics saw", n)
+	}
+	if n := res.Data.Stats.MinPerLabel; n < 10 {
+		say("a label has only %d samples to measure on; its means are uncertain", n)
+	}
+	for _, l := range res.Layers {
+		if l.Pool > 1 {
+			say("layer %s: averaged over %d x %d positions before its head, which would not have fitted in memory (--memory)", l.Name(), l.Pool, l.Pool)
+		}
+		if l.Stats.NonFinite > 0 {
+			say("layer %s: %d filters have fields that are not finite", l.Name(), l.Stats.NonFinite)
+		}
+	}
+}
+
+// AtChance tells whether an accuracy measured on n samples is within three
+// standard errors of guessing among k labels, or below.
+func AtChance(accuracy float64, k, n int) bool {
+	c := 1 / float64(k)
+	return accuracy <= c+3*math.Sqrt(c*(1-c)/float64(max(n, 1)))
+}

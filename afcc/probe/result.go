@@ -1,0 +1,151 @@
+package probe
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+
+	"github.com/filterlens/filterlens/afcc"
+)
+
+// Schema names the form of a Result as JSON. It changes when a reader of the
+// old form would misread the new one.
+const Schema = "filterlens.stats/1"
+
+// A Result is everything that Measure found, and everything that a later
+// pruning needs. As JSON it is read back by ReadResult without loss.
+type Result struct {
+	Schema string `json:"schema"`
+	// Model is the file measured, ModelSHA256 the hash of its bytes.
+	Model       string `json:"model"`
+	ModelSHA256 string `json:"model_sha256"`
+	Data        Data   `json:"data"`
+	// Engine, EngineVersion and Provider say what ran the graphs.
+	Engine        string `json:"engine"`
+	EngineVersion string `json:"engine_version"`
+	Provider      string `json:"provider"`
+	// Theta is the threshold of the clipped matrices, Recipe how heads were
+	// trained.
+	Theta  float64 `json:"theta"`
+	Seed   uint64  `json:"seed"`
+	Recipe Recipe  `json:"recipe"`
+	// Accuracy is the model's own top-1 accuracy on the evaluation split, a
+	// share, and Chance what guessing gives, 1/K.
+	Accuracy float64 `json:"accuracy"`
+	Chance   float64 `json:"chance"`
+	// Layers in file order, and the layers that were not measured.
+	Layers  []Layer `json:"layers"`
+	Skipped []Skip  `json:"skipped,omitempty"`
+	// Warnings are sentences that a reader must not miss.
+	Warnings []string `json:"warnings,omitempty"`
+}
+
+// Data describes the samples of a Result.
+type Data struct {
+	Path   string   `json:"path"`
+	Format string   `json:"format"`
+	Labels []string `json:"labels"`
+	// Samples counts those of the data set, Unreadable the files that were left
+	// out because they hold no image.
+	Samples    int `json:"samples"`
+	Unreadable int `json:"unreadable"`
+	// Preprocess is what was done to an image, as dataset.ParsePreprocess reads it.
+	Preprocess string `json:"preprocess"`
+	// Fit trained the heads, Stats gave the label means, Eval the accuracies.
+	Fit   Part `json:"fit"`
+	Stats Part `json:"stats"`
+	Eval  Part `json:"eval"`
+	// Repeated counts the evaluation samples whose content is also in Fit or Stats.
+	Repeated int `json:"repeated"`
+}
+
+// A Part is a split as it was used.
+type Part struct {
+	Samples int `json:"samples"`
+	// MinPerLabel and MaxPerLabel are the smallest and largest number of
+	// samples of one label.
+	MinPerLabel int    `json:"min_per_label"`
+	MaxPerLabel int    `json:"max_per_label"`
+	SHA256      string `json:"sha256"`
+}
+
+// A Layer is the row of one tap.
+type Layer struct {
+	Tap
+	// Head says how the head came about: "trained" or "classifier", the model's own.
+	Head string `json:"head"`
+	// Accuracy is the head's top-1 accuracy on the evaluation split, a share;
+	// for the model's own classifier that of the model.
+	Accuracy float64 `json:"accuracy"`
+	// Loss is the mean cross-entropy of the last epoch on the fitting split, in
+	// nats, nil for the model's own classifier. Norm is the root mean square
+	// length to which feature vectors were scaled for training.
+	Loss *float64 `json:"loss"`
+	Norm float64  `json:"norm,omitempty"`
+	// Stats is the row of statistics at Result.Theta, Filters what it is made of.
+	Stats   afcc.Stats    `json:"stats"`
+	Filters []afcc.Filter `json:"filters"`
+}
+
+// Recipe says how heads are trained (method.md, "Heads").
+type Recipe struct {
+	Epochs int `json:"epochs"`
+	Batch  int `json:"batch"`
+	// LearningRate is that of the first epoch; each epoch multiplies it by Decay.
+	LearningRate float64 `json:"learning_rate"`
+	Decay        float64 `json:"decay"`
+	Momentum     float64 `json:"momentum"`
+	L2           float64 `json:"l2"`
+	// Norm is the root mean square length to which the feature vectors of each
+	// tap are scaled, so that one learning rate suits layers whose activations
+	// differ by orders of magnitude. The scale is folded back into the weights.
+	Norm float64 `json:"norm"`
+}
+
+// DefaultRecipe returns the recipe of arXiv:2309.07537 with the choices that it
+// leaves open: ten epochs, feature vectors scaled to a length of 10.
+func DefaultRecipe() Recipe {
+	return Recipe{Epochs: 10, Batch: 100, LearningRate: 0.01, Decay: 0.975, Momentum: 0.975, L2: 1e-3, Norm: 10}
+}
+
+// ErrNotStats says that a file is no saved Result.
+var ErrNotStats = errors.New("not a statistics file; make one with inspect MODEL --data DIR -o stats.json")
+
+// ReadResult reads a Result that was written as JSON and checks that its parts
+// fit each other.
+func ReadResult(r io.Reader) (*Result, error) {
+	var res Result
+	dec := json.NewDecoder(r)
+	if err := dec.Decode(&res); err != nil {
+		return nil, fmt.Errorf("%w (%v)", ErrNotStats, err)
+	}
+	if res.Schema != Schema {
+		return nil, fmt.Errorf("%w (schema %q, %q is expected)", ErrNotStats, res.Schema, Schema)
+	}
+	k := len(res.Data.Labels)
+	if err := afcc.CheckTheta(res.Theta); err != nil {
+		return nil, err
+	}
+	for _, l := range res.Layers {
+		if len(l.Layers) == 0 || l.Tap.Filters != len(l.Filters) {
+			return nil, fmt.Errorf("%w (tensor %q: %d filters, %d listed)", ErrNotStats, l.Tensor, l.Tap.Filters, len(l.Filters))
+		}
+		for _, f := range l.Filters {
+			if f.Ratios != nil && len(f.Ratios) != k {
+				return nil, fmt.Errorf("%w (tensor %q, filter %d: %d ratios for %d labels)", ErrNotStats, l.Tensor, f.Index, len(f.Ratios), k)
+			}
+		}
+	}
+	return &res, nil
+}
+
+// Layer returns the row of the tap on that tensor, nil when there is none.
+func (r *Result) Layer(tensor string) *Layer {
+	for i := range r.Layers {
+		if r.Layers[i].Tensor == tensor {
+			return &r.Layers[i]
+		}
+	}
+	return nil
+}

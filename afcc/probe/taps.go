@@ -1,0 +1,514 @@
+// Package probe measures what the method needs of a model: label means of every
+// tap, a head for each, and their accuracy, by running graphs on an engine.
+//
+// It decides which tensors are taps, writes the graphs that reduce and train
+// inside the runtime, and hands arrays to package afcc. The mathematics of
+// clusters, pictures of results, and changes to the user's model do not enter.
+package probe
+
+import (
+	"fmt"
+	"slices"
+
+	"github.com/filterlens/filterlens/inspect"
+)
+
+// A Tap is a tensor that a layer hands on: after the convolution, its
+// BatchNorm, activation, gate, residual addition and, where it ends the block,
+// pooling.
+type Tap struct {
+	// Layers names the layers that end in this tensor, in file order; more than
+	// one where a residual addition joins them.
+	Layers []string `json:"layers"`
+	// Tensor is the tensor's name in the file.
+	Tensor string `json:"tensor"`
+	// Op is the operator of the first of Layers.
+	Op string `json:"op"`
+	// Filters is F, Height and Width the map; both are 1 for hidden units.
+	Filters int `json:"filter_count"`
+	Height  int `json:"height"`
+	Width   int `json:"width"`
+	// Pool is the side of the average pooling that was put behind the tap
+	// because a head on the full map would not have fitted in memory; 1 for none.
+	Pool int `json:"pool"`
+	// Own tells that the model's classifier reads this tap directly, so that its
+	// weights are the head.
+	Own bool `json:"own_classifier"`
+}
+
+// Positions returns P, the positions of a filter that the head sees.
+func (t *Tap) Positions() int { return (t.Height / t.Pool) * (t.Width / t.Pool) }
+
+// Name returns the name of the first layer.
+func (t *Tap) Name() string { return t.Layers[0] }
+
+// A Skip is a layer that is not measured, and why.
+type Skip struct {
+	Layer  string `json:"layer"`
+	Reason string `json:"reason"`
+}
+
+// A Classifier is the linear layer that makes the logits.
+type Classifier struct {
+	// Layer is its name, Node its index in the file.
+	Layer string
+	Node  int
+	// Weight is the name of its weight tensor, Outputs K and Inputs the number
+	// of columns of the weight read as K x Inputs.
+	Weight          string
+	Outputs, Inputs int
+	// Transposed tells that the weight is stored as Inputs x K.
+	Transposed bool
+	// In is the tensor that it reads, Tap the tap from which that comes through
+	// nothing but reshaping, nil when something lies between.
+	In  string
+	Tap *Tap
+}
+
+// A Survey says what can be measured in a model. Nothing has run yet.
+type Survey struct {
+	// Input is the image input, Output the tensor of K numbers for an image.
+	Input, Output inspect.Value
+	// Labels is K.
+	Labels int
+	// Taps in file order, and the layers that have none.
+	Taps    []*Tap
+	Skipped []Skip
+	// Classifier is nil when the output does not come from one linear layer.
+	Classifier *Classifier
+}
+
+// NotClassifierError says why a model cannot be measured.
+type NotClassifierError struct{ File, Reason string }
+
+func (e *NotClassifierError) Error() string {
+	return fmt.Sprintf("%s is no image classifier that can be measured: %s", e.File, e.Reason)
+}
+
+// classifierEnds returns the image input and the output of a classifier and the
+// number of its labels, or a *NotClassifierError.
+func classifierEnds(m *inspect.Model) (in, out inspect.Value, k int, err error) {
+	refuse := func(format string, a ...any) (inspect.Value, inspect.Value, int, error) {
+		return in, out, 0, &NotClassifierError{File: m.File, Reason: fmt.Sprintf(format, a...)}
+	}
+	if len(m.Inputs) != 1 {
+		return refuse("it has %d inputs, one image input is expected", len(m.Inputs))
+	}
+	if len(m.Outputs) == 0 {
+		return refuse("it has no output")
+	}
+	in, out = m.Inputs[0], m.Outputs[0]
+	if in.DType != "float" {
+		return refuse("its input %q is of type %s, float is expected", in.Name, in.DType)
+	}
+	if d := in.Shape; !d.Known || len(d.Dims) != 4 {
+		return refuse("its input %q has shape %s, four dimensions are expected", in.Name, d)
+	}
+	shape, n := m.Graph.Shape(out.Name), int64(1)
+	if !shape.Known || len(shape.Dims) < 2 {
+		return refuse("its output %q has shape %s, batch x labels is expected", out.Name, shape)
+	}
+	for _, d := range shape.Dims[1:] {
+		if d.Value < 1 || d.Value > maxLabels {
+			return refuse("its output %q has shape %s, the number of labels must be fixed", out.Name, shape)
+		}
+		n *= d.Value
+		if n > maxLabels {
+			break
+		}
+	}
+	if n < 2 || n > maxLabels {
+		return refuse("its output %q has %d values for an image, labels from 2 to %d are expected", out.Name, n, maxLabels)
+	}
+	return in, out, int(n), nil
+}
+
+// NewSurvey finds the taps of m. A model that is no image classifier with one
+// image input and one output of K numbers gives a *NotClassifierError.
+func NewSurvey(m *inspect.Model) (*Survey, error) {
+	in, out, k, err := classifierEnds(m)
+	if err != nil {
+		return nil, err
+	}
+	s := &Survey{Input: in, Output: out, Labels: k}
+	g := m.Graph
+	w := walker{g: g, gates: findGates(g)}
+	s.Classifier = w.classifier(m, s.Output.Name, s.Labels)
+	byTensor := map[string]*Tap{}
+	for i := range m.Layers {
+		l := &m.Layers[i]
+		skip := func(reason string) { s.Skipped = append(s.Skipped, Skip{l.Name, reason}) }
+		switch {
+		case l.Op != "Conv" && l.Op != "Gemm" && l.Op != "MatMul":
+			if l.Op == "ConvTranspose" {
+				skip("transposed convolution")
+			}
+			continue
+		case s.Classifier != nil && l.Node == s.Classifier.Node:
+			continue // its outputs are labels, not filters
+		case w.gates.node[l.Node]:
+			skip("squeeze-excite gate: it scales filters and hands none on")
+			continue
+		}
+		t := w.follow(l.OutTensor)
+		if g.IsOutput(t) && t == s.Output.Name || w.endsInOutput(t, s.Output.Name) {
+			skip("its outputs are the labels")
+			continue
+		}
+		if tap := byTensor[t]; tap != nil {
+			tap.Layers = append(tap.Layers, l.Name)
+			continue
+		}
+		shape := g.Shape(t)
+		tap := &Tap{Layers: []string{l.Name}, Tensor: t, Op: l.Op, Height: 1, Width: 1, Pool: 1}
+		if !shape.Known || len(shape.Dims) != 2 && len(shape.Dims) != 4 {
+			skip(fmt.Sprintf("the shape of its output %q is %s; give --input-shape", t, shape))
+			continue
+		}
+		fixed := true
+		for _, d := range shape.Dims[1:] {
+			fixed = fixed && d.Value >= 1 && d.Value <= maxFilters
+		}
+		if !fixed {
+			skip(fmt.Sprintf("the shape of its output %q is %s; give --input-shape", t, shape))
+			continue
+		}
+		tap.Filters = int(shape.Dims[1].Value)
+		if len(shape.Dims) == 4 {
+			tap.Height, tap.Width = int(shape.Dims[2].Value), int(shape.Dims[3].Value)
+		}
+		byTensor[t] = tap
+		s.Taps = append(s.Taps, tap)
+	}
+	if c := s.Classifier; c != nil {
+		for t := c.In; t != ""; t = w.unshape(t) {
+			if tap := byTensor[t]; tap != nil {
+				if tap.Filters*tap.Height*tap.Width == c.Inputs {
+					c.Tap, tap.Own = tap, true
+				}
+				break
+			}
+		}
+	}
+	if len(s.Taps) == 0 {
+		return nil, &NotClassifierError{m.File, "no convolution or hidden fully connected layer can be measured" + because(s.Skipped)}
+	}
+	return s, nil
+}
+
+const (
+	maxLabels  = 1 << 15
+	maxFilters = 1 << 24
+)
+
+func because(skipped []Skip) string {
+	if len(skipped) == 0 {
+		return ""
+	}
+	return fmt.Sprintf(" (%s: %s)", skipped[0].Layer, skipped[0].Reason)
+}
+
+// Tap returns the tap of that tensor, nil when there is none.
+func (s *Survey) Tap(tensor string) *Tap {
+	for _, t := range s.Taps {
+		if t.Tensor == tensor {
+			return t
+		}
+	}
+	return nil
+}
+
+// InputTap returns the tap whose filters the tensor carries: the tap itself or
+// what comes from it through nothing that mixes filters. It is nil for the
+// image and for what is put together from several taps.
+func (s *Survey) InputTap(g *inspect.Graph, tensor string) *Tap {
+	w := walker{g: g}
+	for t := tensor; t != ""; t = w.unshape(t) {
+		if tap := s.Tap(t); tap != nil {
+			return tap
+		}
+	}
+	return nil
+}
+
+// unary lists the operators that keep filters apart and in place.
+var unary = map[string]bool{
+	"BatchNormalization": true, "Relu": true, "LeakyRelu": true, "PRelu": true, "Elu": true, "Selu": true, "Celu": true,
+	"Clip": true, "Sigmoid": true, "HardSigmoid": true, "HardSwish": true, "Tanh": true, "Softplus": true, "Softsign": true,
+	"Mish": true, "Gelu": true, "ThresholdedRelu": true, "Dropout": true, "Identity": true, "InstanceNormalization": true,
+	"LRN":     true,
+	"MaxPool": true, "AveragePool": true, "GlobalAveragePool": true, "GlobalMaxPool": true, "LpPool": true,
+}
+
+type walker struct {
+	g     *inspect.Graph
+	gates gates
+}
+
+// follow walks from a layer's raw output to the tensor that the layer hands on.
+func (w *walker) follow(t string) string {
+	for {
+		next := w.step(t)
+		if next == "" {
+			return t
+		}
+		t = next
+	}
+}
+
+// step returns the tensor behind t as long as t is the layer's own business:
+// nothing but the next step of the same block reads it.
+func (w *walker) step(t string) string {
+	if w.g.IsOutput(t) {
+		return ""
+	}
+	readers := w.readers(t)
+	switch {
+	case len(readers) == 1:
+		n := readers[0]
+		if !n.Standard() || len(n.Outputs) == 0 {
+			return ""
+		}
+		switch {
+		case unary[n.Op] && n.Input(0) == t:
+			return n.Output(0)
+		case n.Op == "ReduceMean" && n.Input(0) == t && w.spatial(n):
+			return n.Output(0)
+		case n.Op == "Add" || n.Op == "Mul" || n.Op == "Sub" || n.Op == "Div":
+			other := n.Input(0)
+			if other == t {
+				other = n.Input(1)
+			}
+			if _, constant := w.g.Stored(other); constant {
+				return n.Output(0)
+			}
+			if n.Op == "Add" && other != t && w.sameShape(other, t) {
+				return n.Output(0) // the residual sum is what the next convolution reads
+			}
+		}
+		return ""
+	case len(readers) == 2:
+		// SiLU and HardSwish as exporters write them: t * sigmoid(t).
+		for i, s := range readers {
+			m := readers[1-i]
+			if (s.Op == "Sigmoid" || s.Op == "HardSigmoid") && m.Op == "Mul" && s.Standard() && m.Standard() &&
+				slices.Contains(m.Inputs, s.Output(0)) && slices.Contains(m.Inputs, t) && len(w.readers(s.Output(0))) == 1 {
+				return m.Output(0)
+			}
+		}
+	}
+	if mul := w.gates.mul[t]; mul != nil {
+		for _, r := range readers {
+			if r != mul && !w.gates.branch[t][r.Index] {
+				return ""
+			}
+		}
+		return mul.Output(0)
+	}
+	return ""
+}
+
+// readers returns the nodes that read the numbers of t; who asks for its shape
+// alone does not count.
+func (w *walker) readers(t string) []*inspect.Node {
+	var rs []*inspect.Node
+	for _, n := range w.g.Consumers(t) {
+		if n.Op != "Shape" && n.Op != "Size" || !n.Standard() {
+			rs = append(rs, n)
+		}
+	}
+	return rs
+}
+
+func (w *walker) sameShape(a, b string) bool {
+	x, y := w.g.Shape(a), w.g.Shape(b)
+	if !x.Known || !y.Known {
+		return false
+	}
+	return slices.Equal(x.Dims, y.Dims)
+}
+
+// spatial tells whether a ReduceMean averages over positions only.
+func (w *walker) spatial(n *inspect.Node) bool {
+	axes := n.AttrInts("axes")
+	if axes == nil && n.Input(1) != "" {
+		axes, _ = w.g.Ints(n.Input(1))
+	}
+	rank := len(w.g.Shape(n.Input(0)).Dims)
+	if rank != 4 || len(axes) != 2 {
+		return false
+	}
+	for _, a := range axes {
+		if a < 0 {
+			a += int64(rank)
+		}
+		if a != 2 && a != 3 {
+			return false
+		}
+	}
+	return true
+}
+
+// unshape returns the tensor from which t comes by reshaping alone, "" when
+// something else made it.
+func (w *walker) unshape(t string) string {
+	n := w.g.Producer(t)
+	if n == nil || !n.Standard() {
+		return ""
+	}
+	switch n.Op {
+	case "Flatten", "Reshape", "Squeeze", "Unsqueeze", "Identity", "Dropout":
+		if n.Op == "Flatten" && n.AttrInt("axis", 1) != 1 {
+			return ""
+		}
+		return n.Input(0)
+	}
+	return ""
+}
+
+// endsInOutput tells whether t reaches the model's output through nothing but
+// reshaping and Softmax.
+func (w *walker) endsInOutput(t, output string) bool {
+	for o := output; o != ""; {
+		if o == t {
+			return true
+		}
+		n := w.g.Producer(o)
+		if n != nil && (n.Op == "Softmax" || n.Op == "LogSoftmax") {
+			o = n.Input(0)
+		} else {
+			o = w.unshape(o)
+		}
+	}
+	return false
+}
+
+// classifier finds the linear layer behind the model's output.
+func (w *walker) classifier(m *inspect.Model, output string, k int) *Classifier {
+	t := output
+	for {
+		n := w.g.Producer(t)
+		if n == nil || !n.Standard() {
+			return nil
+		}
+		switch n.Op {
+		case "Softmax", "LogSoftmax":
+			t = n.Input(0)
+			continue
+		case "Add":
+			if _, ok := w.g.Stored(n.Input(1)); ok {
+				t = n.Input(0)
+			} else if _, ok := w.g.Stored(n.Input(0)); ok {
+				t = n.Input(1)
+			} else {
+				return nil
+			}
+			continue
+		case "Gemm", "MatMul":
+		default:
+			if t = w.unshape(t); t == "" {
+				return nil
+			}
+			continue
+		}
+		for i := range m.Layers {
+			l := &m.Layers[i]
+			if l.Node != n.Index {
+				continue
+			}
+			st, ok := w.g.Stored(n.Input(1))
+			if !ok || len(st.Through) > 0 || n.AttrInt("transA", 0) != 0 {
+				return nil
+			}
+			dims := st.Tensor.Dims()
+			if len(dims) != 2 {
+				return nil
+			}
+			c := &Classifier{Layer: l.Name, Node: n.Index, Weight: st.Name, In: n.Input(0)}
+			c.Transposed = n.Op == "MatMul" || n.AttrInt("transB", 0) == 0
+			rows, cols := dims[0], dims[1]
+			if c.Transposed {
+				rows, cols = cols, rows
+			}
+			if rows != int64(k) || cols < 1 {
+				return nil
+			}
+			c.Outputs, c.Inputs = k, int(cols)
+			return c
+		}
+		return nil
+	}
+}
+
+// gates holds the squeeze-excite branches: by the tensor that is scaled, the
+// Mul that scales it and the nodes of the branch; node marks all of the latter.
+type gates struct {
+	mul    map[string]*inspect.Node
+	branch map[string]map[int]bool
+	node   map[int]bool
+}
+
+// gateDepth bounds the walk back from a Mul to the pooling: two convolutions
+// or fully connected layers with biases, activations and reshaping.
+const gateDepth = 24
+
+func findGates(g *inspect.Graph) gates {
+	gs := gates{map[string]*inspect.Node{}, map[string]map[int]bool{}, map[int]bool{}}
+	for _, n := range g.Nodes {
+		if n.Op != "Mul" || !n.Standard() || len(n.Inputs) != 2 {
+			continue
+		}
+		for i := range 2 {
+			scaled, gate := n.Input(i), n.Input(1-i)
+			branch, ok := gateBranch(g, gate, scaled)
+			if !ok {
+				continue
+			}
+			gs.mul[scaled], gs.branch[scaled] = n, branch
+			for idx := range branch {
+				gs.node[idx] = true
+			}
+			break
+		}
+	}
+	return gs
+}
+
+// gateBranch walks back from gate. It is a squeeze-excite branch when every way
+// ends in a pooling of scaled and at least one linear layer lies on it.
+func gateBranch(g *inspect.Graph, gate, scaled string) (map[int]bool, bool) {
+	branch := map[int]bool{}
+	linear, pooled := false, false
+	queue := []string{gate}
+	for len(queue) > 0 {
+		t := queue[0]
+		queue = queue[1:]
+		if _, constant := g.Stored(t); constant {
+			continue
+		}
+		n := g.Producer(t)
+		if n == nil || len(branch) > gateDepth {
+			return nil, false
+		}
+		if branch[n.Index] {
+			continue
+		}
+		branch[n.Index] = true
+		switch n.Op {
+		case "GlobalAveragePool", "GlobalMaxPool", "ReduceMean", "AveragePool":
+			if n.Input(0) != scaled {
+				return nil, false
+			}
+			pooled = true
+			continue
+		case "Conv", "Gemm", "MatMul":
+			linear = true
+			queue = append(queue, n.Input(0))
+		case "Reshape", "Squeeze", "Unsqueeze", "Flatten", "Expand", "Clip":
+			queue = append(queue, n.Input(0))
+		default:
+			queue = append(queue, n.Inputs...)
+		}
+	}
+	return branch, linear && pooled
+}
