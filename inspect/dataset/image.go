@@ -3,13 +3,13 @@ package dataset
 import (
 	"bufio"
 	"bytes"
-	"fmt"
 	"image"
 	"image/color"
 	"image/gif"
 	"image/jpeg"
 	"image/png"
 	"io"
+	"strings"
 
 	"golang.org/x/image/bmp"
 	"golang.org/x/image/webp"
@@ -157,7 +157,8 @@ func reason(format string, err error) string {
 	case io.EOF, io.ErrUnexpectedEOF:
 		return format + ": file ends early"
 	}
-	return fmt.Sprintf("%s: %v", format, err)
+	text, _ := strings.CutPrefix(err.Error(), strings.ToLower(format)+": ")
+	return format + ": " + text
 }
 
 // fromGo turns a decoded image into planes. Alpha is dropped, the colours

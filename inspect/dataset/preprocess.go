@@ -84,7 +84,7 @@ func ParsePreprocess(text string) (Preprocess, error) {
 		case "crop":
 			p.Crop, err = parseSide(value)
 		default:
-			err = fmt.Errorf("unknown setting; expected mean, std, resize or crop")
+			return Preprocess{}, fmt.Errorf("preprocessing: unknown setting %q; expected mean, std, resize or crop", key)
 		}
 		if err != nil {
 			return Preprocess{}, fmt.Errorf("preprocessing %s: %w", key, err)
