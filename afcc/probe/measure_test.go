@@ -1,0 +1,457 @@
+package probe
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"math"
+	"reflect"
+	"testing"
+
+	"github.com/filterlens/filterlens/inspect"
+	"github.com/filterlens/filterlens/inspect/dataset"
+	"github.com/filterlens/filterlens/inspect/engine"
+)
+
+const testK = 5
+
+func testOptions() Options {
+	r := DefaultRecipe()
+	r.Epochs, r.Batch = 3, 7
+	pre, err := dataset.Preset("signed")
+	if err != nil {
+		panic(err)
+	}
+	return Options{Preprocess: pre, Theta: 0.3, Recipe: r, Split: dataset.SplitOptions{Seed: 11}, Batch: 4}
+}
+
+// perSample runs the model one sample at a time and returns each sample's
+// flattened tap.
+func perSample(t *testing.T, eng engine.Engine, m *inspect.Model, set *dataset.Set, tap *Tap, index []int) [][]float32 {
+	t.Helper()
+	b, err := newTrunk(m)
+	if err != nil {
+		t.Fatal(err)
+	}
+	name := b.outputOf("tap", "Identity", []string{tap.Tensor}, nil)
+	b.g.Output[0].Type.GetTensorType().Shape = nil
+	data, err := b.serialize()
+	if err != nil {
+		t.Fatal(err)
+	}
+	s, err := eng.Load(t.Context(), engine.Model{Name: "tap", Bytes: data})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer s.Close()
+	tr, err := testOptions().Preprocess.Transform([]int64{-1, 3, 8, 8})
+	if err != nil {
+		t.Fatal(err)
+	}
+	var rows [][]float32
+	for _, i := range index {
+		im, err := set.Decode(i)
+		if err != nil {
+			t.Fatal(err)
+		}
+		x := make([]float32, 3*8*8)
+		if err := tr.Apply(im, x); err != nil {
+			t.Fatal(err)
+		}
+		out := map[string]*engine.Tensor{name: nil}
+		if err := s.Run(t.Context(), map[string]*engine.Tensor{"image": engine.NewFloat32(x, 1, 3, 8, 8)}, out); err != nil {
+			t.Fatal(err)
+		}
+		rows = append(rows, out[name].Float32())
+	}
+	return rows
+}
+
+// plainHead trains a head as method.md says it, in float64 and without any of
+// the rearrangements of the training graph.
+func plainHead(features [][]float32, labels []int, k int, r Recipe, seed, number uint64) [][]float64 {
+	d := len(features[0])
+	var sq float64
+	for _, x := range features {
+		for _, v := range x {
+			sq += float64(v) * float64(v)
+		}
+	}
+	scale := r.Norm / math.Sqrt(sq/float64(len(features)))
+	first := make([]float32, k*d)
+	InitialWeights(first, d, seed, number)
+	w, v := make([][]float64, k), make([][]float64, k)
+	for j := range w {
+		w[j], v[j] = make([]float64, d), make([]float64, d)
+		for i := range w[j] {
+			w[j][i] = float64(first[j*d+i])
+		}
+	}
+	all := make([]int, len(labels))
+	for i := range all {
+		all[i] = i
+	}
+	rate := r.LearningRate
+	for epoch := range r.Epochs {
+		for _, batch := range dataset.Shuffled(all, r.Batch, seed, uint64(epoch)) {
+			grad := make([][]float64, k)
+			for j := range grad {
+				grad[j] = make([]float64, d)
+			}
+			for _, n := range batch {
+				z, sum := make([]float64, k), 0.0
+				for j := range z {
+					for i, x := range features[n] {
+						z[j] += w[j][i] * float64(x) * scale
+					}
+					z[j] = math.Exp(z[j])
+					sum += z[j]
+				}
+				for j := range z {
+					g := z[j] / sum
+					if j == labels[n] {
+						g--
+					}
+					for i, x := range features[n] {
+						grad[j][i] += g * float64(x) * scale / float64(len(batch))
+					}
+				}
+			}
+			for j := range w {
+				for i := range w[j] {
+					g := grad[j][i] + r.L2*w[j][i]
+					v[j][i] = r.Momentum*v[j][i] + g
+					w[j][i] -= rate * (g + r.Momentum*v[j][i])
+				}
+			}
+		}
+		rate *= r.Decay
+	}
+	for j := range w {
+		for i := range w[j] {
+			w[j][i] *= scale
+		}
+	}
+	return w
+}
+
+func TestMeasureAgainstPlainComputation(t *testing.T) {
+	eng, m, set := runtime(t), small(t, testK), images(t, testK, 20)
+	opt := testOptions()
+	res, err := Measure(t.Context(), eng, m, set, opt)
+	if err != nil {
+		t.Fatal(err)
+	}
+	fit, stats, eval, err := set.Split(opt.Split)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if len(res.Layers) != 3 {
+		t.Fatalf("%d layers, 3 are expected", len(res.Layers))
+	}
+	labelsOf := func(index []int) []int {
+		var ls []int
+		for _, i := range index {
+			ls = append(ls, set.Label(i))
+		}
+		return ls
+	}
+	for n, l := range res.Layers {
+		var w [][]float64
+		if l.Own {
+			flat, err := ownWeights(m, mustSurvey(t, m).Classifier)
+			if err != nil {
+				t.Fatal(err)
+			}
+			d := len(flat) / testK
+			for j := range testK {
+				row := make([]float64, d)
+				for i := range row {
+					row[i] = float64(flat[j*d+i])
+				}
+				w = append(w, row)
+			}
+		} else {
+			w = plainHead(perSample(t, eng, m, set, &l.Tap, fit.Index), labelsOf(fit.Index), testK, opt.Recipe, opt.Split.Seed, uint64(n))
+		}
+		rows := perSample(t, eng, m, set, &l.Tap, stats.Index)
+		labels := labelsOf(stats.Index)
+		p := l.Tap.Positions()
+		for f := range l.Tap.Filters {
+			// The field of every sample, averaged by label: no label means.
+			field := make([]float64, testK*testK)
+			count := make([]float64, testK)
+			for s, x := range rows {
+				count[labels[s]]++
+				for j := range testK {
+					for q := range p {
+						field[labels[s]*testK+j] += w[j][f*p+q] * float64(x[f*p+q])
+					}
+				}
+			}
+			peak := math.Inf(-1)
+			for i := range field {
+				field[i] /= count[i/testK]
+				peak = math.Max(peak, field[i])
+			}
+			got := l.Filters[f]
+			if peak <= 1e-6 {
+				if got.Max > 1e-5 {
+					t.Errorf("%s filter %d: max %v, want %v", l.Name(), f, got.Max, peak)
+				}
+				continue
+			}
+			if math.Abs(got.Max-peak) > 2e-3*math.Abs(peak) {
+				t.Errorf("%s filter %d: max %v, want %v", l.Name(), f, got.Max, peak)
+			}
+			for j := range testK {
+				if want := field[j*testK+j] / peak; math.Abs(float64(got.Ratios[j])-want) > 5e-3*(1+math.Abs(want)) {
+					t.Errorf("%s filter %d label %d: ratio %v, want %v", l.Name(), f, j, got.Ratios[j], want)
+				}
+			}
+		}
+		correct := 0
+		for s, x := range perSample(t, eng, m, set, &l.Tap, eval.Index) {
+			best, at := math.Inf(-1), 0
+			for j := range testK {
+				z := 0.0
+				for i, v := range x {
+					z += w[j][i] * float64(v)
+				}
+				if z > best {
+					best, at = z, j
+				}
+			}
+			if at == set.Label(eval.Index[s]) {
+				correct++
+			}
+		}
+		// The model's own classifier has a bias that fields leave out.
+		if want := float64(correct) / float64(len(eval.Index)); !l.Own && math.Abs(l.Accuracy-want) > 1.01/float64(len(eval.Index)) {
+			t.Errorf("%s: accuracy %v, want %v", l.Name(), l.Accuracy, want)
+		}
+	}
+	if res.Layers[2].Head != "classifier" || res.Layers[2].Accuracy != res.Accuracy {
+		t.Errorf("the hidden layer before the classifier has head %q", res.Layers[2].Head)
+	}
+}
+
+func mustSurvey(t testing.TB, m *inspect.Model) *Survey {
+	t.Helper()
+	s, err := NewSurvey(m)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return s
+}
+
+// equalResults compares rows up to the rounding of another order of summation.
+func equalResults(t *testing.T, a, b *Result, tol float64) {
+	t.Helper()
+	if len(a.Layers) != len(b.Layers) {
+		t.Fatalf("%d and %d layers", len(a.Layers), len(b.Layers))
+	}
+	for i, l := range a.Layers {
+		for f, x := range l.Filters {
+			y := b.Layers[i].Filters[f]
+			if math.Abs(x.Max-y.Max) > tol*math.Abs(x.Max) || len(x.Ratios) != len(y.Ratios) {
+				t.Errorf("%s filter %d: max %v and %v", l.Name(), f, x.Max, y.Max)
+				continue
+			}
+			for j := range x.Ratios {
+				if d := math.Abs(float64(x.Ratios[j] - y.Ratios[j])); d > tol*(1+math.Abs(float64(x.Ratios[j]))) {
+					t.Errorf("%s filter %d label %d: ratio %v and %v", l.Name(), f, j, x.Ratios[j], y.Ratios[j])
+				}
+			}
+		}
+	}
+}
+
+func TestMemoryLimitChangesOnlyTheWay(t *testing.T) {
+	eng, m, set := runtime(t), small(t, testK), images(t, testK, 20)
+	opt := testOptions()
+	whole, err := Measure(t.Context(), eng, m, set, opt)
+	if err != nil {
+		t.Fatal(err)
+	}
+	// conv2's state is 9,600 bytes and its features 15,360; the limits force
+	// groups of one, then training inside the trunk.
+	for _, memory := range []int64{26 << 10, 10 << 10} {
+		opt.Memory = memory
+		stages := map[string]bool{}
+		opt.Progress = func(s string, _, _ int) { stages[s] = true }
+		res, err := Measure(t.Context(), eng, m, set, opt)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if streamed := stages["training heads (epoch 1 of 3)"]; streamed != (memory == 10<<10) {
+			t.Errorf("limit %d: stages %v", memory, stages)
+		}
+		equalResults(t, whole, res, 2e-3)
+	}
+	opt.Memory = 5000
+	pooled, err := Measure(t.Context(), eng, m, set, opt)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if pooled.Layers[1].Pool < 2 || len(pooled.Warnings) == 0 {
+		t.Errorf("pool %d, warnings %q: a head that does not fit must be pooled and named", pooled.Layers[1].Pool, pooled.Warnings)
+	}
+	opt.Memory = 100
+	if _, err := Measure(t.Context(), eng, m, set, opt); err == nil {
+		t.Error("a limit of 100 bytes was accepted")
+	}
+}
+
+func TestMeasureRepeats(t *testing.T) {
+	eng, m, set := runtime(t), small(t, testK), images(t, testK, 12)
+	var texts [2][]byte
+	for i := range texts {
+		res, err := Measure(t.Context(), eng, m, set, testOptions())
+		if err != nil {
+			t.Fatal(err)
+		}
+		if texts[i], err = json.Marshal(res); err != nil {
+			t.Fatal(err)
+		}
+		back, err := ReadResult(bytes.NewReader(texts[i]))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if !reflect.DeepEqual(res, back) {
+			t.Error("a result does not survive JSON")
+		}
+	}
+	if !bytes.Equal(texts[0], texts[1]) {
+		t.Error("two measurements with one seed differ")
+	}
+}
+
+func TestMeasureRefuses(t *testing.T) {
+	eng, m := runtime(t), small(t, testK)
+	set := images(t, testK, 6)
+	var mismatch *LabelMismatchError
+	if _, err := Measure(t.Context(), eng, m, images(t, testK+1, 6), testOptions()); !errors.As(err, &mismatch) {
+		t.Errorf("another number of labels: %v", err)
+	}
+	opt := testOptions()
+	opt.Layers = []string{"conv9"}
+	var unknown *UnknownLayerError
+	if _, err := Measure(t.Context(), eng, m, set, opt); !errors.As(err, &unknown) || unknown.Layer != "conv9" {
+		t.Errorf("an unknown layer: %v", err)
+	}
+	opt = testOptions()
+	opt.Theta = 1
+	if _, err := Measure(t.Context(), eng, m, set, opt); err == nil {
+		t.Error("theta 1 was accepted")
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	opt = testOptions()
+	opt.Progress = func(stage string, done, _ int) {
+		if done > 0 {
+			cancel()
+		}
+	}
+	if _, err := Measure(ctx, eng, m, set, opt); !errors.Is(err, context.Canceled) {
+		t.Errorf("cancelled: %v", err)
+	}
+}
+
+func TestMeasureFixedBatch(t *testing.T) {
+	n := newNet(1, 3, 8)
+	n.conv("conv1", 3, 4, 3, 1).op("Relu").op("GlobalAveragePool").op("Flatten").gemm("classifier", 4, testK)
+	fixed := n.model(t, 1, testK)
+	n = newNet(-1, 3, 8)
+	n.conv("conv1", 3, 4, 3, 1).op("Relu").op("GlobalAveragePool").op("Flatten").gemm("classifier", 4, testK)
+	open := n.model(t, -1, testK)
+	eng, set := runtime(t), images(t, testK, 9)
+	a, err := Measure(t.Context(), eng, fixed, set, testOptions())
+	if err != nil {
+		t.Fatal(err)
+	}
+	b, err := Measure(t.Context(), eng, open, set, testOptions())
+	if err != nil {
+		t.Fatal(err)
+	}
+	equalResults(t, a, b, 1e-4)
+	var refused *NotClassifierError
+	if _, err := Measure(t.Context(), eng, func() *inspect.Model {
+		n := newNet(4, 3, 8)
+		n.conv("conv1", 3, 4, 3, 1).op("Relu").op("GlobalAveragePool").op("Flatten").gemm("classifier", 4, testK)
+		return n.model(t, 4, testK)
+	}(), set, testOptions()); !errors.As(err, &refused) {
+		t.Errorf("a batch fixed to 4: %v", err)
+	}
+}
+
+func TestEvaluate(t *testing.T) {
+	eng, m, set := runtime(t), small(t, 7), images(t, 7, 9)
+	opt := testOptions()
+	_, _, eval, err := set.Split(opt.Split)
+	if err != nil {
+		t.Fatal(err)
+	}
+	evals, err := Evaluate(t.Context(), eng, []*inspect.Model{m, m}, set, eval.Index, opt)
+	if err != nil {
+		t.Fatal(err)
+	}
+	res, err := Measure(t.Context(), eng, m, set, opt)
+	if err != nil {
+		t.Fatal(err)
+	}
+	logits := perSample(t, eng, m, set, &Tap{Tensor: m.Outputs[0].Name}, eval.Index)
+	var top1, top5 int
+	for i, row := range logits {
+		if Argmax(row) != evals[0].Predictions[i] {
+			t.Errorf("sample %d: answer %d, want %d", i, evals[0].Predictions[i], Argmax(row))
+		}
+		label := set.Label(eval.Index[i])
+		better := 0
+		for j, v := range row {
+			if v > row[label] || v == row[label] && j < label {
+				better++
+			}
+		}
+		if better == 0 {
+			top1++
+		}
+		if better < 5 {
+			top5++
+		}
+	}
+	n := float64(len(eval.Index))
+	if evals[0].Top1 != float64(top1)/n || *evals[0].Top5 != float64(top5)/n || evals[0].Samples != len(eval.Index) {
+		t.Errorf("top-1 %v, top-5 %v of %d samples; want %v, %v", evals[0].Top1, *evals[0].Top5, evals[0].Samples, float64(top1)/n, float64(top5)/n)
+	}
+	if *evals[1].Changed != 0 || evals[0].Changed != nil || evals[1].Top1 != evals[0].Top1 {
+		t.Errorf("the same model twice: changed %v", *evals[1].Changed)
+	}
+	if res.Accuracy != evals[0].Top1 {
+		t.Errorf("Measure says %v, Evaluate %v", res.Accuracy, evals[0].Top1)
+	}
+	if evals[0].Latency.Runs != latencyRuns || !(evals[0].Latency.Median > 0) {
+		t.Errorf("latency %+v", evals[0].Latency)
+	}
+}
+
+func TestAtChance(t *testing.T) {
+	for _, c := range []struct {
+		accuracy float64
+		k, n     int
+		want     bool
+	}{{0.01, 100, 10000, true}, {0.012, 100, 10000, true}, {0.02, 100, 10000, false}, {0.5, 2, 100, true}, {0.7, 2, 100, false}, {0, 10, 5, true}} {
+		if got := AtChance(c.accuracy, c.k, c.n); got != c.want {
+			t.Errorf("AtChance(%v, %d, %d) = %v", c.accuracy, c.k, c.n, got)
+		}
+	}
+}
+
+func TestResultRejectsOtherFiles(t *testing.T) {
+	for _, text := range []string{"", "{}", `{"schema":"filterlens.stats/0"}`, "[1,2", `{"schema":"filterlens.stats/1","theta":0.3,"layers":[{"layers":["a"],"filter_count":2,"filters":[]}]}`,
+		`{"schema":"filterlens.stats/1","theta":7}`} {
+		if _, err := ReadResult(bytes.NewReader([]byte(text))); err == nil {
+			t.Errorf("%q was accepted", text)
+		}
+	}
+}

@@ -1,0 +1,313 @@
+package export
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"math"
+	"math/rand/v2"
+	"os"
+
+	"github.com/filterlens/filterlens/afcc/probe"
+	"github.com/filterlens/filterlens/inspect"
+	"github.com/filterlens/filterlens/inspect/dataset"
+	"github.com/filterlens/filterlens/inspect/engine"
+	"github.com/filterlens/filterlens/inspect/onnxfile"
+)
+
+// ReportSchema names the form of a Report as JSON.
+const ReportSchema = "filterlens.prune/1"
+
+// Options steer Prune.
+type Options struct {
+	PlanOptions
+	// Set judges the model before and after, on the evaluation split that Probe
+	// describes; nil leaves the accuracy unmeasured.
+	Set *dataset.Set
+	// Probe says how samples are made and split, and takes the progress.
+	Probe probe.Options
+	// MaxDrop is the largest loss of top-1 accuracy, in points, that passes; nil
+	// lets every loss pass. It needs Set.
+	MaxDrop *float64
+}
+
+// A Report says what Prune did, whether it is right, and what it cost.
+type Report struct {
+	Schema string `json:"schema"`
+	Output string `json:"output"`
+	Plan   *Plan  `json:"plan"`
+	// Verified tells that every check passed, so that the file was written.
+	Verified bool    `json:"verified"`
+	Checks   []Check `json:"checks"`
+	// Before and After hold the two sides, nil where something failed earlier.
+	Before *Side `json:"before"`
+	After  *Side `json:"after"`
+	// Drop is the loss of top-1 accuracy in points, Changed the share of
+	// evaluation samples with another answer; nil without samples.
+	Drop    *float64 `json:"drop_points"`
+	Changed *float64 `json:"changed"`
+	// NewZeros counts the weights that became zero and were not.
+	NewZeros int64 `json:"new_zeros"`
+	// Engine, EngineVersion and Provider say what ran the models.
+	Engine        string `json:"engine"`
+	EngineVersion string `json:"engine_version"`
+	Provider      string `json:"provider"`
+	// Warnings are sentences that a reader must not miss.
+	Warnings []string `json:"warnings,omitempty"`
+}
+
+// A Check is one thing that was verified on the written file.
+type Check struct {
+	Name   string `json:"name"`
+	OK     bool   `json:"ok"`
+	Detail string `json:"detail"`
+}
+
+// A Side describes a model before or after.
+type Side struct {
+	// Bytes is the size of the file with its external data.
+	Bytes int64 `json:"bytes"`
+	// Parameters is the number of parameters stored, Zeros the share of the
+	// weights of Conv, Gemm and MatMul that are zero.
+	Parameters int64    `json:"parameters"`
+	Zeros      *float64 `json:"zeros"`
+	// MACs is what a dense runtime does for one sample, zeros included; nil
+	// when a shape is not known.
+	MACs *int64 `json:"macs"`
+	// Evaluation is nil without samples.
+	Evaluation *probe.Evaluation `json:"evaluation"`
+}
+
+// A VerdictError says that a check failed and that nothing was written.
+type VerdictError struct{ Check Check }
+
+func (e *VerdictError) Error() string {
+	return fmt.Sprintf("%s: %s; nothing was written", e.Check.Name, e.Check.Detail)
+}
+
+// SameFileError says that the output would overwrite an input.
+type SameFileError struct{ Path string }
+
+func (e *SameFileError) Error() string {
+	return fmt.Sprintf("the output %s is the model itself; give -o another path", e.Path)
+}
+
+// Prune dilutes m by the statistics res and writes the result to the file
+// output, or to w when output is "". The file is written beside its target,
+// opened again by the engine, checked value by value, evaluated, and only then
+// moved into place: on any error nothing is left. A failed check or an accuracy
+// below MaxDrop gives a *VerdictError together with the Report.
+func Prune(ctx context.Context, eng engine.Engine, m *inspect.Model, res *probe.Result, output string, w io.Writer, opt Options) (*Report, error) {
+	if opt.MaxDrop != nil && opt.Set == nil {
+		return nil, &OptionError{"a limit on the loss of accuracy needs data to measure it on; give --data"}
+	}
+	if opt.MaxDrop != nil && math.IsNaN(*opt.MaxDrop) {
+		return nil, &OptionError{"the limit on the loss of accuracy is not a number"}
+	}
+	if opt.Probe.Progress == nil {
+		opt.Probe.Progress = func(string, int, int) {}
+	}
+	if err := CheckOutput(m, output); err != nil {
+		return nil, err
+	}
+	plan, err := NewPlan(ctx, m, res, opt.PlanOptions)
+	if err != nil {
+		return nil, err
+	}
+	target := output
+	if output == "" {
+		dir, err := os.MkdirTemp("", "filterlens-")
+		if err != nil {
+			return nil, err
+		}
+		defer os.RemoveAll(dir)
+		target = dir + "/model.onnx"
+	}
+	pending, err := onnxfile.CreatePending(target)
+	if err != nil {
+		return nil, err
+	}
+	defer pending.Abort()
+	draft, err := Apply(m, plan)
+	if err != nil {
+		return nil, err
+	}
+	if _, err := draft.WriteTo(pending); err != nil {
+		return nil, fmt.Errorf("cannot write %s: %w", orStandard(output), err)
+	}
+	path, err := pending.Path()
+	if err != nil {
+		return nil, err
+	}
+	r := &Report{Schema: ReportSchema, Output: orStandard(output), Plan: plan,
+		Engine: eng.Name(), EngineVersion: eng.Version(), Provider: eng.Provider()}
+	if err := r.verify(ctx, eng, m, path, opt); err != nil {
+		return r, err
+	}
+	r.Verified = true
+	if err := ctx.Err(); err != nil {
+		return nil, err
+	}
+	if output == "" {
+		f, err := os.Open(path)
+		if err != nil {
+			return nil, err
+		}
+		defer f.Close()
+		_, err = io.Copy(w, f)
+		return r, err
+	}
+	return r, pending.Commit()
+}
+
+func orStandard(output string) string {
+	if output == "" {
+		return "standard output"
+	}
+	return output
+}
+
+// CheckOutput refuses an output that is the model or its external data, "" being
+// standard output.
+func CheckOutput(m *inspect.Model, output string) error {
+	if output == "" {
+		return nil
+	}
+	out, err := os.Stat(output)
+	if err != nil {
+		return nil
+	}
+	if in, err := os.Stat(m.File); err == nil && os.SameFile(in, out) {
+		return &SameFileError{output}
+	}
+	return nil
+}
+
+func (r *Report) check(name string, ok bool, format string, a ...any) error {
+	c := Check{Name: name, OK: ok, Detail: fmt.Sprintf(format, a...)}
+	r.Checks = append(r.Checks, c)
+	if !ok {
+		return &VerdictError{c}
+	}
+	return nil
+}
+
+// verify opens the written file again and fills r.
+func (r *Report) verify(ctx context.Context, eng engine.Engine, m *inspect.Model, path string, opt Options) error {
+	f, err := onnxfile.Open(path)
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	written, err := inspect.New(ctx, f, inspect.Options{})
+	if err != nil {
+		return err
+	}
+	opt.Probe.Progress("checking weights", 0, 1)
+	r.NewZeros, err = checkSurgery(m, written, r.Plan)
+	if err != nil {
+		return r.check("surgery", false, "%v", err)
+	}
+	if err := r.check("surgery", true, "dropped weights are zero, all others of the same layers are unchanged"); err != nil {
+		return err
+	}
+	if err := checkUntouched(ctx, m, written, r.Plan); err != nil {
+		return r.check("untouched", false, "%v", err)
+	}
+	if err := r.check("untouched", true, "every other tensor and node is unchanged"); err != nil {
+		return err
+	}
+	if r.Before, err = side(ctx, m); err != nil {
+		return err
+	}
+	if r.After, err = side(ctx, written); err != nil {
+		return err
+	}
+	if err := runsOn(ctx, eng, written); err != nil {
+		if errors.Is(err, context.Canceled) {
+			return err
+		}
+		return r.check("runs", false, "%v", err)
+	}
+	if err := r.check("runs", true, "%s %s opened the file and ran it", eng.Name(), eng.Version()); err != nil {
+		return err
+	}
+	if opt.Set == nil {
+		r.Warnings = append(r.Warnings, "the accuracy was not measured: give --data")
+		return nil
+	}
+	_, _, eval, err := opt.Set.Split(opt.Probe.Split)
+	if err != nil {
+		return err
+	}
+	evals, err := probe.Evaluate(ctx, eng, []*inspect.Model{m, written}, opt.Set, eval.Index, opt.Probe)
+	if err != nil {
+		return err
+	}
+	r.Before.Evaluation, r.After.Evaluation = &evals[0], &evals[1]
+	drop := 100 * (evals[0].Top1 - evals[1].Top1)
+	r.Drop, r.Changed = &drop, evals[1].Changed
+	k := len(opt.Set.Labels())
+	if probe.AtChance(evals[0].Top1, k, evals[0].Samples) {
+		r.Warnings = append(r.Warnings, fmt.Sprintf("the original model's accuracy of %.2f %% is at chance level: check the preprocessing and the order of the labels", 100*evals[0].Top1))
+	} else if probe.AtChance(evals[1].Top1, k, evals[1].Samples) {
+		r.Warnings = append(r.Warnings, fmt.Sprintf("the diluted model's accuracy of %.2f %% is at chance level: dilute less, fewer layers, or retrain it", 100*evals[1].Top1))
+	}
+	if opt.MaxDrop != nil {
+		return r.check("accuracy", drop <= *opt.MaxDrop, "top-1 went from %.2f %% to %.2f %%, a loss of %.2f points; %.2f are allowed",
+			100*evals[0].Top1, 100*evals[1].Top1, drop, *opt.MaxDrop)
+	}
+	return nil
+}
+
+func side(ctx context.Context, m *inspect.Model) (*Side, error) {
+	full, err := inspect.New(ctx, m.Handle, inspect.Options{Weights: true})
+	if err != nil {
+		return nil, err
+	}
+	return &Side{Bytes: full.FileBytes + full.ExternalBytes, Parameters: full.Totals.Parameters, Zeros: full.Totals.Zeros, MACs: full.Totals.MACs}, nil
+}
+
+// runsOn loads the file and runs it once on noise of a fixed seed.
+func runsOn(ctx context.Context, eng engine.Engine, m *inspect.Model) error {
+	s, err := eng.Load(ctx, engine.Model{Name: m.File, Path: m.File})
+	if err != nil {
+		return err
+	}
+	defer s.Close()
+	in := map[string]*engine.Tensor{}
+	r := rand.New(rand.NewPCG(1, 2))
+	for _, v := range m.Inputs {
+		shape := make([]int64, len(v.Shape.Dims))
+		for i, d := range v.Shape.Dims {
+			shape[i] = d.Value
+			if d.Value < 0 {
+				if i > 0 {
+					return nil // an open image size: the evaluation chooses one
+				}
+				shape[i] = 1
+			}
+		}
+		x := make([]float32, engine.Elements(shape))
+		for i := range x {
+			x[i] = float32(r.NormFloat64())
+		}
+		in[v.Name] = engine.NewFloat32(x, shape...)
+	}
+	out := map[string]*engine.Tensor{}
+	for _, v := range m.Outputs {
+		out[v.Name] = nil
+	}
+	if err := s.Run(ctx, in, out); err != nil {
+		return err
+	}
+	for name, t := range out {
+		for _, v := range t.Float32() {
+			if v-v != 0 {
+				return fmt.Errorf("output %q is not finite", name)
+			}
+		}
+	}
+	return nil
+}
