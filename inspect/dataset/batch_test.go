@@ -131,15 +131,17 @@ func TestBatchesStop(t *testing.T) {
 
 func TestBatchesTransformError(t *testing.T) {
 	s := numberedSet(t, 2)
-	k := 0
-	for _, err := range s.Batches(t.Context(), [][]int{{0}}, &Transform{}, 1) {
-		var e *Error
-		if k++; !errors.As(err, &e) || e.Op != "transform" {
-			t.Errorf("error %v", err)
+	for _, tr := range []*Transform{nil, {}} {
+		k := 0
+		for _, err := range s.Batches(t.Context(), [][]int{{0}}, tr, 1) {
+			var e *Error
+			if k++; !errors.As(err, &e) || e.Op != "transform" {
+				t.Errorf("error %v", err)
+			}
 		}
-	}
-	if k != 1 {
-		t.Errorf("%d iterations, want 1", k)
+		if k != 1 {
+			t.Errorf("%d iterations, want 1", k)
+		}
 	}
 }
 

@@ -173,6 +173,12 @@ func openIDX(dir string, images, names []string, opt Options) (_ *Set, err error
 		return nil, fault(ErrFormat, "%s do not form a training and a test part; give one of the files", strings.Join(use, ", "))
 	}
 
+	slices.SortFunc(use, func(a, b string) int { // training part first
+		setA, _, _ := idxName(a)
+		setB, _, _ := idxName(b)
+		return int(idxPart(setA)) - int(idxPart(setB))
+	})
+
 	src := &records{}
 	defer func() {
 		if err != nil {

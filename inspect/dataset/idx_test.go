@@ -61,6 +61,9 @@ func TestOpenIDX(t *testing.T) {
 			if s.Format() != "IDX" || s.Len() != 4 || !slices.Equal(s.Labels(), []string{"x", "y", "z", "more"}) {
 				t.Fatalf("%s, %d samples, %q", s.Format(), s.Len(), s.Labels())
 			}
+			if s.ID(0)[:6] != "train-" || s.ID(3)[:5] != "t10k-" {
+				t.Errorf("samples %q", ids(s))
+			}
 			var trained, tested int
 			for i := range s.Len() {
 				m, err := s.Decode(i)

@@ -44,6 +44,7 @@ type scratch struct {
 	img  Image
 	tmp  [3]Image
 	rows []uint8
+	sums []int32
 	buf  []byte
 	br   *bufio.Reader
 }

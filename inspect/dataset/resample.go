@@ -1,6 +1,9 @@
 package dataset
 
-import "math"
+import (
+	"math"
+	"slices"
+)
 
 // window is the part of a resampled image that is wanted: its upper left
 // corner and its size.
@@ -8,7 +11,10 @@ type window struct{ y, x, height, width int }
 
 // fraction bits of a filter weight: 8 bits of a pixel, 2 of headroom and these
 // fill an int32.
-const weightBits = 32 - 8 - 2
+const (
+	weightBits = 32 - 8 - 2
+	half       = 1 << (weightBits - 1)
+)
 
 // taps are the weights of the input pixels that make up one output pixel.
 type taps struct {
@@ -25,6 +31,7 @@ func axisTaps(in, out, from, n int) []taps {
 	support := max(scale, 1)
 	list := make([]taps, n)
 	var w []float64
+	all := make([]int32, 0, n*(2*int(math.Ceil(support))+1))
 	for i := range list {
 		centre := (float64(from+i) + 0.5) * scale
 		first := max(int(centre-support+0.5), 0)
@@ -36,13 +43,14 @@ func axisTaps(in, out, from, n int) []taps {
 			w = append(w, v)
 			sum += v
 		}
-		list[i] = taps{first, make([]int32, len(w))}
-		for k, v := range w {
+		from := len(all)
+		for _, v := range w {
 			if sum != 0 {
 				v /= sum
 			}
-			list[i].weight[k] = int32(0.5 + v*(1<<weightBits))
+			all = append(all, int32(0.5+v*(1<<weightBits)))
 		}
+		list[i] = taps{first, all[from:len(all):len(all)]}
 	}
 	return list
 }
@@ -72,6 +80,8 @@ func resample(src, dst *Image, w *scratch, height, width int, win window) *Image
 		w.rows = make([]uint8, n)
 	}
 	rows := w.rows[:(y1-y0)*win.width]
+	w.sums = slices.Grow(w.sums[:0], win.width)
+	sums := w.sums[:win.width]
 	for c := range src.Channels {
 		in, out := src.plane(c), dst.plane(c)
 		for y := y0; y < y1; y++ {
@@ -83,8 +93,8 @@ func resample(src, dst *Image, w *scratch, height, width int, win window) *Image
 			}
 			for x := range to {
 				t := &across[x]
-				px := line[t.first : t.first+len(t.weight)]
-				sum := int32(1 << (weightBits - 1))
+				px := line[t.first:][:len(t.weight)]
+				sum := int32(half)
 				for k, v := range t.weight {
 					sum += v * int32(px[k])
 				}
@@ -97,15 +107,18 @@ func resample(src, dst *Image, w *scratch, height, width int, win window) *Image
 				copy(to, rows[y*win.width:])
 				continue
 			}
+			// A row of sums at a time, so that memory is walked in order.
 			t := &down[y]
-			base := (t.first - y0) * win.width
-			for x := range to {
-				sum := int32(1 << (weightBits - 1))
-				i := base + x
-				for _, v := range t.weight {
-					sum += v * int32(rows[i])
-					i += win.width
+			for x := range sums {
+				sums[x] = half
+			}
+			for k, v := range t.weight {
+				row := rows[(t.first-y0+k)*win.width:][:len(sums)]
+				for x, px := range row {
+					sums[x] += v * int32(px)
 				}
+			}
+			for x, sum := range sums {
 				to[x] = clip8(sum)
 			}
 		}

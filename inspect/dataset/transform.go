@@ -1,6 +1,7 @@
 package dataset
 
 import (
+	"errors"
 	"fmt"
 	"math"
 )
@@ -97,6 +98,9 @@ type prepared struct {
 }
 
 func (t *Transform) prepare() (*prepared, error) {
+	if t == nil {
+		return nil, errors.New("transform: none given")
+	}
 	if err := t.Validate(); err != nil {
 		return nil, err
 	}
@@ -130,7 +134,7 @@ func (p *prepared) apply(m *Image, dst []float32, w *scratch) {
 	for c := range p.Channels {
 		src, table := m.plane(min(c, m.Channels-1)), &p.value[c]
 		if p.Layout == NCHW {
-			out := dst[c*n : (c+1)*n]
+			out := dst[c*n:][:len(src)]
 			for i, v := range src {
 				out[i] = table[v]
 			}
