@@ -104,7 +104,8 @@ type Graph struct {
 	cycle     error
 
 	tensors map[string]tensor
-	batch   map[string]bool
+	batch   map[string]bool // symbols that stand for the batch
+	trust   bool            // declared shapes describe what was asked for
 }
 
 // A GraphError says that the graph of a file is not well formed.

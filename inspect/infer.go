@@ -3,7 +3,9 @@ package inspect
 import (
 	"errors"
 	"fmt"
+	"maps"
 	"math"
+	"slices"
 	"strings"
 
 	"github.com/filterlens/filterlens/inspect/onnxfile"
@@ -58,11 +60,15 @@ func (v *value) ints() ([]int64, bool) {
 
 // An OptionError says that a shape asked for does not fit the model.
 type OptionError struct {
-	File, Input string
-	Err         error
+	File  string
+	Input string // "" when it is about no input in particular
+	Err   error
 }
 
 func (e *OptionError) Error() string {
+	if e.Input == "" {
+		return e.File + ": " + e.Err.Error()
+	}
 	return fmt.Sprintf("%s: input %q: %v", e.File, e.Input, e.Err)
 }
 
@@ -83,7 +89,7 @@ func (g *Graph) infer(opt Options) error {
 	}
 	// A declared shape describes the model as it was exported, not as it is
 	// asked about here.
-	trust := len(opt.InputShapes) == 0 && len(opt.Dims) == 0 && opt.Batch == 0
+	g.trust = len(opt.InputShapes) == 0 && len(opt.Dims) == 0 && opt.Batch == 0
 	for _, n := range g.order[:g.ordered] {
 		c := call{g: g, Node: n, opset: g.Opset(n.Domain), out: make([]tensor, len(n.Outputs))}
 		r := g.rule(n)
@@ -95,7 +101,7 @@ func (g *Graph) infer(opt Options) error {
 				continue
 			}
 			t := c.out[i]
-			if r == nil && trust {
+			if r == nil && g.trust {
 				t = g.fromDeclaration(g.declared[name].GetType(), name)
 			}
 			g.tensors[name] = t.checked()
@@ -116,45 +122,82 @@ func (g *Graph) rule(n *Node) rule {
 	return nil
 }
 
+// inferInputs gives the inputs their declared shapes, changed as opt says.
 func (g *Graph) inferInputs(opt Options) error {
-	for name := range opt.InputShapes {
+	fail := func(input, format string, a ...any) error {
+		return &OptionError{File: g.file.Name, Input: input, Err: fmt.Errorf(format, a...)}
+	}
+	for _, name := range slices.Sorted(maps.Keys(opt.InputShapes)) {
 		if !g.IsInput(name) {
-			return &OptionError{File: g.file.Name, Input: name, Err: fmt.Errorf("the model has no such input; it has %s", g.inputNames())}
+			return fail(name, "the model has no such input; it has %s", g.inputNames())
 		}
 	}
+	size := make(map[string]int64) // of symbols that are given one
+	declared := make(map[string]bool)
 	for _, v := range g.file.Model.GetGraph().GetInput() {
 		name := v.GetName()
 		if !g.IsInput(name) {
 			continue
 		}
 		t := g.fromDeclaration(v.GetType(), name)
-		if dims, ok := opt.InputShapes[name]; ok {
-			if t.known && len(t.shape) != len(dims) {
-				return &OptionError{File: g.file.Name, Input: name, Err: fmt.Errorf("%d dimensions are given, the model declares %s", len(dims), outerShape(t))}
+		for _, d := range t.shape {
+			for _, s := range d.syms {
+				declared[s] = true
 			}
-			for _, d := range dims {
-				if d < -1 {
-					return &OptionError{File: g.file.Name, Input: name, Err: fmt.Errorf("dimension %d is negative", d)}
+		}
+		if dims, ok := opt.InputShapes[name]; ok {
+			if len(dims) > maxRank {
+				return fail(name, "%d dimensions are too many", len(dims))
+			}
+			if t.known && len(t.shape) != len(dims) {
+				return fail(name, "%d dimensions are given, the model declares %s", len(dims), outerShape(t))
+			}
+			if !t.known {
+				t.known, t.shape = true, make([]term, len(dims))
+				for i := range dims {
+					t.shape[i] = nameless(name, i)
 				}
 			}
-			if len(dims) > maxRank {
-				return &OptionError{File: g.file.Name, Input: name, Err: errors.New("too many dimensions")}
-			}
-			old := t.shape
-			t.known, t.shape = true, make([]term, len(dims))
 			for i, d := range dims {
 				switch {
-				case d >= 0:
-					t.shape[i] = integer(d)
-				case i < len(old):
-					t.shape[i] = old[i]
+				case d < -1:
+					return fail(name, "dimension %d is negative", d)
+				case d < 0:
+					continue
 				}
+				for _, s := range t.shape[i].syms {
+					if old, ok := size[s]; ok && old != d {
+						return fail(name, "dimension %q is given as %d and as %d", s, old, d)
+					}
+					size[s] = d
+				}
+				t.shape[i] = integer(d)
 			}
+		}
+		g.tensors[name] = t
+	}
+	for _, s := range slices.Sorted(maps.Keys(opt.Dims)) {
+		d := opt.Dims[s]
+		if !declared[s] {
+			return fail("", "no input has a dimension named %q", s)
+		}
+		if d < 0 {
+			return fail("", "dimension %q is given as %d, which is negative", s, d)
+		}
+		if old, ok := size[s]; ok && old != d {
+			return fail("", "dimension %q is given as %d and as %d", s, old, d)
+		}
+		size[s] = d
+	}
+	for name, v := range g.inputs {
+		t, ok := g.tensors[name]
+		if !ok || !g.IsInput(name) || v == nil {
+			continue
 		}
 		for i, d := range t.shape {
 			if len(d.syms) == 1 {
-				if k, ok := opt.Dims[d.syms[0]]; ok && k >= 0 {
-					t.shape[i] = integer(k)
+				if n, ok := size[d.syms[0]]; ok {
+					t.shape[i] = integer(n)
 				}
 			}
 		}
@@ -165,9 +208,14 @@ func (g *Graph) inferInputs(opt Options) error {
 				g.batch[t.shape[0].syms[0]] = true
 			}
 		}
-		g.tensors[name] = t
 	}
 	return nil
+}
+
+// nameless returns the symbol of a dimension that the file gives no name, told
+// apart by the tensor that it was declared for.
+func nameless(tensor string, i int) term {
+	return term{kind: integerTerm, k: 1, syms: []string{fmt.Sprintf("%s%d %s", anonymous, i, tensor)}}
 }
 
 func (g *Graph) inputNames() string {
@@ -187,7 +235,7 @@ func (g *Graph) inputNames() string {
 }
 
 // fromDeclaration reads a declared type. Dimensions without a name become
-// symbols of their own, told apart by the tensor they were declared for.
+// symbols of their own.
 func (g *Graph) fromDeclaration(p *onnxpb.TypeProto, name string) tensor {
 	var t tensor
 	var shape *onnxpb.TensorShapeProto
@@ -209,7 +257,7 @@ func (g *Graph) fromDeclaration(p *onnxpb.TypeProto, name string) tensor {
 			t.shape[i] = symbol(v.DimParam)
 		}
 		if t.shape[i].kind == unknownTerm {
-			t.shape[i] = symbol(fmt.Sprintf("%s%d %s", anonymous, i, name))
+			t.shape[i] = nameless(name, i)
 		}
 	}
 	return t
@@ -271,6 +319,9 @@ func (g *Graph) Value(name string) Value {
 	if d != nil && t.dtype == 0 {
 		v.DType = declaredType(d.GetType(), 0)
 	}
+	if d != nil && !t.known && g.trust && g.IsOutput(name) {
+		v.Shape = outerShape(g.fromDeclaration(d.GetType(), name))
+	}
 	return v
 }
 
@@ -317,7 +368,7 @@ func (g *Graph) Float(tensor string) (v float64, ok bool) {
 	if k, ok := t.number(); ok {
 		return float64(k), true
 	}
-	return t.f, t.kind == realTerm
+	return t.f, t.kind == floatTerm
 }
 
 func (g *Graph) valueOf(name string) *value {

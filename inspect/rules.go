@@ -15,6 +15,8 @@ func ruleOf(op string) rule {
 		return sameRule
 	case "Abs", "Neg", "Ceil", "Floor", "Sqrt", "Not", "Clip", "Identity":
 		return unaryRule
+	case "EyeLike", "RandomUniformLike", "RandomNormalLike", "Bernoulli":
+		return likeRule
 	case "IsNaN", "IsInf":
 		return maskRule
 	case "Dropout":
@@ -125,6 +127,15 @@ func ruleOf(op string) rule {
 func sameRule(c *call) {
 	t := c.in(0)
 	t.value = nil
+	c.set(0, t)
+}
+
+func likeRule(c *call) {
+	t := c.in(0)
+	t.value = nil
+	if d := c.AttrInt("dtype", 0); d != 0 {
+		t.dtype = onnxfile.DType(d)
+	}
 	c.set(0, t)
 }
 

@@ -10,6 +10,9 @@ import (
 func unaryRule(c *call) {
 	t := c.in(0)
 	t.value = nil
+	if c.Op == "Not" {
+		t.dtype = boolType
+	}
 	c.set(0, t)
 	if c.Op == "Clip" && (c.has(1) || c.has(2) || c.opset < 11) {
 		return
@@ -36,22 +39,22 @@ func unary(op string, x term, d onnxfile.DType) term {
 		if isInt && n < 0 {
 			return fit(negTerm(x), d)
 		}
-		if x.kind == realTerm {
+		if x.kind == floatTerm {
 			return float(math.Abs(x.f))
 		}
 		if x.k >= 0 {
 			return x
 		}
 	case "Ceil":
-		if x.kind == realTerm {
+		if x.kind == floatTerm {
 			return float(math.Ceil(x.f))
 		}
 	case "Floor":
-		if x.kind == realTerm {
+		if x.kind == floatTerm {
 			return float(math.Floor(x.f))
 		}
 	case "Sqrt":
-		if x.kind == realTerm {
+		if x.kind == floatTerm {
 			return fit(float(math.Sqrt(x.f)), d)
 		}
 	case "Not":
@@ -65,7 +68,7 @@ func unary(op string, x term, d onnxfile.DType) term {
 // fit rounds a computed number to its type; what does not fit is unknown.
 func fit(t term, d onnxfile.DType) term {
 	switch t.kind {
-	case realTerm:
+	case floatTerm:
 		switch d {
 		case onnxfile.Float:
 			return float(float64(float32(t.f)))
@@ -118,12 +121,12 @@ func convert(x term, to onnxfile.DType) term {
 		if n, ok := x.number(); ok {
 			return truth(n != 0)
 		}
-		if x.kind == realTerm {
+		if x.kind == floatTerm {
 			return truth(x.f != 0)
 		}
 		return term{}
 	case to == onnxfile.Int64 || to == onnxfile.Int32:
-		if x.kind == realTerm {
+		if x.kind == floatTerm {
 			if math.IsNaN(x.f) || math.Abs(x.f) >= 1<<62 {
 				return term{}
 			}
@@ -390,7 +393,7 @@ func variadicRule(c *call) {
 				best = x
 			}
 		}
-		if best.kind == realTerm && math.IsNaN(best.f) {
+		if best.kind == floatTerm && math.IsNaN(best.f) {
 			return term{}
 		}
 		return best

@@ -1,6 +1,7 @@
 package inspect
 
 import (
+	"math"
 	"slices"
 
 	"github.com/filterlens/filterlens/inspect/onnxfile"
@@ -384,7 +385,7 @@ func cut(dim, start, end term, step int64) (length term, first int64) {
 		}
 		return term{}, 0
 	}
-	if !ok1 || !ok2 || step == 0 || step > maxExtent || step < -maxExtent {
+	if !ok1 || !ok2 || n > math.MaxInt64/4 || step == 0 || step > maxExtent || step < -maxExtent {
 		return term{}, 0
 	}
 	if s < 0 {

@@ -413,7 +413,7 @@ func resizeRule(c *call) {
 
 // scaled returns floor(d * s), which ONNX Runtime computes in float32.
 func scaled(d, s term) term {
-	if s.kind != realTerm || math.IsNaN(s.f) || s.f <= 0 {
+	if s.kind != floatTerm || math.IsNaN(s.f) || s.f <= 0 {
 		return term{}
 	}
 	if s.f == 1 {

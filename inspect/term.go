@@ -34,11 +34,11 @@ type termKind uint8
 const (
 	unknownTerm termKind = iota
 	integerTerm
-	realTerm
+	floatTerm
 )
 
 func integer(k int64) term { return term{kind: integerTerm, k: k} }
-func float(f float64) term  { return term{kind: realTerm, f: f} }
+func float(f float64) term { return term{kind: floatTerm, f: f} }
 
 func symbol(name string) term {
 	if name == "" || len(name) > maxSymbol {
@@ -82,7 +82,7 @@ func same(a, b term) bool {
 	if a.kind != b.kind || a.kind == unknownTerm {
 		return false
 	}
-	if a.kind == realTerm {
+	if a.kind == floatTerm {
 		return a.f == b.f
 	}
 	return a.k == b.k && slices.Equal(a.syms, b.syms)
@@ -91,7 +91,7 @@ func same(a, b term) bool {
 // differ tells whether a and b are certainly not equal. Symbols are positive,
 // so a symbolic term differs from every number of the other sign.
 func differ(a, b term) bool {
-	if a.kind == realTerm && b.kind == realTerm {
+	if a.kind == floatTerm && b.kind == floatTerm {
 		return a.f != b.f
 	}
 	if a.kind != integerTerm || b.kind != integerTerm {
@@ -108,7 +108,7 @@ func mulTerm(a, b term) term {
 		return integer(0)
 	}
 	switch {
-	case a.kind == realTerm && b.kind == realTerm:
+	case a.kind == floatTerm && b.kind == floatTerm:
 		return float(a.f * b.f)
 	case a.kind != integerTerm || b.kind != integerTerm:
 		return term{}
@@ -148,7 +148,7 @@ func mul64(a, b int64) (int64, bool) {
 // division is exact.
 func divTerm(a, b term) term {
 	switch {
-	case a.kind == realTerm && b.kind == realTerm:
+	case a.kind == floatTerm && b.kind == floatTerm:
 		return float(a.f / b.f)
 	case a.kind != integerTerm || b.kind != integerTerm || b.k == 0:
 		return term{}
@@ -178,7 +178,7 @@ func divTerm(a, b term) term {
 
 func addTerm(a, b term) term {
 	switch {
-	case a.kind == realTerm && b.kind == realTerm:
+	case a.kind == floatTerm && b.kind == floatTerm:
 		return float(a.f + b.f)
 	case a.kind != integerTerm || b.kind != integerTerm:
 		return term{}
@@ -201,7 +201,7 @@ func addTerm(a, b term) term {
 
 func negTerm(a term) term {
 	switch {
-	case a.kind == realTerm:
+	case a.kind == floatTerm:
 		return float(-a.f)
 	case a.kind == integerTerm && a.k != math.MinInt64:
 		a.k = -a.k
@@ -214,7 +214,7 @@ func subTerm(a, b term) term { return addTerm(a, negTerm(b)) }
 
 // less tells whether a < b, as far as that is certain.
 func less(a, b term) (result, ok bool) {
-	if a.kind == realTerm && b.kind == realTerm {
+	if a.kind == floatTerm && b.kind == floatTerm {
 		return a.f < b.f, true
 	}
 	if a.kind != integerTerm || b.kind != integerTerm {
