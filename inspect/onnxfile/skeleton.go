@@ -213,23 +213,20 @@ func (s *scanner) walk(out []byte, k kind, pos, end int64, depth int) ([]byte, e
 		body := pos + n
 		payload := k == kindTensor && isPayload(num)
 		switch typ {
-		case protowire.VarintType:
-			v, n, err := s.varint(body, end)
-			if err != nil {
-				return fail(err)
-			}
-			out = protowire.AppendVarint(protowire.AppendVarint(out, tag), v)
-			pos = body + n
-		case protowire.Fixed32Type, protowire.Fixed64Type:
+		case protowire.VarintType, protowire.Fixed32Type, protowire.Fixed64Type:
 			n := int64(4)
-			if typ == protowire.Fixed64Type {
+			switch typ {
+			case protowire.VarintType:
+				if _, n, err = s.varint(body, end); err != nil {
+					return fail(err)
+				}
+			case protowire.Fixed64Type:
 				n = 8
 			}
 			if n > end-body {
 				return fail(errTruncated)
 			}
-			out = protowire.AppendVarint(out, tag)
-			if out, err = s.copy(out, body, n); err != nil {
+			if out, err = s.copy(out, pos, body+n-pos); err != nil {
 				return fail(err)
 			}
 			pos = body + n
@@ -259,8 +256,7 @@ func (s *scanner) walk(out []byte, k kind, pos, end int64, depth int) ([]byte, e
 				payloads = appendPayload(payloads, int32(num), body, length)
 				payloads = prefixLength(payloads, start)
 			default:
-				out = protowire.AppendVarint(protowire.AppendVarint(out, tag), v)
-				if out, err = s.copy(out, body, length); err != nil {
+				if out, err = s.copy(out, pos, body+length-pos); err != nil {
 					return fail(err)
 				}
 			}
