@@ -2,7 +2,6 @@ package export
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"io"
 	"math"
@@ -193,6 +192,15 @@ func (r *Report) check(name string, ok bool, format string, a ...any) error {
 	return nil
 }
 
+// fail makes err the verdict of a check, unless it is the context's: a check
+// that was interrupted has found nothing.
+func (r *Report) fail(ctx context.Context, name string, err error) error {
+	if ctx.Err() != nil {
+		return ctx.Err()
+	}
+	return r.check(name, false, "%v", err)
+}
+
 // verify opens the written file again and fills r.
 func (r *Report) verify(ctx context.Context, eng engine.Engine, m *inspect.Model, path string, opt Options) error {
 	f, err := onnxfile.Open(path)
@@ -207,13 +215,13 @@ func (r *Report) verify(ctx context.Context, eng engine.Engine, m *inspect.Model
 	opt.Probe.Progress("checking weights", 0, 1)
 	r.NewZeros, err = checkSurgery(m, written, r.Plan)
 	if err != nil {
-		return r.check("surgery", false, "%v", err)
+		return r.fail(ctx, "surgery", err)
 	}
 	if err := r.check("surgery", true, "dropped weights are zero, all others of the same layers are unchanged"); err != nil {
 		return err
 	}
 	if err := checkUntouched(ctx, m, written, r.Plan); err != nil {
-		return r.check("untouched", false, "%v", err)
+		return r.fail(ctx, "untouched", err)
 	}
 	if err := r.check("untouched", true, "every other tensor and node is unchanged"); err != nil {
 		return err
@@ -225,10 +233,7 @@ func (r *Report) verify(ctx context.Context, eng engine.Engine, m *inspect.Model
 		return err
 	}
 	if err := runsOn(ctx, eng, written); err != nil {
-		if errors.Is(err, context.Canceled) {
-			return err
-		}
-		return r.check("runs", false, "%v", err)
+		return r.fail(ctx, "runs", err)
 	}
 	if err := r.check("runs", true, "%s %s opened the file and ran it", eng.Name(), eng.Version()); err != nil {
 		return err
