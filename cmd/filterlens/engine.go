@@ -1,0 +1,29 @@
+package main
+
+import (
+	"context"
+
+	"github.com/urfave/cli/v2"
+
+	"github.com/filterlens/filterlens/inspect/engine/ort"
+)
+
+func libraryOptions(c *cli.Context, k *console) ort.Options {
+	return ort.Options{Library: c.String("runtime-library"), Offline: c.Bool("offline"), Log: k.log}
+}
+
+// checkEngineFlags refuses what no runtime could make sense of.
+func checkEngineFlags(c *cli.Context) error {
+	switch ep := c.String("ep"); ep {
+	case ort.CPU, ort.CUDA:
+	default:
+		return usage("--ep %q: the execution providers are cpu and cuda", ep)
+	}
+	return positive(c, "device-id", "threads", "batch", "limit", "per-label", "resize", "crop")
+}
+
+func openEngine(ctx context.Context, c *cli.Context, k *console) (*ort.Engine, error) {
+	opt := libraryOptions(c, k)
+	opt.Provider, opt.DeviceID, opt.Threads = c.String("ep"), c.Int("device-id"), c.Int("threads")
+	return ort.Open(ctx, opt)
+}

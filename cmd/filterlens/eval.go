@@ -1,0 +1,142 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"slices"
+
+	"github.com/urfave/cli/v2"
+
+	"github.com/filterlens/filterlens/afcc/probe"
+	"github.com/filterlens/filterlens/inspect"
+	"github.com/filterlens/filterlens/inspect/dataset"
+	"github.com/filterlens/filterlens/inspect/report"
+)
+
+func evalCommand() *cli.Command {
+	return &cli.Command{
+		Name:      "eval",
+		Usage:     "accuracy and latency of models, the way the other verbs measure them",
+		UsageText: "filterlens eval MODEL... --data DIR [flags]",
+		Description: "All models see every batch, one after the other, and the same samples: by default the\n" +
+			"evaluation split on which inspect and prune judge, too.",
+		Flags: slices.Concat(
+			outputFlags("write to `FILE` (- is standard output)"), shapeFlags(), dataFlags(),
+			[]cli.Flag{&cli.StringFlag{Name: "split", Value: "eval", Usage: "samples: eval, stats, fit, all, or test or train as shipped", Category: groupData}},
+			runFlags()),
+		Action: evaluate,
+	}
+}
+
+func evaluate(c *cli.Context) error {
+	paths := c.Args().Slice()
+	switch {
+	case len(paths) == 0:
+		return usage("eval: no model given; write filterlens eval MODEL.onnx --data DIR")
+	case !c.IsSet("data"):
+		return usage("eval: no data given; write --data DIR")
+	case slices.Contains(paths, "-"):
+		return usage("eval needs models in files, not standard input")
+	}
+	if err := checkEngineFlags(c); err != nil {
+		return err
+	}
+	out, err := outputOf(c, paths...)
+	if err != nil {
+		return err
+	}
+	shapes, err := shapeOptions(c)
+	if err != nil {
+		return err
+	}
+	k := newConsole(c)
+	defer k.finish()
+	var models []*inspect.Model
+	for _, path := range paths {
+		m, err := openModel(c.Context, c, path, shapes)
+		if err != nil {
+			return err
+		}
+		defer m.Handle.Close()
+		models = append(models, m)
+	}
+	e, err := evaluateModels(c.Context, c, k, models)
+	if err != nil {
+		return err
+	}
+	k.bar.end()
+	return out.report(k, e, report.FromEvaluations(e))
+}
+
+func evaluateModels(ctx context.Context, c *cli.Context, k *console, models []*inspect.Model) (*report.Evaluations, error) {
+	pre, err := preprocessOf(c, k, models[0])
+	if err != nil {
+		return nil, err
+	}
+	set, err := openData(c, k, models[0])
+	if err != nil {
+		return nil, err
+	}
+	defer set.Close()
+	index, hash, err := samplesOf(c, set)
+	if err != nil {
+		return nil, err
+	}
+	eng, err := openEngine(ctx, c, k)
+	if err != nil {
+		return nil, err
+	}
+	defer eng.Close()
+	opt := probe.Options{Preprocess: pre, Split: splitOptions(c), Batch: c.Int("batch"), Progress: k.bar.progress}
+	evals, err := probe.Evaluate(ctx, eng, models, set, index, opt)
+	k.bar.end()
+	if err != nil {
+		return nil, err
+	}
+	e := &report.Evaluations{
+		Schema: report.EvaluationSchema, Data: c.String("data"), Format: set.Format(), Labels: len(set.Labels()),
+		Split: c.String("split"), SHA256: hash, Preprocess: pre.String(), Seed: c.Uint64("seed"),
+		Engine: eng.Name(), EngineVersion: eng.Version(), Provider: eng.Provider(),
+	}
+	for i, v := range evals {
+		e.Models = append(e.Models, report.EvaluatedModel{File: models[i].File, Evaluation: v})
+		if probe.AtChance(v.Top1, e.Labels, v.Samples) {
+			k.warn("the accuracy of %s, %s, is at chance level: check the preprocessing (now %s) and the order of the labels", models[i].File, report.Share(v.Top1).Text, e.Preprocess)
+		}
+	}
+	if n := len(set.Skipped()); n > 0 {
+		k.warn("%d files of the data set hold no readable image and were left out, the first is %s: %s", n, set.Skipped()[0].Name, set.Skipped()[0].Reason)
+	}
+	e.Warnings = k.warned
+	return e, nil
+}
+
+// samplesOf returns the samples named by --split, and the hash of a split.
+func samplesOf(c *cli.Context, set *dataset.Set) (index []int, hash string, err error) {
+	name := c.String("split")
+	switch name {
+	case "eval", "stats", "fit":
+		fit, stats, eval, err := set.Split(splitOptions(c))
+		if err != nil {
+			return nil, "", err
+		}
+		s := map[string]dataset.Split{"fit": fit, "stats": stats, "eval": eval}[name]
+		return s.Index, s.Hash, nil
+	case "all", "test", "train":
+	default:
+		return nil, "", usage("--split %q: the splits are eval, stats, fit, all, test and train", name)
+	}
+	if c.IsSet("limit") || c.IsSet("per-label") {
+		return nil, "", usage("--limit and --per-label need one of the splits eval, stats and fit")
+	}
+	part := map[string]dataset.Part{"test": dataset.PartTest, "train": dataset.PartTrain}[name]
+	for i := range set.Len() {
+		if name == "all" || set.Part(i) == part {
+			index = append(index, i)
+		}
+	}
+	if len(index) == 0 {
+		return nil, "", errors.New(c.String("data") + " has no " + name + " part; use --split eval or all")
+	}
+	return index, "", nil
+}

@@ -1,0 +1,212 @@
+package main
+
+import (
+	"fmt"
+	"math"
+	"os"
+	"slices"
+	"strconv"
+	"strings"
+
+	"github.com/urfave/cli/v2"
+
+	"github.com/filterlens/filterlens/afcc"
+	"github.com/filterlens/filterlens/afcc/probe"
+)
+
+// The groups of flags, as help shows them.
+const (
+	groupOutput  = "Output"
+	groupModel   = "Model"
+	groupData    = "Data"
+	groupMeasure = "Measuring"
+	groupRun     = "Running"
+)
+
+func outputFlags(output string) []cli.Flag {
+	return []cli.Flag{
+		&cli.StringFlag{Name: "output", Aliases: []string{"o"}, Usage: output, Category: groupOutput},
+		&cli.StringFlag{Name: "format", Aliases: []string{"f"}, Usage: "text, json or csv (default: by the ending of -o, else text)", Category: groupOutput},
+		&cli.BoolFlag{Name: "quiet", Aliases: []string{"q"}, Usage: "no progress; with -o nothing on standard output", Category: groupOutput, DisableDefaultText: true},
+		&cli.BoolFlag{Name: "verbose", Aliases: []string{"v"}, Usage: "say on standard error what takes how long", Category: groupOutput, DisableDefaultText: true},
+		&cli.BoolFlag{Name: "no-color", Usage: "no colours on a terminal either (as NO_COLOR)", Category: groupOutput, DisableDefaultText: true},
+	}
+}
+
+func shapeFlags() []cli.Flag {
+	return []cli.Flag{
+		&cli.StringSliceFlag{Name: "input-shape", Usage: "shape of an input, `NAME:1,3,224,224`; may be repeated", Category: groupModel},
+		&cli.StringSliceFlag{Name: "dim", Usage: "size of a symbolic dimension, `NAME=N`; may be repeated", Category: groupModel},
+	}
+}
+
+func dataFlags() []cli.Flag {
+	return []cli.Flag{
+		&cli.StringFlag{Name: "data", Usage: "labelled images: `DIR` of class folders, CIFAR binary or IDX files", Category: groupData},
+		&cli.StringFlag{Name: "preprocess", Usage: "imagenet, signed, unit, or settings like \"mean=.5;std=.25;resize=256;crop=224\" (default: what the model records)", Category: groupData},
+		&cli.StringFlag{Name: "mean", Usage: "mean of values in [0,1], one number or one a channel, `A,B,C`", Category: groupData},
+		&cli.StringFlag{Name: "std", Usage: "standard deviation of values in [0,1], `A,B,C`", Category: groupData},
+		&cli.IntFlag{Name: "resize", Usage: "length that the shorter side gets, 0 for none", Category: groupData},
+		&cli.IntFlag{Name: "crop", Usage: "side of the centre square cut out then, 0 for none", Category: groupData},
+		&cli.StringFlag{Name: "labels", Usage: "`FILE` with the name of one label a line, in the order of the model's outputs", Category: groupData},
+		&cli.IntFlag{Name: "limit", Usage: "use at most `N` samples in all", Category: groupData},
+		&cli.IntFlag{Name: "per-label", Usage: "use at most `N` samples of each label", Category: groupData},
+		&cli.Uint64Flag{Name: "seed", Value: 1, Usage: "seed of splits, heads and shuffles", Category: groupData},
+	}
+}
+
+func runFlags() []cli.Flag {
+	return slices.Concat(libraryFlags(), []cli.Flag{
+		&cli.StringFlag{Name: "ep", Value: "cpu", Usage: "execution provider: cpu or cuda", Category: groupRun},
+		&cli.IntFlag{Name: "device-id", Usage: "number of the GPU", Category: groupRun},
+		&cli.IntFlag{Name: "threads", Usage: "threads of one operator (default: one per core)", Category: groupRun, DefaultText: "0"},
+		&cli.IntFlag{Name: "batch", Usage: "samples run at once (default: 100)", Category: groupRun, DefaultText: "0"},
+	})
+}
+
+func libraryFlags() []cli.Flag {
+	return []cli.Flag{
+		&cli.StringFlag{Name: "runtime-library", Usage: "`PATH` of the ONNX Runtime library", Category: groupRun},
+		&cli.BoolFlag{Name: "offline", Usage: "never fetch ONNX Runtime", Category: groupRun, DisableDefaultText: true},
+	}
+}
+
+func measureFlags() []cli.Flag {
+	r := probe.DefaultRecipe()
+	return []cli.Flag{
+		&cli.Float64Flag{Name: "theta", Value: afcc.DefaultTheta, Usage: "threshold of the clipped matrices, in [0,1)", Category: groupMeasure},
+		&cli.StringSliceFlag{Name: "layers", Usage: "only these layers, `A,B` or @FILE with one name a line", Category: groupMeasure},
+		&cli.IntFlag{Name: "epochs", Value: r.Epochs, Usage: "epochs of training the heads", Category: groupMeasure},
+		&cli.Float64Flag{Name: "head-rate", Value: r.LearningRate, Usage: "learning rate of the first epoch", Category: groupMeasure},
+		&cli.Float64Flag{Name: "head-decay", Value: r.Decay, Usage: "what each epoch multiplies it by", Category: groupMeasure},
+		&cli.IntFlag{Name: "head-batch", Value: r.Batch, Usage: "samples of a training step", Category: groupMeasure},
+		&cli.Float64Flag{Name: "momentum", Value: r.Momentum, Usage: "Nesterov momentum", Category: groupMeasure},
+		&cli.Float64Flag{Name: "l2", Value: r.L2, Usage: "L2 penalty", Category: groupMeasure},
+		&cli.Float64Flag{Name: "head-norm", Value: r.Norm, Usage: "length that feature vectors are scaled to", Category: groupMeasure},
+		&cli.StringFlag{Name: "memory", Value: "4GiB", Usage: "bound of features, heads and label means, like 4GB or 512MiB", Category: groupMeasure},
+	}
+}
+
+func recipeOf(c *cli.Context) probe.Recipe {
+	return probe.Recipe{
+		Epochs: c.Int("epochs"), Batch: c.Int("head-batch"), LearningRate: c.Float64("head-rate"), Decay: c.Float64("head-decay"),
+		Momentum: c.Float64("momentum"), L2: c.Float64("l2"), Norm: c.Float64("head-norm"),
+	}
+}
+
+// layersOf returns the names given with --layers. A name that contains a comma
+// can only be given in a file.
+func layersOf(c *cli.Context) ([]string, error) {
+	var names []string
+	for _, v := range c.StringSlice("layers") {
+		list, err := nameList("--layers", v)
+		if err != nil {
+			return nil, err
+		}
+		names = append(names, list...)
+	}
+	if c.IsSet("layers") && len(names) == 0 {
+		return nil, usage("--layers names no layer")
+	}
+	return names, nil
+}
+
+func nameList(flag, value string) ([]string, error) {
+	sep := ","
+	if path, ok := strings.CutPrefix(value, "@"); ok {
+		b, err := os.ReadFile(path)
+		if err != nil {
+			return nil, fmt.Errorf("%s: %w", flag, err)
+		}
+		value, sep = string(b), "\n"
+	}
+	var names []string
+	for _, n := range strings.Split(value, sep) {
+		if n = strings.TrimSpace(n); n != "" {
+			names = append(names, n)
+		}
+	}
+	return names, nil
+}
+
+// inputShapes reads NAME:1,3,224,224. The name may contain colons, and be left
+// out for a model of one input, which is then found under "".
+func inputShapes(values []string) (map[string][]int64, error) {
+	shapes := map[string][]int64{}
+	for _, v := range values {
+		name, list := "", v
+		if i := strings.LastIndexByte(v, ':'); i >= 0 {
+			name, list = v[:i], v[i+1:]
+		}
+		var dims []int64
+		for _, d := range strings.FieldsFunc(list, func(r rune) bool { return r == ',' || r == 'x' }) {
+			n, err := strconv.ParseInt(strings.TrimSpace(d), 10, 64)
+			if err != nil || n < 1 {
+				if d != "-1" && d != "?" {
+					return nil, usage("--input-shape %q: %q is no dimension; write NAME:1,3,224,224", v, d)
+				}
+				n = -1
+			}
+			dims = append(dims, n)
+		}
+		if len(dims) == 0 {
+			return nil, usage("--input-shape %q: no dimensions; write NAME:1,3,224,224", v)
+		}
+		if _, twice := shapes[name]; twice {
+			return nil, usage("--input-shape names %q twice", name)
+		}
+		shapes[name] = dims
+	}
+	return shapes, nil
+}
+
+// dimSizes reads NAME=N.
+func dimSizes(values []string) (map[string]int64, error) {
+	dims := map[string]int64{}
+	for _, v := range values {
+		i := strings.LastIndexByte(v, '=')
+		if i <= 0 {
+			return nil, usage("--dim %q: write NAME=N", v)
+		}
+		n, err := strconv.ParseInt(v[i+1:], 10, 64)
+		if err != nil || n < 1 {
+			return nil, usage("--dim %q: %q is no size; write NAME=N", v, v[i+1:])
+		}
+		dims[v[:i]] = n
+	}
+	return dims, nil
+}
+
+// byteSize reads 4GB, 512MiB, 1000000.
+func byteSize(flag, s string) (int64, error) {
+	units := []struct {
+		suffix string
+		bytes  float64
+	}{
+		{"kib", 1 << 10}, {"mib", 1 << 20}, {"gib", 1 << 30}, {"tib", 1 << 40},
+		{"kb", 1e3}, {"mb", 1e6}, {"gb", 1e9}, {"tb", 1e12},
+		{"k", 1e3}, {"m", 1e6}, {"g", 1e9}, {"t", 1e12}, {"b", 1},
+	}
+	number, factor := strings.ToLower(strings.TrimSpace(s)), 1.0
+	for _, u := range units {
+		if n, ok := strings.CutSuffix(number, u.suffix); ok {
+			number, factor = n, u.bytes
+			break
+		}
+	}
+	v, err := strconv.ParseFloat(strings.TrimSpace(number), 64)
+	if err != nil || !(v*factor >= 1) || v*factor >= math.MaxInt64 {
+		return 0, usage("%s %q: not a size; write one like 4GB or 512MiB", flag, s)
+	}
+	return int64(v * factor), nil
+}
+
+// positive refuses negative numbers of flags that count something.
+func positive(c *cli.Context, names ...string) error {
+	for _, n := range names {
+		if c.Int(n) < 0 {
+			return usage("%s %d: it cannot be negative", dashed(n), c.Int(n))
+		}
+	}
+	return nil
+}

@@ -1,0 +1,137 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"strings"
+
+	"github.com/urfave/cli/v2"
+
+	"github.com/filterlens/filterlens/inspect/onnxfile"
+	"github.com/filterlens/filterlens/inspect/report"
+)
+
+// The formats of a report.
+const (
+	text    = "text"
+	jsonOut = "json"
+	csvOut  = "csv"
+)
+
+// output is where a report goes and in which format.
+type output struct {
+	path   string // "" is standard output
+	format string
+}
+
+// outputOf reads -o and -f, and refuses before any work what could not be
+// written after it: an unknown format, a folder, one of the inputs.
+func outputOf(c *cli.Context, inputs ...string) (output, error) {
+	o := output{path: c.String("output"), format: c.String("format")}
+	if c.IsSet("output") && o.path == "" {
+		return o, usage("-o needs the name of a file, or - for standard output")
+	}
+	if o.path == "-" {
+		o.path = ""
+	}
+	if c.IsSet("format") {
+		if err := checkFormat(o.format); err != nil {
+			return o, err
+		}
+	}
+	if o.path == "" {
+		if o.format == "" {
+			o.format = text
+		}
+		return o, nil
+	}
+	ending := strings.ToLower(strings.TrimPrefix(filepath.Ext(o.path), "."))
+	byEnding := map[string]string{"json": jsonOut, "csv": csvOut, "txt": text, "text": text, "html": "html", "htm": "html"}[ending]
+	switch {
+	case o.format == "" && byEnding == "":
+		return o, usage("the ending of %s names no format; name one with -f text, -f json or -f csv", o.path)
+	case o.format == "":
+		o.format = byEnding
+	case byEnding != "" && byEnding != o.format:
+		return o, usage("-f %s and the ending of %s contradict each other", o.format, o.path)
+	}
+	if err := checkFormat(o.format); err != nil {
+		return o, err
+	}
+	return o, checkTarget(o.path, inputs...)
+}
+
+func checkFormat(f string) error {
+	switch f {
+	case text, jsonOut, csvOut:
+		return nil
+	case "html":
+		return usage("html reports cannot be written yet; use -f text, -f json or -f csv")
+	}
+	return usage("unknown format %q; the formats are text, json and csv", f)
+}
+
+// checkTarget tells whether a file can be written at path, and leaves nothing.
+func checkTarget(path string, inputs ...string) error {
+	if out, err := os.Stat(path); err == nil {
+		for _, in := range inputs {
+			if info, err := os.Stat(in); in != "" && err == nil && os.SameFile(info, out) {
+				return usage("the output %s is an input; give -o another path", path)
+			}
+		}
+	}
+	p, err := onnxfile.CreatePending(path)
+	if err != nil {
+		return err
+	}
+	p.Abort()
+	return nil
+}
+
+// write calls fn with the file at o.path, which takes its place when fn is done,
+// or with standard output.
+func (o output) write(stdout io.Writer, fn func(io.Writer) error) error {
+	if o.path == "" {
+		if err := fn(stdout); err != nil {
+			return writeError("standard output", err)
+		}
+		return nil
+	}
+	p, err := onnxfile.CreatePending(o.path)
+	if err != nil {
+		return err
+	}
+	defer p.Abort()
+	if err := fn(p); err != nil {
+		return writeError(o.path, err)
+	}
+	return p.Commit()
+}
+
+func writeError(where string, err error) error {
+	var pe *os.PathError
+	if errors.As(err, &pe) {
+		return fmt.Errorf("cannot write to %s: %w", where, pe.Err)
+	}
+	return err
+}
+
+// report writes documents, or value as JSON.
+func (o output) report(k *console, value any, docs ...report.Document) error {
+	return o.write(k.stdout, func(w io.Writer) error {
+		switch o.format {
+		case jsonOut:
+			return report.WriteJSON(w, value)
+		case csvOut:
+			return report.WriteCSV(w, docs...)
+		}
+		opt := report.TextOptions{}
+		if o.path == "" {
+			opt = k.textOptions()
+		}
+		return report.WriteText(w, opt, docs...)
+	})
+}

@@ -1,0 +1,248 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"math"
+	"os"
+	"slices"
+
+	"github.com/urfave/cli/v2"
+
+	"github.com/filterlens/filterlens/afcc"
+	"github.com/filterlens/filterlens/afcc/probe"
+	"github.com/filterlens/filterlens/export"
+	"github.com/filterlens/filterlens/inspect"
+	"github.com/filterlens/filterlens/inspect/dataset"
+	"github.com/filterlens/filterlens/inspect/report"
+)
+
+func pruneCommand() *cli.Command {
+	const group = "Pruning"
+	return &cli.Command{
+		Name:  "prune",
+		Usage: "write a diluted model, verified",
+		UsageText: "filterlens prune --afcc MODEL --data DIR -o OUT.onnx [flags]\n" +
+			"filterlens prune --afcc MODEL --stats stats.json [--data DIR] -o OUT.onnx [flags]",
+		Description: "The file is written beside its target, opened again, checked value by value, run and,\n" +
+			"with --data, evaluated on samples that the statistics never saw; only then it takes\n" +
+			"its place. The report goes to standard output.",
+		Flags: slices.Concat([]cli.Flag{
+			&cli.BoolFlag{Name: "afcc", Usage: "keep the connections of filters that share labels", Category: group, DisableDefaultText: true},
+			&cli.StringFlag{Name: "stats", Usage: "statistics from inspect --data -o `FILE`.json; else they are measured on --data", Category: group},
+			&cli.StringFlag{Name: "target", Value: export.Classifier, Usage: "fc: the classifier and hidden fully connected layers; conv: convolutions; both", Category: group},
+			&cli.StringSliceFlag{Name: "layers", Usage: "only these layers, `A,B` or @FILE with one name a line", Category: group},
+			&cli.Float64Flag{Name: "threshold", Usage: "a filter has the labels with fields above this share of its largest (default: theta of the statistics)", Category: group, DefaultText: "theta"},
+			&cli.Float64Flag{Name: "dilution", Usage: "choose each layer's threshold so that at least this share of its connections falls, like 0.9", Category: group},
+			&cli.StringFlag{Name: "criterion", Value: export.AFCC, Usage: "afcc, or the controls random and magnitude at the same dilution", Category: group},
+			&cli.Float64Flag{Name: "max-drop", Usage: "write nothing and end with 1 when top-1 accuracy falls by more than `POINTS`", Category: group},
+			&cli.BoolFlag{Name: "dry-run", Usage: "print the plan, write nothing", Category: group, DisableDefaultText: true},
+		},
+			pruneOutputFlags(), shapeFlags(), dataFlags(), withoutLayers(measureFlags()), runFlags()),
+		Action: prune,
+	}
+}
+
+// pruneOutputFlags are the common ones, but -o is the model.
+func pruneOutputFlags() []cli.Flag {
+	flags := outputFlags("the diluted model, `OUT`.onnx (- is standard output; the report then goes to standard error)")
+	flags[1].(*cli.StringFlag).Usage = "format of the report: text, json or csv"
+	flags[1].(*cli.StringFlag).Value = text
+	flags[2].(*cli.BoolFlag).Usage = "no progress and no report"
+	return flags
+}
+
+func withoutLayers(flags []cli.Flag) []cli.Flag {
+	return slices.DeleteFunc(flags, func(f cli.Flag) bool { return f.Names()[0] == "layers" })
+}
+
+func prune(c *cli.Context) error {
+	if !c.Bool("afcc") {
+		return usage("prune needs a method; write filterlens prune --afcc MODEL --data DIR -o OUT.onnx")
+	}
+	path, err := oneModel(c)
+	if err != nil {
+		return err
+	}
+	if err := checkPruneFlags(c, path); err != nil {
+		return err
+	}
+	layers, err := layersOf(c)
+	if err != nil {
+		return err
+	}
+	k := newConsole(c)
+	defer k.finish()
+	m, err := openMeasured(c, path)
+	if err != nil {
+		return err
+	}
+	defer m.Handle.Close()
+	res, err := statistics(c, k, m)
+	if err != nil {
+		return err
+	}
+	plan := export.PlanOptions{
+		Target: c.String("target"), Criterion: c.String("criterion"), Layers: layers,
+		Theta: res.Theta, Dilution: c.Float64("dilution"), Seed: c.Uint64("seed"),
+	}
+	if c.IsSet("threshold") {
+		plan.Theta = c.Float64("threshold")
+	}
+	out := output{format: c.String("format")}
+	if c.Bool("dry-run") {
+		p, err := export.NewPlan(c.Context, m, res, plan)
+		if err != nil {
+			return err
+		}
+		return out.report(k, p, report.FromPlan(p))
+	}
+	r, err := pruneModel(c.Context, c, k, m, res, plan)
+	k.bar.end()
+	if r == nil || k.quiet {
+		return err
+	}
+	r.Warnings = append(slices.Clone(k.warned), r.Warnings...)
+	if c.String("output") == "-" {
+		k.stdout = k.stderr
+	}
+	if rerr := out.report(k, r, report.FromPrune(r)); rerr != nil && err == nil {
+		err = rerr
+	}
+	return err
+}
+
+// checkPruneFlags refuses what can be refused before anything is opened.
+func checkPruneFlags(c *cli.Context, model string) error {
+	out := c.String("output")
+	switch {
+	case !c.IsSet("data") && !c.IsSet("stats"):
+		return usage("prune needs --stats stats.json (from inspect --data) or --data DIR to measure on")
+	case c.IsSet("threshold") && c.IsSet("dilution"):
+		return usage("--threshold and --dilution contradict each other; --dilution chooses the thresholds")
+	case out == "" && !c.Bool("dry-run"):
+		return usage("prune needs -o OUT.onnx (or --dry-run to print the plan only)")
+	case c.IsSet("max-drop") && !c.IsSet("data"):
+		return usage("--max-drop needs --data DIR to measure the accuracy on")
+	case c.IsSet("dilution") && !(c.Float64("dilution") > 0 && c.Float64("dilution") < 1):
+		return usage("--dilution %v: it is a share above 0 and below 1; 0.9 drops nine of ten connections", c.Float64("dilution"))
+	case math.IsNaN(c.Float64("max-drop")):
+		return usage("--max-drop: not a number")
+	case !slices.Contains([]string{export.Classifier, export.Conv, export.Both}, c.String("target")):
+		return usage("--target %q: the targets are fc, conv and both", c.String("target"))
+	case !slices.Contains([]string{export.AFCC, export.Random, export.Magnitude}, c.String("criterion")):
+		return usage("--criterion %q: the criteria are afcc, random and magnitude", c.String("criterion"))
+	}
+	if c.IsSet("threshold") {
+		if err := afcc.CheckTheta(c.Float64("threshold")); err != nil {
+			return fmt.Errorf("--threshold: %w", err)
+		}
+	}
+	if err := checkEngineFlags(c); err != nil {
+		return err
+	}
+	if err := checkFormat(c.String("format")); err != nil {
+		return err
+	}
+	if out == "" || out == "-" || c.Bool("dry-run") {
+		return nil
+	}
+	return checkTarget(out, model, c.String("stats"))
+}
+
+// statistics reads --stats or measures on --data.
+func statistics(c *cli.Context, k *console, m *inspect.Model) (*probe.Result, error) {
+	path := c.String("stats")
+	if path == "" {
+		return measureModel(c.Context, c, k, m)
+	}
+	var r io.Reader = c.App.Reader
+	if path != "-" {
+		f, err := os.Open(path)
+		if err != nil {
+			return nil, fmt.Errorf("--stats: %w", err)
+		}
+		defer f.Close()
+		r = f
+	}
+	res, err := probe.ReadResult(r)
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", path, err)
+	}
+	for _, w := range res.Warnings {
+		k.warn("%s: %s", path, w)
+	}
+	return res, nil
+}
+
+// pruneModel opens data and runtime and prunes.
+func pruneModel(ctx context.Context, c *cli.Context, k *console, m *inspect.Model, res *probe.Result, plan export.PlanOptions) (*export.Report, error) {
+	opt := export.Options{PlanOptions: plan}
+	var err error
+	if opt.Probe, err = judging(c, k, m, res); err != nil {
+		return nil, err
+	}
+	if c.IsSet("data") {
+		if opt.Set, err = openData(c, k, m); err != nil {
+			return nil, err
+		}
+		defer opt.Set.Close()
+		if err := sameSamples(k, c, opt, res); err != nil {
+			return nil, err
+		}
+	}
+	if c.IsSet("max-drop") {
+		v := c.Float64("max-drop")
+		opt.MaxDrop = &v
+	}
+	eng, err := openEngine(ctx, c, k)
+	if err != nil {
+		return nil, err
+	}
+	defer eng.Close()
+	out := c.String("output")
+	if out == "-" {
+		out = ""
+	}
+	return export.Prune(ctx, eng, m, res, out, k.stdout, opt)
+}
+
+// judging returns how samples are made and split: as for the statistics, unless
+// the flags say otherwise.
+func judging(c *cli.Context, k *console, m *inspect.Model, res *probe.Result) (opt probe.Options, err error) {
+	switch {
+	case !c.IsSet("data"):
+	case c.IsSet("preprocess") || c.IsSet("mean") || c.IsSet("std") || c.IsSet("resize") || c.IsSet("crop"):
+		opt.Preprocess, err = preprocessOf(c, k, m)
+	default:
+		opt.Preprocess, err = dataset.ParsePreprocess(res.Data.Preprocess)
+	}
+	if err != nil {
+		return opt, err
+	}
+	opt.Split = splitOptions(c)
+	if !c.IsSet("seed") {
+		opt.Split.Seed = res.Seed
+	}
+	opt.Batch = c.Int("batch")
+	opt.Progress = k.bar.progress
+	return opt, nil
+}
+
+// sameSamples warns when the samples that judge are not those that the
+// statistics left aside for it: some may have been seen by the statistics.
+func sameSamples(k *console, c *cli.Context, opt export.Options, res *probe.Result) error {
+	_, _, eval, err := opt.Set.Split(opt.Probe.Split)
+	if err != nil {
+		return err
+	}
+	if eval.Hash != res.Data.Eval.SHA256 {
+		k.warn("the evaluation samples are not those of the statistics, which may have seen some of them; give the same data, --seed, --limit and --per-label")
+	}
+	if !slices.Equal(opt.Set.Labels(), res.Data.Labels) {
+		return errors.New(c.String("data") + ": its labels are not those of the statistics")
+	}
+	return nil
+}

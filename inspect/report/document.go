@@ -1,0 +1,89 @@
+// Package report turns results into documents and writes them: as text for
+// people, as CSV for spreadsheets, as JSON for programs.
+//
+// The From functions decide what a reader is told, in which order, and which
+// definition goes with a number; the writers know nothing of models or filters.
+// JSON is not made from documents but from the results themselves, so that
+// nothing is rounded. Nothing is computed here that a result does not already
+// hold, apart from sums and units, and nothing is opened or run.
+package report
+
+// A Document is a report as a person reads it.
+type Document struct {
+	Title string
+	// Warnings are sentences that must not be missed; they stand at the top.
+	Warnings []string
+	Sections []Section
+}
+
+// A Section is one part of a document. Its parts are written in the order of
+// its fields; each may be empty.
+type Section struct {
+	Title string
+	Facts []Fact
+	Table *Table
+	// Notes are sentences below the rest: definitions, what is left out and why.
+	Notes []string
+}
+
+// A Fact is a name and its value.
+type Fact struct {
+	Name  string
+	Value Cell
+}
+
+// A Table has as many cells in each row as there are columns.
+type Table struct {
+	// Main marks the table that stands for the document as CSV.
+	Main    bool
+	Columns []Column
+	Rows    [][]Cell
+}
+
+// A Column says how the cells below its title are shown.
+type Column struct {
+	// Title heads the column; Key is its name in CSV, with the unit of the raw
+	// values where they have one ("median_ms").
+	Title, Key string
+	// Right aligns numbers.
+	Right bool
+	// Shrink allows to shorten its texts in the middle when the table is wider
+	// than the terminal, Wrap, of the last column, to continue them below.
+	Shrink, Wrap bool
+	// Drop, when positive, allows to leave the column out on a terminal that is
+	// too narrow, the largest number first.
+	Drop int
+}
+
+// A Cell is a value in two forms.
+type Cell struct {
+	// Text is for people: rounded, with units.
+	Text string
+	// Raw is for programs: a string, bool, integer or float64, unrounded; nil is
+	// unknown.
+	Raw  any
+	Tone Tone
+}
+
+// A Tone is what a colour would say.
+type Tone uint8
+
+// The tones.
+const (
+	Plain Tone = iota
+	Added
+	Removed
+	Changed
+	Faint
+)
+
+// Words returns a cell that is a text in both forms.
+func Words(s string) Cell { return Cell{Text: s, Raw: s} }
+
+// unread is the cell of a value that was not read, absent one that is not known,
+// none one that the row does not have.
+var (
+	unread = Cell{Text: "-"}
+	absent = Cell{Text: "unknown"}
+	none   = Cell{}
+)

@@ -1,0 +1,102 @@
+package report
+
+import (
+	"fmt"
+
+	"github.com/filterlens/filterlens/afcc/probe"
+)
+
+// EvaluationSchema names the form of Evaluations as JSON.
+const EvaluationSchema = "filterlens.eval/1"
+
+// Evaluations is what `eval` writes as JSON.
+type Evaluations struct {
+	Schema string `json:"schema"`
+	// Data is the path of the data set, Split the name of the samples used,
+	// SHA256 the hash of their names and labels.
+	Data          string           `json:"data"`
+	Format        string           `json:"format"`
+	Labels        int              `json:"labels"`
+	Split         string           `json:"split"`
+	SHA256        string           `json:"sha256,omitempty"`
+	Preprocess    string           `json:"preprocess"`
+	Seed          uint64           `json:"seed"`
+	Engine        string           `json:"engine"`
+	EngineVersion string           `json:"engine_version"`
+	Provider      string           `json:"provider"`
+	Models        []EvaluatedModel `json:"models"`
+	Warnings      []string         `json:"warnings,omitempty"`
+}
+
+// An EvaluatedModel is one row of Evaluations.
+type EvaluatedModel struct {
+	File string `json:"file"`
+	probe.Evaluation
+}
+
+// FromEvaluations shows how well and how fast models answer.
+func FromEvaluations(e *Evaluations) Document {
+	s := Section{Facts: []Fact{
+		{"data", Words(e.Data + " (" + e.Format + ")")},
+		{"labels", Count(int64(e.Labels))},
+		{"preprocessing", Words(e.Preprocess)},
+		{"samples", Words(splitText(e))},
+		{"run on", Words(fmt.Sprintf("%s %s, provider %s", e.Engine, e.EngineVersion, e.Provider))},
+	}}
+	cols := []Column{
+		{Title: "model", Key: "file", Shrink: true},
+		{Title: "samples", Key: "samples", Right: true, Drop: 2},
+		{Title: "top-1", Key: "top1", Right: true},
+		{Title: "top-5", Key: "top5", Right: true},
+	}
+	several := len(e.Models) > 1
+	if several {
+		cols = append(cols, Column{Title: "changed", Key: "changed", Right: true})
+	}
+	cols = append(cols,
+		Column{Title: "latency ms", Key: "latency_median_ms", Right: true},
+		Column{Title: "p10", Key: "latency_p10_ms", Right: true, Drop: 3},
+		Column{Title: "p90", Key: "latency_p90_ms", Right: true, Drop: 3},
+		Column{Title: "images/s", Key: "images_per_second", Right: true, Drop: 1},
+	)
+	t := &Table{Main: true, Columns: cols}
+	batch, runs := 0, 0
+	for _, m := range e.Models {
+		row := []Cell{Words(m.File), Count(int64(m.Samples)), Share(m.Top1), optional(m.Top5, Share, unread)}
+		if several {
+			row = append(row, optional(m.Changed, Share, unread))
+		}
+		latency := []Cell{unread, unread, unread}
+		if m.Latency.Runs > 0 {
+			latency = []Cell{milliseconds(m.Latency.Median), milliseconds(m.Latency.Low), milliseconds(m.Latency.High)}
+		}
+		rate := unread
+		if m.Throughput.Runs > 0 && m.Throughput.Median > 0 {
+			v := 1000 / m.Throughput.Median
+			rate = Cell{Text: digits(v, 4), Raw: v}
+		}
+		t.Rows = append(t.Rows, append(append(row, latency...), rate))
+		batch, runs = m.Throughput.Batch, m.Latency.Runs
+	}
+	s.Table = t
+	s.Notes = []string{
+		"top-1, top-5: share of samples whose label has the largest output, or is among the five largest; - for fewer than six labels",
+		fmt.Sprintf("latency: one sample at a time, median, 10th and 90th percentile of %d runs; images/s: median over batches of %d; both without decoding", runs, batch),
+	}
+	if several {
+		s.Notes = append(s.Notes, "changed: share of samples whose answer differs from that of the first model")
+	}
+	return Document{Title: "Evaluation", Warnings: e.Warnings, Sections: []Section{s}}
+}
+
+func splitText(e *Evaluations) string {
+	n := 0
+	if len(e.Models) > 0 {
+		n = e.Models[0].Samples
+	}
+	s := fmt.Sprintf("%s, %s", e.Split, plural(n, "sample"))
+	if e.SHA256 != "" {
+		s += fmt.Sprintf(", seed %d, sha256 %s", e.Seed, shortHash(e.SHA256))
+	}
+	return s
+}

@@ -1,0 +1,96 @@
+package report
+
+import (
+	"bytes"
+	"encoding/json"
+	"io"
+)
+
+// WriteJSON writes v, indented, with lists of plain values on one line each so
+// that a file with millions of numbers can still be read by a person.
+func WriteJSON(w io.Writer, v any) error {
+	var b bytes.Buffer
+	enc := json.NewEncoder(&b)
+	enc.SetEscapeHTML(false)
+	if err := enc.Encode(v); err != nil {
+		return err
+	}
+	_, err := w.Write(indentJSON(bytes.TrimSpace(b.Bytes())))
+	return err
+}
+
+// indentJSON indents compact JSON and ends it with a line break.
+func indentJSON(src []byte) []byte {
+	dst := make([]byte, 0, len(src)+len(src)/4)
+	depth := 0
+	breakLine := func() {
+		dst = append(dst, '\n')
+		for range depth {
+			dst = append(dst, "  "...)
+		}
+	}
+	for i := 0; i < len(src); i++ {
+		switch c := src[i]; c {
+		case '"':
+			end := stringEnd(src, i)
+			dst = append(dst, src[i:end]...)
+			i = end - 1
+		case '{', '[':
+			if end := flatEnd(src, i); end > 0 {
+				dst = append(dst, src[i:end]...)
+				i = end - 1
+				continue
+			}
+			depth++
+			dst = append(dst, c)
+			breakLine()
+		case '}', ']':
+			depth--
+			breakLine()
+			dst = append(dst, c)
+		case ',':
+			dst = append(dst, c)
+			breakLine()
+		case ':':
+			dst = append(dst, ": "...)
+		default:
+			dst = append(dst, c)
+		}
+	}
+	return append(dst, '\n')
+}
+
+// stringEnd returns the position behind the string that begins at i.
+func stringEnd(src []byte, i int) int {
+	for i++; i < len(src); i++ {
+		switch src[i] {
+		case '\\':
+			i++
+		case '"':
+			return i + 1
+		}
+	}
+	return len(src)
+}
+
+// flatEnd returns the position behind the list at i when it holds no list or
+// object, or behind an empty object, else 0.
+func flatEnd(src []byte, i int) int {
+	if src[i] == '{' {
+		if i+1 < len(src) && src[i+1] == '}' {
+			return i + 2
+		}
+		return 0
+	}
+	for j := i + 1; j < len(src); j++ {
+		switch src[j] {
+		case '"':
+			j = stringEnd(src, j) - 1
+		case '[', '{':
+			return 0
+		case ']':
+			return j + 1
+		}
+	}
+	return 0
+}

@@ -1,0 +1,192 @@
+package report
+
+import (
+	"cmp"
+	"fmt"
+	"slices"
+	"strings"
+
+	"github.com/filterlens/filterlens/afcc"
+	"github.com/filterlens/filterlens/afcc/probe"
+)
+
+// FromStats shows what was measured: the samples and the row of each layer.
+func FromStats(r *probe.Result) Document {
+	d := Document{Title: "What the filters of " + r.Model + " recognise", Warnings: r.Warnings}
+	d.Sections = append(d.Sections, Section{Facts: measureFacts(r)}, splitSection(r), statsSection(r))
+	return d
+}
+
+func measureFacts(r *probe.Result) []Fact {
+	rec := r.Recipe
+	acc := Share(r.Accuracy)
+	acc.Text += fmt.Sprintf(" on the evaluation split (chance %s)", Share(r.Chance).Text)
+	return []Fact{
+		{"data", Words(strings.TrimSpace(r.Data.Path + " (" + r.Data.Format + ")"))},
+		{"labels", Count(int64(len(r.Data.Labels)))},
+		{"preprocessing", Words(r.Data.Preprocess)},
+		{"model accuracy", acc},
+		{"theta", Cell{Text: fmt.Sprint(r.Theta), Raw: r.Theta}},
+		{"heads", Words(fmt.Sprintf("%s, SGD with Nesterov momentum %g, learning rate %g x %g per epoch, L2 %g, batch %d, feature norm %g",
+			plural(rec.Epochs, "epoch"), rec.Momentum, rec.LearningRate, rec.Decay, rec.L2, rec.Batch, rec.Norm))},
+		{"seed", Cell{Text: fmt.Sprint(r.Seed), Raw: r.Seed}},
+		{"run on", Words(fmt.Sprintf("%s %s, provider %s", r.Engine, r.EngineVersion, r.Provider))},
+	}
+}
+
+func splitSection(r *probe.Result) Section {
+	t := &Table{Columns: []Column{
+		{Title: "split", Key: "split"}, {Title: "used for", Key: "used_for", Drop: 1}, {Title: "samples", Key: "samples", Right: true},
+		{Title: "per label", Key: "per_label", Right: true}, {Title: "sha256", Key: "sha256"},
+	}}
+	add := func(name, use string, p probe.Part) {
+		if p.Samples == 0 {
+			return
+		}
+		per := grouped(int64(p.MinPerLabel))
+		if p.MaxPerLabel != p.MinPerLabel {
+			per += " to " + grouped(int64(p.MaxPerLabel))
+		}
+		t.Rows = append(t.Rows, []Cell{Words(name), Words(use), Count(int64(p.Samples)), Words(per), {Text: shortHash(p.SHA256), Raw: p.SHA256}})
+	}
+	add("fit", "training the heads", r.Data.Fit)
+	add("stats", "label means, hence fields and clusters", r.Data.Stats)
+	add("eval", "accuracies", r.Data.Eval)
+	return Section{Title: "Samples", Table: t}
+}
+
+func shortHash(s string) string { return s[:min(12, len(s))] }
+
+func statsSection(r *probe.Result) Section {
+	t := &Table{Main: true, Columns: []Column{
+		{Title: "layer", Key: "layer", Shrink: true},
+		{Title: "filters", Key: "filters", Right: true},
+		{Title: "pos", Key: "positions", Right: true, Drop: 4},
+		{Title: "accuracy", Key: "accuracy", Right: true},
+		{Title: "N_c", Key: "n_c", Right: true},
+		{Title: "C_s", Key: "c_s", Right: true},
+		{Title: "d", Key: "d", Right: true},
+		{Title: "n", Key: "n", Right: true},
+		{Title: "n int", Key: "n_internal", Right: true, Drop: 2},
+		{Title: "n ext", Key: "n_external", Right: true, Drop: 3},
+		{Title: "SNR", Key: "snr", Right: true},
+		{Title: "S/N_ext", Key: "snr_external", Right: true, Drop: 1},
+		{Title: "none", Key: "without_cluster", Right: true},
+		{Title: "head", Key: "head", Drop: 5},
+	}}
+	decimals := func(n int) func(float64) Cell {
+		return func(v float64) Cell { return Number(v, n) }
+	}
+	for _, l := range r.Layers {
+		a := l.Stats.Mean
+		means := []Cell{Number(a.Nc, 2), Number(a.Cs, 2), Number(a.D, 2), Number(a.N, 1), Number(a.Internal, 1), Number(a.External, 1)}
+		if l.Stats.Filters == l.Stats.WithoutCluster {
+			// There is nothing to average over.
+			for i := range means {
+				means[i] = unread
+			}
+		}
+		row := []Cell{Words(strings.Join(l.Layers, " + ")), Count(int64(l.Tap.Filters)), Count(int64(l.Positions())), Share(l.Accuracy)}
+		row = append(row, means...)
+		row = append(row, optional(l.Stats.SNR, decimals(2), unread), optional(l.Stats.SNRExternal, decimals(2), unread),
+			Count(int64(l.Stats.WithoutCluster)), Words(l.Head))
+		t.Rows = append(t.Rows, row)
+	}
+	s := Section{Title: "Layers", Table: t, Notes: statsDefinitions(r.Theta)}
+	if len(r.Skipped) > 0 {
+		s.Notes = append(s.Notes, "not measured: "+skipped(r.Skipped))
+	}
+	return s
+}
+
+func statsDefinitions(theta float64) []string {
+	return []string{
+		"accuracy: of a linear head without bias on the layer's output, trained on the fit split with everything before it frozen, judged on the eval split; head \"classifier\": the model's own last layer",
+		fmt.Sprintf("field: what a head's output gets from one filter alone, mean over the samples of a label; clipped at theta = %g of the filter's largest field", theta),
+		"N_c: clusters of a filter; C_s: labels in a cluster; d: labels in all its clusters; averaged over the filters that have a cluster",
+		"n: ones of the clipped matrix outside the clusters; n int: those in columns of the filter's labels; n ext: the rest",
+		"SNR: S / (N_int + N_ext) with S = sum of d / K, N_int = sum of C(C-1) / (K(K-1)) over clusters of C labels, N_ext = sum of n / (K(K-1)); S/N_ext: without N_int; - where there is no noise",
+		"filters: of the layer; pos: positions of a filter that the head sees; none: filters without a cluster",
+	}
+}
+
+// skipped lists layers, those with the same reason together.
+func skipped(skips []probe.Skip) string {
+	var reasons []string
+	names := map[string][]string{}
+	for _, s := range skips {
+		if names[s.Reason] == nil {
+			reasons = append(reasons, s.Reason)
+		}
+		names[s.Reason] = append(names[s.Reason], s.Layer)
+	}
+	var parts []string
+	for _, r := range reasons {
+		n := names[r]
+		list := strings.Join(n[:min(3, len(n))], ", ")
+		if len(n) > 3 {
+			list += fmt.Sprintf(" and %d more", len(n)-3)
+		}
+		parts = append(parts, list+" ("+r+")")
+	}
+	return strings.Join(parts, "; ")
+}
+
+// FromFilters shows the filters of one layer with their clusters by label name.
+// labels names the labels; theta is the threshold of the clusters.
+func FromFilters(l *probe.Layer, labels []string, theta float64) Document {
+	t := &Table{Main: true, Columns: []Column{
+		{Title: "filter", Key: "filter", Right: true},
+		{Title: "max field", Key: "max", Right: true, Drop: 2},
+		{Title: "N_c", Key: "n_c", Right: true},
+		{Title: "d", Key: "d", Right: true},
+		{Title: "n", Key: "n", Right: true},
+		{Title: "n int", Key: "n_internal", Right: true, Drop: 1},
+		{Title: "n ext", Key: "n_external", Right: true, Drop: 1},
+		{Title: "clusters", Key: "clusters", Wrap: true},
+	}}
+	for _, f := range l.Filters {
+		clusters := Words(clusterNames(f, labels))
+		if len(f.Clusters) == 0 {
+			reason := "none: no diagonal field above theta"
+			switch {
+			case f.NonFinite:
+				reason = "none: a field is not finite"
+			case f.Ratios == nil:
+				reason = "none: no field above 0"
+			}
+			clusters = Cell{Text: reason, Raw: "", Tone: Faint}
+		}
+		t.Rows = append(t.Rows, []Cell{
+			Count(int64(f.Index)), {Text: fmt.Sprintf("%.3g", f.Max), Raw: f.Max}, Count(int64(len(f.Clusters))), Count(int64(f.D())),
+			Count(int64(f.Noise)), Count(int64(f.Internal)), Count(int64(f.External)), clusters,
+		})
+	}
+	s := Section{Table: t, Notes: []string{
+		fmt.Sprintf("clusters in braces, labels by falling field; a label belongs to a filter when its diagonal field is above %g of the filter's largest", theta),
+	}}
+	return Document{Title: "Filters of " + strings.Join(l.Layers, " + "), Sections: []Section{s}}
+}
+
+// clusterNames writes clusters as {dog, wolf} {cat}: the cluster with the
+// strongest label first, in each the strongest label first.
+func clusterNames(f afcc.Filter, labels []string) string {
+	strongest := func(a, b int) int { return cmp.Or(cmp.Compare(f.Ratios[b], f.Ratios[a]), cmp.Compare(a, b)) }
+	clusters := make([][]int, len(f.Clusters))
+	for i, c := range f.Clusters {
+		clusters[i] = slices.SortedFunc(slices.Values(c), strongest)
+	}
+	slices.SortStableFunc(clusters, func(a, b []int) int { return strongest(a[0], b[0]) })
+	parts := make([]string, len(clusters))
+	for i, c := range clusters {
+		names := make([]string, len(c))
+		for j, l := range c {
+			names[j] = fmt.Sprint(l)
+			if l < len(labels) {
+				names[j] = labels[l]
+			}
+		}
+		parts[i] = "{" + strings.Join(names, ", ") + "}"
+	}
+	return strings.Join(parts, " ")
+}

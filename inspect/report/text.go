@@ -1,0 +1,330 @@
+package report
+
+import (
+	"bufio"
+	"io"
+	"slices"
+	"strings"
+	"unicode"
+	"unicode/utf8"
+)
+
+// TextOptions says what the text is for.
+type TextOptions struct {
+	// Width is that of the terminal, 0 when it is none: tables are then as wide
+	// as they need to be.
+	Width int
+	// Color allows escape sequences.
+	Color bool
+}
+
+// proseWidth is how wide sentences run where there is no terminal.
+const proseWidth = 100
+
+// minName is the shortest that a text is shortened to.
+const minName = 12
+
+// WriteText writes documents for people: columns aligned, numbers to the right.
+// Control characters, which names in a file may contain, are replaced.
+func WriteText(w io.Writer, opt TextOptions, docs ...Document) error {
+	t := textWriter{w: bufio.NewWriter(w), opt: opt}
+	for i, d := range docs {
+		if i > 0 {
+			t.line("")
+		}
+		t.document(d)
+	}
+	return t.w.Flush()
+}
+
+type textWriter struct {
+	w   *bufio.Writer
+	opt TextOptions
+}
+
+const (
+	bold   = "\x1b[1m"
+	faint  = "\x1b[2m"
+	red    = "\x1b[31m"
+	green  = "\x1b[32m"
+	yellow = "\x1b[33m"
+	reset  = "\x1b[0m"
+)
+
+func (t *textWriter) style(code, s string) string {
+	if !t.opt.Color || code == "" || s == "" {
+		return s
+	}
+	return code + s + reset
+}
+
+func toneCode(tone Tone) string {
+	switch tone {
+	case Added:
+		return green
+	case Removed:
+		return red
+	case Changed:
+		return yellow
+	case Faint:
+		return faint
+	}
+	return ""
+}
+
+// line writes s and a line break. Errors stay in the bufio.Writer until Flush.
+func (t *textWriter) line(s string) {
+	t.w.WriteString(strings.TrimRight(s, " "))
+	t.w.WriteByte('\n')
+}
+
+func (t *textWriter) prose() int {
+	if t.opt.Width > 0 {
+		return min(t.opt.Width, proseWidth)
+	}
+	return proseWidth
+}
+
+func (t *textWriter) document(d Document) {
+	if d.Title != "" {
+		t.line(t.style(bold, printable(d.Title)))
+	}
+	for _, s := range d.Warnings {
+		for i, l := range wrap(printable(s), t.prose()-9) {
+			if i == 0 {
+				t.line(t.style(bold+yellow, "warning:") + " " + t.style(yellow, l))
+			} else {
+				t.line("         " + t.style(yellow, l))
+			}
+		}
+	}
+	first := d.Title == "" && len(d.Warnings) == 0
+	for _, s := range d.Sections {
+		if !first {
+			t.line("")
+		}
+		first = false
+		t.section(s)
+	}
+}
+
+func (t *textWriter) section(s Section) {
+	if s.Title != "" {
+		t.line(t.style(bold, printable(s.Title)))
+	}
+	width := 0
+	for _, f := range s.Facts {
+		width = max(width, utf8.RuneCountInString(f.Name))
+	}
+	for _, f := range s.Facts {
+		room := t.prose() - width - 4
+		for i, l := range wrap(printable(f.Value.Text), max(room, 20)) {
+			name := ""
+			if i == 0 {
+				name = printable(f.Name)
+			}
+			t.line("  " + pad(name, width, false) + "  " + t.style(toneCode(f.Value.Tone), l))
+		}
+	}
+	notes := s.Notes
+	if s.Table != nil {
+		if len(s.Facts) > 0 {
+			t.line("")
+		}
+		if left := t.table(s.Table); len(left) > 0 {
+			notes = append(slices.Clone(notes), "not shown, for the terminal is too narrow: "+strings.Join(left, ", "))
+		}
+		if len(notes) > 0 {
+			t.line("")
+		}
+	}
+	for _, n := range notes {
+		for i, l := range wrap(printable(n), t.prose()-4) {
+			indent := "  "
+			if i > 0 {
+				indent = "    "
+			}
+			t.line(indent + t.style(faint, l))
+		}
+	}
+}
+
+// table writes a table and returns the titles of the columns left out.
+func (t *textWriter) table(tab *Table) (left []string) {
+	cols := slices.Clone(tab.Columns)
+	texts := make([][]string, len(tab.Rows))
+	for r, row := range tab.Rows {
+		texts[r] = make([]string, len(cols))
+		for c := range cols {
+			texts[r][c] = printable(row[c].Text)
+		}
+	}
+	widths := make([]int, len(cols))
+	shown := make([]bool, len(cols))
+	for c, col := range cols {
+		widths[c] = utf8.RuneCountInString(col.Title)
+		for r := range texts {
+			widths[c] = max(widths[c], utf8.RuneCountInString(texts[r][c]))
+		}
+		shown[c] = true
+	}
+	if t.opt.Width > 0 {
+		left = fit(cols, widths, shown, t.opt.Width)
+	}
+	var head strings.Builder
+	for c, col := range cols {
+		if shown[c] {
+			head.WriteString("  " + pad(col.Title, widths[c], col.Right))
+		}
+	}
+	t.line(t.style(faint, strings.TrimRight(head.String(), " ")))
+	for r := range texts {
+		var b strings.Builder
+		var more []string
+		indent := 0
+		for c, col := range cols {
+			if !shown[c] {
+				continue
+			}
+			s := texts[r][c]
+			if utf8.RuneCountInString(s) > widths[c] {
+				if col.Wrap && c == len(cols)-1 {
+					lines := wrap(s, widths[c])
+					s, more = lines[0], lines[1:]
+				} else {
+					s = shorten(s, widths[c])
+				}
+			}
+			if c < len(cols)-1 {
+				indent += widths[c] + 2
+			}
+			padded := pad(s, widths[c], col.Right)
+			b.WriteString("  ")
+			b.WriteString(strings.Replace(padded, s, t.style(toneCode(tab.Rows[r][c].Tone), s), 1))
+		}
+		t.line(b.String())
+		for _, l := range more {
+			t.line(strings.Repeat(" ", indent+2) + l)
+		}
+	}
+	return left
+}
+
+// fit narrows widths until a table has at most width columns of characters, by
+// wrapping, by shortening names, then by leaving columns out.
+func fit(cols []Column, widths []int, shown []bool, width int) (left []string) {
+	total := func() int {
+		n := 0
+		for c, w := range widths {
+			if shown[c] {
+				n += w + 2
+			}
+		}
+		return n
+	}
+	if last := len(cols) - 1; last >= 0 && cols[last].Wrap {
+		if over := total() - width; over > 0 {
+			widths[last] = max(min(widths[last], 24), widths[last]-over)
+		}
+	}
+	shrink := func() {
+		for total() > width {
+			// The widest of the names gives way first.
+			wide := -1
+			for c, col := range cols {
+				if shown[c] && col.Shrink && widths[c] > max(minName, utf8.RuneCountInString(col.Title)) && (wide < 0 || widths[c] > widths[wide]) {
+					wide = c
+				}
+			}
+			if wide < 0 {
+				return
+			}
+			widths[wide]--
+		}
+	}
+	full := slices.Clone(widths)
+	shrink()
+	for total() > width {
+		drop := -1
+		for c, col := range cols {
+			if shown[c] && col.Drop > 0 && (drop < 0 || col.Drop > cols[drop].Drop) {
+				drop = c
+			}
+		}
+		if drop < 0 {
+			break
+		}
+		shown[drop] = false
+		copy(widths, full)
+		shrink()
+	}
+	for c, col := range cols {
+		if !shown[c] {
+			left = append(left, col.Title)
+		}
+	}
+	return left
+}
+
+// pad fills s with spaces to a width in characters.
+func pad(s string, width int, right bool) string {
+	n := width - utf8.RuneCountInString(s)
+	if n <= 0 {
+		return s
+	}
+	if right {
+		return strings.Repeat(" ", n) + s
+	}
+	return s + strings.Repeat(" ", n)
+}
+
+// shorten takes characters out of the middle of s, which both ends tell apart
+// from its neighbours better than either alone.
+func shorten(s string, width int) string {
+	r := []rune(s)
+	if len(r) <= width || width < 4 {
+		return s
+	}
+	tail := (width - 2) / 2
+	return string(r[:width-2-tail]) + ".." + string(r[len(r)-tail:])
+}
+
+// wrap cuts s into lines of at most width characters, at spaces where it can.
+func wrap(s string, width int) []string {
+	width = max(width, 8)
+	var lines []string
+	r := []rune(s)
+	for len(r) > width {
+		cut := width
+		for i := width; i > width/3; i-- {
+			if r[i] == ' ' {
+				cut = i
+				break
+			}
+		}
+		lines = append(lines, strings.TrimRight(string(r[:cut]), " "))
+		r = r[cut:]
+		for len(r) > 0 && r[0] == ' ' {
+			r = r[1:]
+		}
+	}
+	return append(lines, string(r))
+}
+
+// printable replaces what would move the cursor or change the terminal: names
+// come from files.
+func printable(s string) string {
+	ok := func(r rune) bool { return r != utf8.RuneError && unicode.IsPrint(r) }
+	if strings.IndexFunc(s, func(r rune) bool { return !ok(r) }) < 0 {
+		return s
+	}
+	return strings.Map(func(r rune) rune {
+		switch {
+		case ok(r):
+			return r
+		case r == '\n' || r == '\t':
+			return ' '
+		}
+		return '?'
+	}, s)
+}
