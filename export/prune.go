@@ -96,7 +96,8 @@ func (e *SameFileError) Error() string {
 // output, or to w when output is "". The file is written beside its target,
 // opened again by the engine, checked value by value, evaluated, and only then
 // moved into place: on any error nothing is left. A failed check or an accuracy
-// below MaxDrop gives a *VerdictError together with the Report.
+// loss above MaxDrop gives a *VerdictError together with the Report. Statistics
+// of another file give a *probe.OtherModelError.
 func Prune(ctx context.Context, eng engine.Engine, m *inspect.Model, res *probe.Result, output string, w io.Writer, opt Options) (*Report, error) {
 	if opt.MaxDrop != nil && opt.Set == nil {
 		return nil, &OptionError{"a limit on the loss of accuracy needs data to measure it on; give --data"}
@@ -108,6 +109,9 @@ func Prune(ctx context.Context, eng engine.Engine, m *inspect.Model, res *probe.
 		opt.Probe.Progress = func(string, int, int) {}
 	}
 	if err := CheckOutput(m, output); err != nil {
+		return nil, err
+	}
+	if err := res.CheckModel(m.File); err != nil {
 		return nil, err
 	}
 	plan, err := NewPlan(ctx, m, res, opt.PlanOptions)

@@ -3,7 +3,10 @@ package export
 import (
 	"bytes"
 	"context"
+	"crypto/sha256"
+	"encoding/json"
 	"errors"
+	"fmt"
 	"io"
 	"math/rand/v2"
 	"os"
@@ -59,7 +62,11 @@ func statistics(t testing.TB, m *inspect.Model) *probe.Result {
 		t.Fatal(err)
 	}
 	r := rand.New(rand.NewPCG(1, 9))
-	res := &probe.Result{Schema: probe.Schema, Model: m.File, ModelSHA256: "test", Theta: 0.3}
+	file, err := os.ReadFile(m.File)
+	if err != nil {
+		t.Fatal(err)
+	}
+	res := &probe.Result{Schema: probe.Schema, Model: m.File, ModelSHA256: fmt.Sprintf("%x", sha256.Sum256(file)), Theta: 0.3}
 	res.Data.Labels = []string{"a", "b", "c", "d", "e", "f"}
 	for _, tap := range s.Taps {
 		l := probe.Layer{Tap: *tap, Head: "trained"}
@@ -351,8 +358,23 @@ func TestPruneToWriter(t *testing.T) {
 	// Pruning the pruned model again records both steps.
 	again := filepath.Join(t.TempDir(), "again.onnx")
 	first := open(t, out)
-	if _, err := Prune(t.Context(), eng, first, res, again, nil, opt); err != nil {
+	var other *probe.OtherModelError
+	if _, err := Prune(t.Context(), eng, first, res, again, nil, opt); !errors.As(err, &other) {
+		t.Errorf("statistics of another model: %v", err)
+	}
+	if _, err := Prune(t.Context(), eng, first, statistics(t, first), again, nil, opt); err != nil {
 		t.Fatal(err)
+	}
+	var before provenance
+	for _, kv := range open(t, again).Metadata {
+		if kv.Key == MetadataKey {
+			if err := json.Unmarshal([]byte(kv.Value), &before); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	if before.Before == "" {
+		t.Error("the first step is not recorded")
 	}
 }
 

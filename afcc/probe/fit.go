@@ -29,7 +29,7 @@ func (p *measurer) planFit(heads []*head) (fitPlan, error) {
 		if h.own {
 			continue
 		}
-		// Weights and velocity, each twice, and what becomes of them later.
+		// Weights and momentum, each twice, and what becomes of them later.
 		state := func() int64 { return 5 * 4 * int64(p.k) * int64(h.d()) }
 		features := func() int64 { return 4 * n * int64(h.d()) }
 		for state() > p.opt.Memory || p.fixed && state()+features() > p.opt.Memory {
@@ -146,7 +146,7 @@ const maxRestarts = 4
 
 // start sets a head to its first weights for features whose root mean square
 // length is length.
-func (h *head) start(k int, length float64, seed uint64) error {
+func (h *head) start(k int, length float64, seed uint64, r Recipe) error {
 	if math.IsNaN(length) || math.IsInf(length, 0) {
 		return fmt.Errorf("layer %s: tensor %q holds values that are not finite; check the preprocessing and the model", h.tap.Name(), h.tap.Tensor)
 	}
@@ -156,12 +156,24 @@ func (h *head) start(k int, length float64, seed uint64) error {
 	}
 	n := k * h.d()
 	if h.w == nil {
-		h.w, h.v, h.w2, h.v2 = make([]float32, n), make([]float32, n), make([]float32, n), make([]float32, n)
+		h.w, h.z, h.w2, h.z2 = make([]float32, n), make([]float32, n), make([]float32, n), make([]float32, n)
 	}
 	InitialWeights(h.w, h.d(), seed, uint64(h.i))
-	clear(h.v)
+	for i, w := range h.w {
+		h.z[i] = float32(1+r.Momentum) * w // at rest
+	}
 	h.loss = 0
 	return nil
+}
+
+// slow prepares a head for a learning rate that is smaller by factor: the
+// velocity stays, so the point moves towards where a head at rest has it.
+func (h *head) slow(factor float64, r Recipe) {
+	f, m := float32(factor), float32(1+r.Momentum)
+	for i, w := range h.w {
+		rest := m * w
+		h.z[i] = rest + f*(h.z[i]-rest)
+	}
 }
 
 // InitialWeights fills w with the first weights of head number i for d
@@ -179,20 +191,20 @@ func (h *head) finish() {
 	for i := range h.w {
 		h.w[i] *= h.scale
 	}
-	h.v, h.w2, h.v2 = nil, nil, nil
+	h.z, h.w2, h.z2 = nil, nil, nil
 }
 
 func (h *head) swap() {
 	h.w, h.w2 = h.w2, h.w
-	h.v, h.v2 = h.v2, h.v
+	h.z, h.z2 = h.z2, h.z
 }
 
 // rates returns the learning rate of each epoch.
-func (r Recipe) rates() []float32 {
-	rates := make([]float32, r.Epochs)
+func (r Recipe) rates() []float64 {
+	rates := make([]float64, r.Epochs)
 	rate := r.LearningRate
 	for i := range rates {
-		rates[i] = float32(rate)
+		rates[i] = rate
 		rate *= r.Decay
 	}
 	return rates
@@ -204,7 +216,7 @@ func (p *measurer) trainCached(ctx context.Context, h *head, features []float32,
 	d := int64(h.d())
 	table := engine.NewFloat32(features, int64(len(labels)), d)
 	for restart := 0; ; restart++ {
-		if err := h.start(p.k, length, p.opt.Split.Seed); err != nil {
+		if err := h.start(p.k, length, p.opt.Split.Seed, r); err != nil {
 			return err
 		}
 		ok, err := p.epochs(ctx, h, table, labels, progress)
@@ -243,6 +255,9 @@ func (p *measurer) epochs(ctx context.Context, h *head, table *engine.Tensor, la
 	tensors := newStepTensors(p.k)
 	for epoch, rate := range r.rates() {
 		progress(epoch)
+		if epoch > 0 {
+			h.slow(r.Decay, r)
+		}
 		loss := 0.0
 		for _, batch := range dataset.Shuffled(numbers, r.Batch, p.opt.Split.Seed, uint64(epoch)) {
 			idx := make([]int64, len(batch))
@@ -251,7 +266,7 @@ func (p *measurer) epochs(ctx context.Context, h *head, table *engine.Tensor, la
 				idx[i], y[i] = int64(n), labels[n]
 			}
 			in, out := map[string]*engine.Tensor{all: table, index: engine.NewInt64(idx, int64(len(idx)))}, map[string]*engine.Tensor{}
-			tensors.feed(si, y, rate, in)
+			tensors.feed(si, y, rate, r, in)
 			h.feed(names, int64(p.k), in, out)
 			if err := sess.Run(ctx, in, out); err != nil {
 				return false, err
@@ -279,12 +294,12 @@ func finite32(v []float32) bool {
 	return true
 }
 
-// feed binds a head's state to a training step: read from w and v, written to
-// w2 and v2.
+// feed binds a head's state to a training step: read from w and z, written to
+// w2 and z2.
 func (h *head) feed(n headNames, k int64, in, out map[string]*engine.Tensor) {
 	d := int64(h.d())
-	in[n.weight], in[n.velocity] = engine.NewFloat32(h.w, k, d), engine.NewFloat32(h.v, k, d)
-	out[n.newWeight], out[n.newVelocity] = engine.NewFloat32(h.w2, k, d), engine.NewFloat32(h.v2, k, d)
+	in[n.weight], in[n.point] = engine.NewFloat32(h.w, k, d), engine.NewFloat32(h.z, k, d)
+	out[n.newWeight], out[n.newPoint] = engine.NewFloat32(h.w2, k, d), engine.NewFloat32(h.z2, k, d)
 	out[n.loss] = nil
 }
 
@@ -297,7 +312,7 @@ type stepTensors struct {
 
 func newStepTensors(k int) *stepTensors { return &stepTensors{k: k} }
 
-func (s *stepTensors) feed(si stepInputs, labels []int, rate float32, in map[string]*engine.Tensor) {
+func (s *stepTensors) feed(si stepInputs, labels []int, rate float64, rec Recipe, in map[string]*engine.Tensor) {
 	n := len(labels)
 	if cap(s.rows) < n {
 		s.onehot, s.rows = make([]float32, n*s.k), make([]float32, n)
@@ -310,7 +325,8 @@ func (s *stepTensors) feed(si stepInputs, labels []int, rate float32, in map[str
 	}
 	in[si.onehot] = engine.NewFloat32(y, int64(n), int64(s.k))
 	in[si.rows] = engine.NewFloat32(r, int64(n), 1)
-	in[si.rate] = engine.NewFloat32([]float32{rate})
+	in[si.pull] = engine.NewFloat32([]float32{float32(-(1 + rec.Momentum) * rate)})
+	in[si.keep] = engine.NewFloat32([]float32{float32((1 + rec.Momentum) * (1 - rate*rec.L2))})
 }
 
 // fitStreamed trains a group of heads inside the trunk's graph: each batch runs
@@ -325,7 +341,7 @@ func (p *measurer) fitStreamed(ctx context.Context, group []*head) error {
 			return fmt.Errorf("layer %s: its head does not converge; lower --head-rate (now %g)", group[0].tap.Name(), p.opt.Recipe.LearningRate)
 		}
 		for _, h := range group {
-			if err := h.start(p.k, lengths[h], p.opt.Split.Seed); err != nil {
+			if err := h.start(p.k, lengths[h], p.opt.Split.Seed, p.opt.Recipe); err != nil {
 				return err
 			}
 		}
@@ -408,11 +424,16 @@ func (p *measurer) streamEpochs(ctx context.Context, group []*head) (diverged ma
 	tensors := newStepTensors(p.k)
 	diverged = map[*head]bool{}
 	for epoch, rate := range r.rates() {
+		if epoch > 0 {
+			for _, h := range group {
+				h.slow(r.Decay, r)
+			}
+		}
 		loss, n := make([]float64, len(group)), 0
 		err := p.pass(ctx, fmt.Sprintf("training heads (epoch %d of %d)", epoch+1, r.Epochs), sess,
 			dataset.Shuffled(p.fit.Index, r.Batch, p.opt.Split.Seed, uint64(epoch)),
 			func(b *dataset.Batch, in, out map[string]*engine.Tensor) {
-				tensors.feed(si, b.Labels, rate, in)
+				tensors.feed(si, b.Labels, rate, r, in)
 				for i, h := range group {
 					h.feed(names[i], int64(p.k), in, out)
 				}

@@ -46,10 +46,15 @@ func TestStepAgainstAutodiff(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer s.Close()
+	mu := recipe.Momentum
+	z := make([]float32, k*d)
+	for i := range z {
+		z[i] = float32((1 + mu) * (float64(w[i]) + rate*mu*float64(v[i])))
+	}
 	feeds := map[string]*engine.Tensor{in: engine.NewFloat32(x, batch, d),
-		names.weight: engine.NewFloat32(w, k, d), names.velocity: engine.NewFloat32(v, k, d)}
-	newStepTensors(k).feed(si, labels, rate, feeds)
-	out := map[string]*engine.Tensor{names.newWeight: nil, names.newVelocity: nil, names.loss: nil}
+		names.weight: engine.NewFloat32(w, k, d), names.point: engine.NewFloat32(z, k, d)}
+	newStepTensors(k).feed(si, labels, rate, recipe, feeds)
+	out := map[string]*engine.Tensor{names.newWeight: nil, names.newPoint: nil, names.loss: nil}
 	if err := s.Run(t.Context(), feeds, out); err != nil {
 		t.Fatal(err)
 	}
@@ -88,15 +93,14 @@ func TestStepAgainstAutodiff(t *testing.T) {
 		t.Errorf("loss %v, Gorgonia says %v", got, want)
 	}
 	grad := grads[0].Value().Data().([]float32)
-	mu := recipe.Momentum
 	for j := range k {
 		for i := range d {
 			e := j*d + i
 			gr := float64(grad[i*k+j]) + recipe.L2*float64(w[e])
 			wantV := mu*float64(v[e]) + gr
 			wantW := float64(w[e]) - rate*(gr+mu*wantV)
-			if got := float64(out[names.newVelocity].Float32()[e]); math.Abs(got-wantV) > 1e-5 {
-				t.Errorf("velocity %d,%d: %v, want %v", j, i, got, wantV)
+			if got, want := float64(out[names.newPoint].Float32()[e]), (1+mu)*(wantW+rate*mu*wantV); math.Abs(got-want) > 1e-5 {
+				t.Errorf("point %d,%d: %v, want %v", j, i, got, want)
 			}
 			if got := float64(out[names.newWeight].Float32()[e]); math.Abs(got-wantW) > 1e-5 {
 				t.Errorf("weight %d,%d: %v, want %v", j, i, got, wantW)

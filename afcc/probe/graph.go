@@ -98,6 +98,10 @@ func attrInts(name string, v ...int64) *onnxpb.AttributeProto {
 	return &onnxpb.AttributeProto{Name: proto.String(name), Type: onnxpb.AttributeProto_INTS.Enum(), Ints: v}
 }
 
+func attrFloat(name string, v float32) *onnxpb.AttributeProto {
+	return &onnxpb.AttributeProto{Name: proto.String(name), Type: onnxpb.AttributeProto_FLOAT.Enum(), F: proto.Float32(v)}
+}
+
 // constFloat adds a float initializer; without dims it is a scalar.
 func (b *builder) constFloat(v []float32, dims ...int64) string {
 	b.n++
@@ -165,16 +169,17 @@ func (b *builder) batchSum(name, x string, d int64) string {
 
 // headNames are the tensors through which a head's training step is fed and read.
 type headNames struct {
-	weight, velocity       string // inputs, K x D
-	newWeight, newVelocity string // outputs, K x D
-	loss                   string // output, the weighted sum of the batch's cross-entropies
+	weight, point       string // inputs, K x D
+	newWeight, newPoint string // outputs, K x D
+	loss                string // output, the weighted sum of the batch's cross-entropies
 }
 
 // stepInputs are shared by all training steps of a graph.
 type stepInputs struct {
 	onehot string // B x K
-	rows   string // B x 1: the weight of each sample, 1/B, or 0 for padding
-	rate   string // scalar: the learning rate
+	rows   string // B x 1: the weight of each sample, 1/B
+	pull   string // scalar: -(1+mu) rate
+	keep   string // scalar: (1+mu) (1 - rate L2)
 }
 
 // newStepInputs adds the inputs that every training step of a graph reads.
@@ -182,51 +187,49 @@ func (b *builder) newStepInputs(k int) stepInputs {
 	return stepInputs{
 		onehot: b.input("onehot", onnxfile.Float, -1, int64(k)),
 		rows:   b.input("rows", onnxfile.Float, -1, 1),
-		rate:   b.input("rate", onnxfile.Float),
+		pull:   b.input("pull", onnxfile.Float),
+		keep:   b.input("keep", onnxfile.Float),
 	}
-}
-
-// logits adds the head X W^T, X being B x D and W K x D.
-func (b *builder) logits(x, weight string) string {
-	return b.node("Gemm", []string{x, weight}, attrInt("transB", 1))
 }
 
 // step adds one step of stochastic gradient descent with Nesterov momentum and
-// an L2 penalty on the cross-entropy of a linear head without bias:
+// an L2 penalty on the cross-entropy of a linear head without bias. As PyTorch's
+// SGD writes it (after Sutskever et al., "On the importance of initialization
+// and momentum in deep learning", ICML 2013):
 //
-//	p  = softmax(X W^T)
-//	g  = (r (p - Y))^T X + l2 W        r: row weights, their sum 1
+//	p  = softmax(s X W^T)
+//	g  = s (r (p - Y))^T X + l2 W        r: row weights, their sum 1
 //	v' = mu v + g
 //	w' = w - rate (g + mu v')
 //
-// (Sutskever et al., "On the importance of initialization and momentum in deep
-// learning", ICML 2013, in the form that PyTorch's SGD uses). The last line is
-// rearranged to w' = w - rate (1+mu) v' + rate mu v, which saves keeping g.
-// scale multiplies the features: gradient descent on W / scale.
-func (b *builder) step(x string, s stepInputs, k, d int, name string, scale float32, r Recipe) headNames {
+// Here the velocity is carried as the point z = (1+mu) (w + rate mu v), with which
+// the same step, at a constant rate, reads
+//
+//	z' = (1+mu) (w - rate g)
+//	w' = z' - mu/(1+mu) z
+//
+// Large heads are bound by memory, and this touches half as much of it. The
+// scale s multiplies the features: it is gradient descent on W / s.
+func (b *builder) step(x string, in stepInputs, k, d int, name string, scale float32, r Recipe) headNames {
 	kd := []int64{int64(k), int64(d)}
 	h := headNames{
-		weight:   b.input("w."+name, onnxfile.Float, kd...),
-		velocity: b.input("v."+name, onnxfile.Float, kd...),
+		weight: b.input("w."+name, onnxfile.Float, kd...),
+		point:  b.input("z."+name, onnxfile.Float, kd...),
 	}
-	scaled := b.node("Mul", []string{x, b.constFloat([]float32{scale})})
-	p := b.node("Softmax", []string{b.logits(scaled, h.weight)}, attrInt("axis", 1))
-	diff := b.node("Sub", []string{p, s.onehot})
+	logits := b.node("Gemm", []string{x, h.weight}, attrInt("transB", 1), attrFloat("alpha", scale))
+	p := b.node("Softmax", []string{logits}, attrInt("axis", 1))
 	// -log p of the true label; the floor keeps a certain mistake finite.
-	hit := b.node("Mul", []string{p, s.onehot})
-	one := b.constFloat(ones(k), int64(k), 1)
-	hit = b.node("Max", []string{b.node("MatMul", []string{hit, one}), b.constFloat([]float32{1e-30})})
-	loss := b.node("Mul", []string{b.node("Neg", []string{b.node("Log", []string{hit})}), s.rows})
+	hit := b.node("MatMul", []string{b.node("Mul", []string{p, in.onehot}), b.constFloat(ones(k), int64(k), 1)})
+	hit = b.node("Max", []string{hit, b.constFloat([]float32{1e-30})})
+	loss := b.node("Mul", []string{b.node("Neg", []string{b.node("Log", []string{hit})}), in.rows})
 	h.loss = b.batchSum("loss."+name, loss, 1)
 
-	mu := float32(r.Momentum)
-	decayed := b.node("Mul", []string{h.weight, b.constFloat([]float32{float32(r.L2)})})
-	carried := b.node("Mul", []string{h.velocity, b.constFloat([]float32{mu})})
-	carry := b.node("Add", []string{decayed, carried})
-	h.newVelocity = b.outputOf("v'."+name, "Gemm", []string{b.node("Mul", []string{diff, s.rows}), scaled, carry}, kd, attrInt("transA", 1))
-	a := b.node("Mul", []string{h.newVelocity, b.node("Mul", []string{s.rate, b.constFloat([]float32{-(1 + mu)})})})
-	c := b.node("Mul", []string{h.velocity, b.node("Mul", []string{s.rate, b.constFloat([]float32{mu})})})
-	h.newWeight = b.outputOf("w'."+name, "Add", []string{b.node("Add", []string{h.weight, a}), c}, kd)
+	diff := b.node("Mul", []string{b.node("Sub", []string{p, in.onehot}), in.rows})
+	diff = b.node("Mul", []string{diff, in.pull})
+	kept := b.node("Mul", []string{h.weight, in.keep})
+	h.newPoint = b.outputOf("z'."+name, "Gemm", []string{diff, x, kept}, kd, attrInt("transA", 1), attrFloat("alpha", scale))
+	c := b.constFloat([]float32{float32(r.Momentum / (1 + r.Momentum))})
+	h.newWeight = b.outputOf("w'."+name, "Sub", []string{h.newPoint, b.node("Mul", []string{h.point, c})}, kd)
 	return h
 }
 

@@ -91,9 +91,9 @@ type measurer struct {
 // head is a linear head on its way: weights for scaled features.
 type head struct {
 	tap     *Tap
-	i       int // its number among all heads, the seed of its weights
-	w, v    []float32
-	w2, v2  []float32 // where the next step is written
+	i       int       // its number among all heads, the seed of its weights
+	w, z    []float32 // weights, and the point that carries the momentum
+	w2, z2  []float32 // where the next step is written
 	norm    float64
 	scale   float32
 	loss    float64
@@ -272,13 +272,10 @@ func (p *measurer) pass(ctx context.Context, stage string, sess engine.Session, 
 		total += len(b)
 	}
 	p.opt.Progress(stage, 0, total)
-	n := 0
 	for b, err := range p.set.Batches(ctx, plan, p.tr, 0) {
 		if err != nil {
 			return err
 		}
-		planned := len(plan[n])
-		n++
 		if len(b.Index) > 0 {
 			in := map[string]*engine.Tensor{p.in: engine.NewFloat32(b.X, append([]int64{int64(len(b.Index))}, p.dims...)...)}
 			out := map[string]*engine.Tensor{}
@@ -290,7 +287,7 @@ func (p *measurer) pass(ctx context.Context, stage string, sess engine.Session, 
 				return err
 			}
 		}
-		done += planned
+		done += len(b.Index) + len(b.Skipped)
 		p.opt.Progress(stage, done, total)
 	}
 	return ctx.Err()

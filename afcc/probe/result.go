@@ -149,3 +149,20 @@ func (r *Result) Layer(tensor string) *Layer {
 	}
 	return nil
 }
+
+// An OtherModelError says that statistics were measured on another model.
+type OtherModelError struct{ Model, Measured string }
+
+func (e *OtherModelError) Error() string {
+	return fmt.Sprintf("the statistics were measured on another file (%s) than %s; measure this one", e.Measured, e.Model)
+}
+
+// CheckModel reads the file of a model and returns an *OtherModelError unless it
+// is the one that r was measured on, byte for byte.
+func (r *Result) CheckModel(path string) error {
+	sum, err := fileHash(path)
+	if err == nil && sum != r.ModelSHA256 {
+		err = &OtherModelError{Model: path, Measured: r.Model}
+	}
+	return err
+}
