@@ -62,7 +62,8 @@ type Value struct {
 	// DType is the ONNX name of the element type in lower case: "float",
 	// "float16", "int64", ...
 	DType string
-	// Shape holds -1 for every dimension that is not fixed.
+	// Shape holds -1 for every dimension that is not fixed. It is empty, not
+	// nil, for a scalar, and nil where not even the rank is known.
 	Shape []int64
 }
 

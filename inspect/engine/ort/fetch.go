@@ -39,6 +39,11 @@ func newFetcher(opts Options) (*fetcher, error) {
 		}
 		cache = filepath.Join(user, "filterlens")
 	}
+	// The clients run in a folder of their own.
+	cache, err := filepath.Abs(cache)
+	if err != nil {
+		return nil, err
+	}
 	platform := runtime.GOOS + "/" + runtime.GOARCH
 	return &fetcher{
 		dir:      filepath.Join(cache, "onnxruntime"),
@@ -168,7 +173,7 @@ func (f *fetcher) sweep() error {
 func (f *fetcher) fetch(ctx context.Context) error {
 	var errs []error
 	for _, p := range f.pins {
-		command, err := findClient(ctx, p.client)
+		command, err := findClient(ctx, p.client, f.dir)
 		if err == nil {
 			f.log("fetching onnxruntime %s for %s with %s, %d MB, into %s", Version, f.platform, p.client, (p.archive.size+500_000)/1_000_000, f.dir)
 			if err = f.fetchPin(ctx, p, command); err == nil {
@@ -235,15 +240,16 @@ func (e *noClientError) Error() string {
 }
 
 // findClient returns the command line of the first spelling of a package client
-// that answers to --version; a shim on the path may well stand for nothing.
-func findClient(ctx context.Context, client string) ([]string, error) {
+// that answers to --version; a shim on the path may well stand for nothing. It
+// runs in dir, for "python -m" would import a module pip from where the user is.
+func findClient(ctx context.Context, client, dir string) ([]string, error) {
 	spellings := [][]string{{"npm"}}
 	if client == "pip" {
 		spellings = [][]string{{"pip"}, {"pip3"}, {"python3", "-m", "pip"}, {"python", "-m", "pip"}}
 	}
 	e := &noClientError{}
 	for _, command := range spellings {
-		if _, err := runClient(ctx, "", command, "--version"); err == nil {
+		if _, err := runClient(ctx, dir, command, "--version"); err == nil {
 			return command, nil
 		}
 		if ctx.Err() != nil {

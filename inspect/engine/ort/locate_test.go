@@ -58,6 +58,18 @@ func TestLocateOrder(t *testing.T) {
 	locate(Options{Library: "/mine"}, "/mine", "option")
 }
 
+func TestRelativeCache(t *testing.T) {
+	dir := t.TempDir()
+	t.Chdir(dir)
+	f, err := newFetcher(Options{CacheDir: "cache"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if !filepath.IsAbs(f.path()) {
+		t.Errorf("%s", f.path())
+	}
+}
+
 func TestLocateOffline(t *testing.T) {
 	bare(t)
 	if findSystem(systemDirs("linux"), "linux", func(string, ...any) {}) != "" {

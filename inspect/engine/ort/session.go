@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"reflect"
+	"regexp"
 	"runtime"
 	"slices"
 	"strings"
@@ -432,13 +433,14 @@ func formatShape(shape []int64, params []string) string {
 }
 
 // oneLine gives the messages of the library and of the binding the form of the
-// house's: one line, no full stop, no "error" in front. Unwrap still reaches the
-// error itself.
+// house's: one line, no full stop, no places in the library's own source.
+// Unwrap still reaches the error itself.
 func oneLine(err error) error {
 	s := strings.Join(strings.Fields(err.Error()), " ")
 	for _, prefix := range []string{"Error running network: ", "Error creating C session: ", "Error creating C session from file: "} {
 		s = strings.TrimPrefix(s, prefix)
 	}
+	s = regexp.MustCompile(`\S+\.(cc|cpp|h):\d+ .*?\[ONNXRuntimeError\] : \d+ : \w+ : `).ReplaceAllString(s, "")
 	s = strings.TrimSuffix(s, ".")
 	if s == err.Error() {
 		return err

@@ -629,3 +629,18 @@ func helperQuiet() {
 	}
 	fmt.Println("done")
 }
+
+func TestOneLine(t *testing.T) {
+	for in, want := range map[string]string{
+		"fine":       "fine",
+		"a\n  b.":    "a b",
+		"open x: no": "open x: no",
+		"Error running network: Non-zero status. Status Message: /src/a.cc:83 virtual int f(int) [ONNXRuntimeError] : 2 : INVALID_ARGUMENT : bad shape": "Non-zero status. Status Message: bad shape",
+	} {
+		err := errors.New(in)
+		got := oneLine(err)
+		if got.Error() != want || !errors.Is(got, err) {
+			t.Errorf("%q, want %q", got, want)
+		}
+	}
+}
