@@ -42,6 +42,10 @@ func acquire(library string) error {
 	if _, err := os.Stat(library); err != nil {
 		return &engine.UnavailableError{What: "the onnxruntime library cannot be read", Err: err, Hint: hintGet}
 	}
+	// The library itself would say so on standard error.
+	if tooOld(filepath.Base(library)) {
+		return &engine.UnavailableError{What: "the onnxruntime library " + library + " is older than 1.24", Hint: hintGet}
+	}
 	ort.SetSharedLibraryPath(library)
 	// Failures come back as statuses; what the library writes to standard error
 	// would only repeat them.

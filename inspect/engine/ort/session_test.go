@@ -457,12 +457,17 @@ func TestOpenErrors(t *testing.T) {
 	if err := os.WriteFile(text, []byte("hello"), 0o666); err != nil {
 		t.Fatal(err)
 	}
+	old := text + ".1.23.2"
+	if err := os.WriteFile(old, nil, 0o666); err != nil {
+		t.Fatal(err)
+	}
 	for _, tt := range []struct {
 		name string
 		opts Options
 		want string
 		gone bool
 	}{
+		{"old library", Options{Library: old}, "is older than 1.24", true},
 		{"provider", Options{Provider: "tpu"}, `unknown execution provider "tpu"`, false},
 		{"threads", Options{Threads: -1}, "-1 threads", false},
 		{"missing library", Options{Library: text + ".1"}, "no such file", true},
