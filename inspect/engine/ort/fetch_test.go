@@ -445,6 +445,8 @@ func (s *stage) helper() *exec.Cmd {
 	return cmd
 }
 
+func init() { helpers["install"] = helperInstall }
+
 func helperInstall() {
 	p := pin{client: "pip", spec: "onnxruntime==0", tag: "any"}
 	if _, err := fmt.Sscan(os.Getenv("ORT_TEST_PIN"), &p.archive.size, &p.archive.sum, &p.member.name, &p.member.size, &p.member.sum); err != nil {

@@ -5,17 +5,14 @@ import (
 	"testing"
 )
 
-// TestMain lets the test binary stand in for a second process: a test starts it
-// again with ORT_TEST_HELPER naming what to do.
+// helpers are what the test binary can be started again for, as a second
+// process, with ORT_TEST_HELPER holding the name.
+var helpers = map[string]func(){"quiet": helperQuiet}
+
 func TestMain(m *testing.M) {
-	switch name := os.Getenv("ORT_TEST_HELPER"); name {
-	case "":
-		os.Exit(m.Run())
-	case "install":
-		helperInstall()
-	case "quiet":
-		helperQuiet()
-	default:
-		panic("unknown helper " + name)
+	if name := os.Getenv("ORT_TEST_HELPER"); name != "" {
+		helpers[name]()
+		return
 	}
+	os.Exit(m.Run())
 }
