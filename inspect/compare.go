@@ -22,7 +22,7 @@ import (
 // CompareOptions says what counts as a difference. The zero value is exact.
 type CompareOptions struct {
 	// RTol and ATol are the tolerances of a tensor's values: b is within when
-	// |b-a| <= ATol + RTol*|a|. Neither may be negative or NaN.
+	// |b-a| <= ATol + RTol*|a|. Both must be finite and not negative.
 	RTol, ATol float64
 	// IgnoreMetadata leaves out what no runtime reads: producer, domain, model
 	// version, graph name, metadata_props and the names of nodes.
@@ -151,8 +151,10 @@ type ComparisonTotals struct {
 // A tensor that cannot be read gives an *onnxfile.TensorError. Graphs nested in
 // attributes count as parts of their attribute.
 func Compare(ctx context.Context, a, b *onnxfile.File, opt CompareOptions) (*Comparison, error) {
-	if !(opt.RTol >= 0) || !(opt.ATol >= 0) {
-		return nil, fmt.Errorf("tolerances %v and %v: they must be zero or more", opt.RTol, opt.ATol)
+	for _, tol := range []float64{opt.RTol, opt.ATol} {
+		if tol < 0 || !finite(tol) {
+			return nil, fmt.Errorf("tolerance %v: it must be a finite number, zero or more", tol)
+		}
 	}
 	s := &structureComparison{a: a, b: b, opt: opt}
 	s.model(a.Model, b.Model)

@@ -390,6 +390,49 @@ func TestComparePermutedTensor(t *testing.T) {
 	}
 }
 
+func TestCompareToleranceIsInclusive(t *testing.T) {
+	a, b := cmpModel(), cmpModel()
+	a.Graph.Initializer[1] = cmpFloats("b", []int64{4}, 1, 2, -2, 0)
+	b.Graph.Initializer[1] = cmpFloats("b", []int64{4}, 1.5, 3, -1, 0.25)
+	for _, c := range []struct {
+		opt    CompareOptions
+		beyond int64
+	}{
+		{CompareOptions{}, 4},
+		{CompareOptions{RTol: 0.5}, 1},
+		{CompareOptions{ATol: 0.25}, 3},
+		{CompareOptions{ATol: 0.25, RTol: 0.25}, 2},
+		{CompareOptions{ATol: 0.25, RTol: 0.375}, 0},
+		{CompareOptions{ATol: 1}, 0},
+	} {
+		x := compared(t, a, b, c.opt).Tensors[1]
+		if x.Values.Beyond != c.beyond || x.Values.Changed != 4 || x.Same != (c.beyond == 0) || x.Kind != Changed {
+			t.Errorf("%+v: %s", c.opt, asJSON(t, x))
+		}
+	}
+}
+
+// A NaN that both models have does not hide how far the other values are.
+func TestCompareEqualNaN(t *testing.T) {
+	n := 100_000 // several blocks; only the last one changes
+	v := make([]float32, n)
+	v[0], v[1], v[2] = float32(math.NaN()), float32(math.Inf(-1)), 3
+	w := slices.Clone(v)
+	v[n-1], w[n-1] = 4, 14
+	a, b := cmpModel(), cmpModel()
+	a.Graph.Initializer[0] = cmpFloats("w", []int64{int64(n)}, v...)
+	b.Graph.Initializer[0] = cmpFloats("w", []int64{int64(n)}, w...)
+	c := compared(t, a, b, CompareOptions{})
+	x := c.Tensors[0]
+	if x.Values.Changed != 1 || x.Values.RelL2 == nil || *x.Values.RelL2 != 2 || *x.Values.MaxAbs != 10 {
+		t.Errorf("%s", asJSON(t, x))
+	}
+	// ||a||^2 over all tensors: 3, 4; 1, 0, -2; 3, 4.
+	if want := 10 / math.Sqrt(9+16+1+4+9+16); math.Abs(*c.Totals.RelL2-want) > 1e-15 {
+		t.Errorf("overall %v, want %v", *c.Totals.RelL2, want)
+	}
+}
+
 func TestCompareTypesWithoutValues(t *testing.T) {
 	with := func(d onnxpb.TensorProto_DataType, fill byte) *onnxpb.ModelProto {
 		m := cmpModel()
@@ -434,16 +477,43 @@ func TestCompareNestedGraphs(t *testing.T) {
 	if c := compared(t, with(0, 1), with(1000, 1), CompareOptions{}); !c.Same {
 		t.Errorf("%+v", c.Structure)
 	}
+	named := with(0, 1)
+	inner := named.Graph.Node[4].Attribute[0].G
+	inner.DocString = proto.String("d")
+	if c := compared(t, with(0, 1), named, CompareOptions{}); !c.Same {
+		t.Errorf("doc string: %+v", c.Structure)
+	}
 	want := []Change{{Changed, "attribute", "if", "then_branch", "graph of 0 nodes", "graph of 0 nodes"}}
-	if c := compared(t, with(0, 1), with(0, 2), CompareOptions{}); !slices.Equal(c.Structure, want) {
-		t.Errorf("%+v", c.Structure)
+	inner.Initializer[0].Name = proto.String("other")
+	for _, b := range []*onnxpb.ModelProto{with(0, 2), named} {
+		if c := compared(t, with(0, 1), b, CompareOptions{}); !slices.Equal(c.Structure, want) {
+			t.Errorf("%+v", c.Structure)
+		}
+	}
+}
+
+// Names that are given twice, which ONNX forbids, are matched in order.
+func TestCompareDuplicateNames(t *testing.T) {
+	twice := func(second float32) *onnxpb.ModelProto {
+		m := cmpModel()
+		m.Graph.Initializer = append(m.Graph.Initializer, cmpFloats("b", []int64{1}, second))
+		return m
+	}
+	if c := compared(t, twice(1), twice(1), CompareOptions{}); !c.Same {
+		t.Error(changedTensors(c))
+	}
+	if got := changedTensors(compared(t, twice(1), twice(2), CompareOptions{})); !slices.Equal(got, []string{"changed b"}) {
+		t.Error(got)
+	}
+	if got := changedTensors(compared(t, twice(1), cmpModel(), CompareOptions{})); !slices.Equal(got, []string{"removed b"}) {
+		t.Error(got)
 	}
 }
 
 func TestCompareErrors(t *testing.T) {
 	m := cmpModel()
 	f := cmpOpen(t, "a.onnx", m)
-	for _, opt := range []CompareOptions{{RTol: -1}, {ATol: math.NaN()}} {
+	for _, opt := range []CompareOptions{{RTol: -1}, {ATol: math.NaN()}, {RTol: math.Inf(1)}} {
 		if _, err := Compare(context.Background(), f, f, opt); err == nil {
 			t.Errorf("%+v passes", opt)
 		}
