@@ -23,12 +23,12 @@ func unaryRule(c *call) {
 	}
 	out := &value{dims: v.dims, e: make([]term, len(v.e))}
 	for i, x := range v.e {
-		out.e[i] = unary(c.Op, x, t.dtype)
+		out.e[i] = foldUnary(c.Op, x, t.dtype)
 	}
 	c.keep(0, out)
 }
 
-func unary(op string, x term, d onnxfile.DType) term {
+func foldUnary(op string, x term, d onnxfile.DType) term {
 	n, isInt := x.number()
 	switch op {
 	case "Identity", "Clip":
@@ -220,7 +220,7 @@ func binaryRule(c *call) {
 		return
 	}
 	fmod := c.AttrInt("fmod", 0) != 0
-	c.keep(0, combine([]*value{x, y}, func(e []term) term { return binary(c.Op, e[0], e[1], d, fmod) }))
+	c.keep(0, combine([]*value{x, y}, func(e []term) term { return foldBinary(c.Op, e[0], e[1], d, fmod) }))
 }
 
 // combine applies fn to the broadcast elements of vs; nil when the result is
@@ -288,7 +288,7 @@ func newValue(shape []term) *value {
 	return v
 }
 
-func binary(op string, a, b term, d onnxfile.DType, fmod bool) term {
+func foldBinary(op string, a, b term, d onnxfile.DType, fmod bool) term {
 	switch op {
 	case "Add":
 		return fit(addTerm(a, b), d)

@@ -190,8 +190,8 @@ func addTerm(a, b term) term {
 		return term{}
 	}
 	k := a.k + b.k
-	if (a.k > 0) == (b.k > 0) && (k > 0) != (a.k > 0) {
-		return term{}
+	if (k > a.k) != (b.k > 0) {
+		return term{} // beyond 64 bits
 	}
 	if k == 0 {
 		return integer(0)
