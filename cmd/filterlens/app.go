@@ -10,7 +10,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"os"
 	"regexp"
 	"runtime"
 	"runtime/debug"
@@ -22,7 +21,10 @@ import (
 // run is the program: it returns the exit code.
 func run(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io.Writer) int {
 	app := newApp(stdin, stdout, stderr)
-	err := app.RunContext(ctx, append([]string{"filterlens"}, arrange(app.Commands, args)...))
+	args, err := arrange(app.Commands, args)
+	if err == nil {
+		err = app.RunContext(ctx, append([]string{"filterlens"}, args...))
+	}
 	if err != nil && ctx.Err() != nil {
 		err = context.Cause(ctx)
 	}
@@ -59,10 +61,7 @@ func newApp(stdin io.Reader, stdout, stderr io.Writer) *cli.App {
 		case c.Args().Present():
 			return usage("unknown verb %q; the verbs are inspect, prune, compare, eval and runtime", c.Args().First())
 		}
-		if err := cli.ShowAppHelp(c); err != nil {
-			return err
-		}
-		return nil
+		return cli.ShowAppHelp(c)
 	}
 	for _, c := range app.Commands {
 		c.HideHelpCommand = true
@@ -165,10 +164,4 @@ func dashed(name string) string {
 // oneLine joins the lines of a message, which a library may have written.
 func oneLine(s string) string {
 	return strings.Join(strings.FieldsFunc(strings.TrimSpace(s), func(r rune) bool { return r == '\n' || r == '\r' }), "; ")
-}
-
-// isFile tells whether something of that name is there.
-func isFile(path string) bool {
-	_, err := os.Stat(path)
-	return err == nil
 }

@@ -10,16 +10,16 @@ import (
 // arrange puts the flags of a verb before its other arguments, for the flag
 // parser stops at the first argument that is none, and people write
 // `inspect model.onnx --data dir`. Switches before the verb move behind it.
-func arrange(commands []*cli.Command, args []string) []string {
+func arrange(commands []*cli.Command, args []string) ([]string, error) {
 	verb := slices.IndexFunc(args, func(a string) bool { return !strings.HasPrefix(a, "-") })
 	if verb < 0 {
-		return args
+		return args, nil
 	}
 	i := slices.IndexFunc(commands, func(c *cli.Command) bool { return c.HasName(args[verb]) })
 	if i < 0 {
-		return args
+		return args, nil
 	}
-	takesValue := valueFlags(commands[i])
+	known := flagsOf(commands[i])
 	flags := slices.Clone(args[:verb])
 	var rest []string
 	for a := args[verb+1:]; len(a) > 0; a = a[1:] {
@@ -37,25 +37,38 @@ func arrange(commands []*cli.Command, args []string) []string {
 		case name == "filters" && !hasValue:
 			// Its value is optional: bare, it means all layers.
 			s += "=" + allLayers
-		case !hasValue && takesValue[name] && len(a) > 1:
+		case !hasValue && known[name]:
+			if len(a) == 1 || isKnown(known, a[1]) {
+				return nil, usage("flag %s needs a value", dashed(name))
+			}
 			flags = append(flags, s)
 			a = a[1:]
 			s = a[0]
 		}
 		flags = append(flags, s)
 	}
-	return slices.Concat([]string{args[verb]}, flags, []string{"--"}, rest)
+	return slices.Concat([]string{args[verb]}, flags, []string{"--"}, rest), nil
 }
 
-// valueFlags returns the names of the flags that take a value.
-func valueFlags(c *cli.Command) map[string]bool {
-	m := map[string]bool{}
+// flagsOf returns the names of a verb's flags, and whether they take a value.
+func flagsOf(c *cli.Command) map[string]bool {
+	m := map[string]bool{"help": false, "h": false}
 	for _, f := range c.Flags {
-		if d, ok := f.(cli.DocGenerationFlag); ok && d.TakesValue() {
-			for _, n := range f.Names() {
-				m[n] = true
-			}
+		d, ok := f.(cli.DocGenerationFlag)
+		for _, n := range f.Names() {
+			m[n] = ok && d.TakesValue()
 		}
 	}
 	return m
+}
+
+// isKnown tells whether an argument is one of the flags rather than a value that
+// begins with a dash, such as a negative number.
+func isKnown(flags map[string]bool, arg string) bool {
+	if !strings.HasPrefix(arg, "-") || arg == "-" {
+		return false
+	}
+	name, _, _ := strings.Cut(strings.TrimLeft(arg, "-"), "=")
+	_, ok := flags[name]
+	return ok || arg == "--"
 }

@@ -58,7 +58,9 @@ func (k *console) textOptions() report.TextOptions {
 	return report.TextOptions{Width: width, Color: k.color && width > 0}
 }
 
-// warn says what must not be missed, now and once.
+// warn says what must not be missed, before the report repeats it at its top:
+// the report may go to a file, and a wrong assumption is best heard of before
+// the work begins.
 func (k *console) warn(format string, a ...any) {
 	s := fmt.Sprintf(format, a...)
 	k.warned = append(k.warned, s)

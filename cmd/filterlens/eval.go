@@ -69,15 +69,15 @@ func evaluate(c *cli.Context) error {
 }
 
 func evaluateModels(ctx context.Context, c *cli.Context, k *console, models []*inspect.Model) (*report.Evaluations, error) {
-	pre, err := preprocessOf(c, k, models[0])
-	if err != nil {
-		return nil, err
-	}
 	set, err := openData(c, k, models[0])
 	if err != nil {
 		return nil, err
 	}
 	defer set.Close()
+	pre, err := preprocessOf(c, k, models[0])
+	if err != nil {
+		return nil, err
+	}
 	index, hash, err := samplesOf(c, set)
 	if err != nil {
 		return nil, err
@@ -90,6 +90,10 @@ func evaluateModels(ctx context.Context, c *cli.Context, k *console, models []*i
 	opt := probe.Options{Preprocess: pre, Split: splitOptions(c), Batch: c.Int("batch"), Progress: k.bar.progress}
 	evals, err := probe.Evaluate(ctx, eng, models, set, index, opt)
 	k.bar.end()
+	var mismatch *probe.LabelMismatchError
+	if errors.As(err, &mismatch) {
+		mismatch.Data = c.String("data")
+	}
 	if err != nil {
 		return nil, err
 	}

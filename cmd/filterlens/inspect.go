@@ -149,23 +149,10 @@ func measure(c *cli.Context) error {
 		}
 		docs = append(docs, filters...)
 	}
-	k.bar.end()
-	if out.path == "" {
-		return k.showStats(out, res, docs)
-	}
-	if err := out.report(k, res, csvDocs(docs, out.format)...); err != nil {
+	if err := out.report(k, res, csvDocs(docs, out.format)...); err != nil || out.path == "" || k.quiet {
 		return err
 	}
-	if k.quiet {
-		return nil
-	}
-	return k.showStats(output{format: text}, res, docs)
-}
-
-// showStats writes to standard output. The warnings stand at the top there; on
-// standard error too unless both are the same terminal.
-func (k *console) showStats(out output, res *probe.Result, docs []report.Document) error {
-	return out.report(k, res, csvDocs(docs, out.format)...)
+	return output{format: text}.report(k, res, docs...)
 }
 
 // csvDocs leaves the table of statistics, or of filters, as CSV.
@@ -221,7 +208,7 @@ func openMeasured(c *cli.Context, path string) (*inspect.Model, error) {
 	if err != nil {
 		return nil, err
 	}
-	m, err := openModel(c.Context, c, path, opt)
+	m, err := inspectOne(c, path, opt)
 	if errors.Is(err, fs.ErrNotExist) && c.IsSet("filters") && c.String("filters") == allLayers {
 		return nil, fmt.Errorf("%w (a layer is named as --filters=LAYER)", err)
 	}
@@ -231,11 +218,12 @@ func openMeasured(c *cli.Context, path string) (*inspect.Model, error) {
 // measureModel opens data and runtime and measures. Whatever can be refused
 // without running is refused before the runtime is loaded.
 func measureModel(ctx context.Context, c *cli.Context, k *console, m *inspect.Model) (*probe.Result, error) {
-	opt, err := probeOptions(c, k, m)
+	opt, err := probeOptions(c, k)
 	if err != nil {
 		return nil, err
 	}
-	if _, err := probe.NewSurvey(m); err != nil {
+	survey, err := probe.NewSurvey(m)
+	if err != nil {
 		return nil, err
 	}
 	set, err := openData(c, k, m)
@@ -243,6 +231,12 @@ func measureModel(ctx context.Context, c *cli.Context, k *console, m *inspect.Mo
 		return nil, err
 	}
 	defer set.Close()
+	if n := len(set.Labels()); n != survey.Labels {
+		return nil, &probe.LabelMismatchError{Data: c.String("data"), Labels: n, Model: survey.Labels}
+	}
+	if opt.Preprocess, err = preprocessOf(c, k, m); err != nil {
+		return nil, err
+	}
 	eng, err := openEngine(ctx, c, k)
 	if err != nil {
 		return nil, err
@@ -254,14 +248,15 @@ func measureModel(ctx context.Context, c *cli.Context, k *console, m *inspect.Mo
 		return nil, err
 	}
 	res.Data.Path = c.String("data")
+	earlier := slices.Clone(k.warned)
 	for _, w := range res.Warnings {
-		fmt.Fprintln(k.stderr, "filterlens: warning: "+oneLine(w))
+		k.warn("%s", w)
 	}
-	res.Warnings = append(slices.Clone(k.warned), res.Warnings...)
+	res.Warnings = append(earlier, res.Warnings...)
 	return res, nil
 }
 
-func probeOptions(c *cli.Context, k *console, m *inspect.Model) (opt probe.Options, err error) {
+func probeOptions(c *cli.Context, k *console) (opt probe.Options, err error) {
 	if opt.Layers, err = layersOf(c); err != nil {
 		return opt, err
 	}
@@ -270,9 +265,6 @@ func probeOptions(c *cli.Context, k *console, m *inspect.Model) (opt probe.Optio
 	}
 	opt.Theta = c.Float64("theta")
 	if err := afcc.CheckTheta(opt.Theta); err != nil {
-		return opt, fmt.Errorf("--theta: %w", err)
-	}
-	if opt.Preprocess, err = preprocessOf(c, k, m); err != nil {
 		return opt, err
 	}
 	opt.Recipe = recipeOf(c)

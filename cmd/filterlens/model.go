@@ -3,8 +3,10 @@ package main
 import (
 	"bytes"
 	"context"
+	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 
 	"github.com/urfave/cli/v2"
 
@@ -18,13 +20,24 @@ func openFile(c *cli.Context, path string) (*onnxfile.File, error) {
 		return nil, usage("the name of a model is empty")
 	}
 	if path != "-" {
-		return onnxfile.Open(path)
+		f, err := onnxfile.Open(path)
+		return f, notOpened(path, err)
 	}
 	b, err := io.ReadAll(c.App.Reader)
 	if err != nil {
 		return nil, fmt.Errorf("standard input: %w", err)
 	}
 	return onnxfile.Read(bytes.NewReader(b), int64(len(b)), "standard input")
+}
+
+// notOpened says of a file that the system does not give that it cannot be opened,
+// whatever call that was.
+func notOpened(path string, err error) error {
+	var pe *fs.PathError
+	if errors.As(err, &pe) {
+		return fmt.Errorf("cannot open %s: %w", path, pe.Err)
+	}
+	return err
 }
 
 // openModel opens and describes a model whose Handle must be closed.

@@ -51,6 +51,8 @@ func outputOf(c *cli.Context, inputs ...string) (output, error) {
 	ending := strings.ToLower(strings.TrimPrefix(filepath.Ext(o.path), "."))
 	byEnding := map[string]string{"json": jsonOut, "csv": csvOut, "txt": text, "text": text, "html": "html", "htm": "html"}[ending]
 	switch {
+	case o.format == "" && byEnding == "" && isFolder(o.path):
+		return o, checkTarget(o.path)
 	case o.format == "" && byEnding == "":
 		return o, usage("the ending of %s names no format; name one with -f text, -f json or -f csv", o.path)
 	case o.format == "":
@@ -72,6 +74,11 @@ func checkFormat(f string) error {
 		return usage("html reports cannot be written yet; use -f text, -f json or -f csv")
 	}
 	return usage("unknown format %q; the formats are text, json and csv", f)
+}
+
+func isFolder(path string) bool {
+	info, err := os.Stat(path)
+	return err == nil && info.IsDir()
 }
 
 // checkTarget tells whether a file can be written at path, and leaves nothing.

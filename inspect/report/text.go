@@ -134,9 +134,9 @@ func (t *textWriter) section(s Section) {
 		if left := t.table(s.Table); len(left) > 0 {
 			notes = append(slices.Clone(notes), "not shown, for the terminal is too narrow: "+strings.Join(left, ", "))
 		}
-		if len(notes) > 0 {
-			t.line("")
-		}
+	}
+	if len(notes) > 0 {
+		t.line("")
 	}
 	for _, n := range notes {
 		for i, l := range wrap(printable(n), t.prose()-4) {
@@ -285,8 +285,8 @@ func shorten(s string, width int) string {
 	if len(r) <= width || width < 4 {
 		return s
 	}
-	tail := (width - 2) / 2
-	return string(r[:width-2-tail]) + ".." + string(r[len(r)-tail:])
+	tail := (width - 1) / 2
+	return string(r[:width-1-tail]) + "…" + string(r[len(r)-tail:])
 }
 
 // wrap cuts s into lines of at most width characters, at spaces where it can.
