@@ -531,6 +531,47 @@ func TestCompareErrors(t *testing.T) {
 	}
 }
 
+// Any two files that open can be compared or give an error; each is the same as
+// itself, and the comparison can be written as JSON.
+func FuzzCompare(f *testing.F) {
+	base, err := proto.Marshal(cmpModel())
+	if err != nil {
+		f.Fatal(err)
+	}
+	small := cmpModel()
+	small.Graph.Initializer = small.Graph.Initializer[1:]
+	small.Graph.Node = slices.Repeat(small.Graph.Node, 2)
+	other, err := proto.Marshal(small)
+	if err != nil {
+		f.Fatal(err)
+	}
+	f.Add(base, other)
+	f.Add(other, other)
+	f.Add([]byte("\x3a\x00"), other)
+	f.Fuzz(func(t *testing.T, x, y []byte) {
+		a, errA := onnxfile.Read(bytes.NewReader(x), int64(len(x)), "a")
+		b, errB := onnxfile.Read(bytes.NewReader(y), int64(len(y)), "b")
+		if errA != nil || errB != nil {
+			return
+		}
+		if c, err := Compare(context.Background(), a, a, CompareOptions{}); err == nil && !c.Same {
+			t.Errorf("not the same as itself: %s", asJSON(t, c))
+		}
+		ab, err := Compare(context.Background(), a, b, CompareOptions{})
+		if err != nil {
+			return
+		}
+		asJSON(t, ab)
+		ba, err := Compare(context.Background(), b, a, CompareOptions{})
+		if err != nil {
+			t.Fatalf("compares one way only: %v", err)
+		}
+		if ab.Same != ba.Same || ab.Totals.Added != ba.Totals.Removed || ab.Totals.NewZeros != ba.Totals.GoneZeros {
+			t.Errorf("%s\nswapped %s", asJSON(t, ab), asJSON(t, ba))
+		}
+	})
+}
+
 func BenchmarkCompare(b *testing.B) {
 	const tensors, elements = 10, 5 << 20 // 200 MB
 	dir := b.TempDir()

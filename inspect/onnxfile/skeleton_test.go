@@ -9,7 +9,6 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
-	"syscall"
 	"testing"
 	"time"
 
@@ -187,7 +186,7 @@ func TestReadRefuses(t *testing.T) {
 		{"truncated payload", "claims 4017 bytes, 4012 are left", whole[:len(whole)-9]},
 		{"truncated header", "", whole[:20]},
 		{"fixed field beyond its message", "ends in the middle", append(field(7, []byte{2<<3 | 5, 1, 2, 3}), field(2, []byte("me"))...)},
-		{"varint beyond its message", "ends in the middle", append(field(7, []byte{2<<3 | 0, 0x80}), 1<<3, 1)},
+		{"varint beyond its message", "ends in the middle", append(field(7, []byte{2 << 3, 0x80}), 1<<3, 1)},
 		{"bytes beyond their message", "claims 4 bytes, 3 are left", append(field(7, []byte{2<<3 | 2, 4, 1, 2, 3}), field(2, []byte("me"))...)},
 		{"length beyond int64", "claims 18446744073709551615 bytes", append(protowire.AppendTag(nil, 7, protowire.BytesType), 255, 255, 255, 255, 255, 255, 255, 255, 255, 1)},
 		{"endless varint", "a number of more than 64 bits", bytes.Repeat([]byte{0xff}, 40)},
@@ -304,9 +303,7 @@ func (c *counting) ReadAt(p []byte, off int64) (int, error) {
 func TestOpenRefusesWhatIsNoFile(t *testing.T) {
 	dir := t.TempDir()
 	fifo := filepath.Join(dir, "fifo.onnx")
-	if err := syscall.Mkfifo(fifo, 0o600); err != nil {
-		t.Skip(err)
-	}
+	mkfifo(t, fifo)
 	for _, path := range []string{fifo, dir, filepath.Join(dir, "missing.onnx"), filepath.Join(dir, "missing", "m.onnx")} {
 		done := make(chan error, 1)
 		go func() {

@@ -12,7 +12,6 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
-	"syscall"
 	"testing"
 
 	"google.golang.org/protobuf/encoding/protowire"
@@ -320,9 +319,7 @@ func TestExternalData(t *testing.T) {
 			t.Skip(err)
 		}
 	}
-	if err := syscall.Mkfifo(filepath.Join(dir, "fifo"), 0o600); err != nil {
-		t.Skip(err)
-	}
+	mkfifo(t, filepath.Join(dir, "fifo"))
 	for _, c := range []struct {
 		want string // "" when it is read
 		kv   []string
@@ -523,9 +520,7 @@ func FuzzExternalData(f *testing.F) {
 			f.Skip(err)
 		}
 	}
-	if err := syscall.Mkfifo(filepath.Join(dir, "fifo"), 0o600); err != nil {
-		f.Skip(err)
-	}
+	mkfifo(f, filepath.Join(dir, "fifo"))
 	model := filepath.Join(dir, "m.onnx")
 	write(f, model, marshal(f, modelOf()))
 	m := openAt(f, model)
