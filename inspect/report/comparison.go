@@ -1,6 +1,7 @@
 package report
 
 import (
+	"cmp"
 	"fmt"
 	"strings"
 
@@ -106,7 +107,7 @@ func tensorSection(c *inspect.Comparison) Section {
 			same++
 			continue
 		}
-		row := []Cell{mark(x.Kind), Words(x.Name), sides(x, func(s *inspect.TensorSide) string { return s.DType }), sides(x, func(s *inspect.TensorSide) string { return joined(s.Dims) })}
+		row := []Cell{mark(x.Kind), Words(x.Name), sides(x, func(s *inspect.TensorSide) string { return s.DType }), sides(x, func(s *inspect.TensorSide) string { return cmp.Or(joined(s.Dims), "scalar") })}
 		if v := x.Values; v != nil {
 			row = append(row, Count(v.Changed), optional(v.RelL2, significant, unread), optional(v.MaxAbs, significant, unread), Count(v.Beyond), Count(v.NewZeros))
 		} else {
@@ -115,7 +116,7 @@ func tensorSection(c *inspect.Comparison) Section {
 		t.Rows = append(t.Rows, row)
 	}
 	if len(t.Rows) == 0 {
-		return Section{Title: "Weights", Facts: []Fact{{"all", Words(plural(same, "tensor") + " the same, value by value")}}, Notes: comparisonDefinitions(c)}
+		return Section{Title: "Weights", Table: t, Facts: []Fact{{"all", Words(plural(same, "tensor") + " the same, value by value")}}, Notes: comparisonDefinitions(c)}
 	}
 	s := Section{Title: "Weights", Table: t, Notes: comparisonDefinitions(c)}
 	if same > 0 {

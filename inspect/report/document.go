@@ -8,6 +8,8 @@
 // hold, apart from sums and units, and nothing is opened or run.
 package report
 
+import "strings"
+
 // A Document is a report as a person reads it.
 type Document struct {
 	Title string
@@ -32,7 +34,8 @@ type Fact struct {
 	Value Cell
 }
 
-// A Table has as many cells in each row as there are columns.
+// A Table has as many cells in each row as there are columns. Without rows it is
+// left out of a text; as CSV its header stays.
 type Table struct {
 	// Main marks the table that stands for the document as CSV.
 	Main    bool
@@ -57,8 +60,9 @@ type Column struct {
 
 // A Cell is a value in two forms.
 type Cell struct {
-	// Text is for people: rounded, with units.
-	Text string
+	// Text is for people: rounded, with units. Short, if any, stands for it in a
+	// column that has to shrink.
+	Text, Short string
 	// Raw is for programs: a string, bool, integer or float64, unrounded; nil is
 	// unknown.
 	Raw  any
@@ -79,6 +83,21 @@ const (
 
 // Words returns a cell that is a text in both forms.
 func Words(s string) Cell { return Cell{Text: s, Raw: s} }
+
+// layerName returns the cell of layers that share a row. Exporters end names with
+// the operator, which may go where space is short.
+func layerName(op string, names ...string) Cell {
+	short := make([]string, len(names))
+	for i, n := range names {
+		short[i] = n
+		if s, ok := strings.CutSuffix(n, "/"+op); ok && s != "" {
+			short[i] = s
+		}
+	}
+	c := Words(strings.Join(names, " + "))
+	c.Short = strings.Join(short, " + ")
+	return c
+}
 
 // unread is the cell of a value that was not read, absent one that is not known,
 // none one that the row does not have.

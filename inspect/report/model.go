@@ -177,7 +177,7 @@ func layerSection(m *inspect.Model, top int) Section {
 			group = Count(l.Group)
 		}
 		s.Table.Rows = append(s.Table.Rows, []Cell{
-			Words(l.Name), Words(l.Op), Words(joined(l.Kernel)), Words(joined(l.Strides)), group,
+			layerName(l.Op, l.Name), operatorName(l.Op), Words(joined(l.Kernel)), Words(joined(l.Strides)), group,
 			shape(l.In, batch), shape(l.Out, batch), Count(l.Parameters), optional(l.MACs, Scaled, absent), zeros,
 		})
 	}
@@ -188,6 +188,14 @@ func layerSection(m *inspect.Model, top int) Section {
 		s.Notes = append(s.Notes, "zeros: - for weights that were not read; --weights reads them")
 	}
 	return s
+}
+
+func operatorName(op string) Cell {
+	c := Words(op)
+	if s, ok := strings.CutSuffix(op, "Normalization"); ok && s != "" {
+		c.Short = s + "Norm"
+	}
+	return c
 }
 
 // batchDim returns the first dimension of the first input, nil when it has none.

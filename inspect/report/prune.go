@@ -125,7 +125,7 @@ func planSections(p *export.Plan) []Section {
 	}}
 	for _, l := range p.Layers {
 		t.Rows = append(t.Rows, []Cell{
-			Words(l.Layer), Words(l.Op), Words(l.Rule), {Text: fmt.Sprintf("%.4f", l.Theta), Raw: l.Theta},
+			layerName(l.Op, l.Layer), Words(l.Op), Words(l.Rule), {Text: fmt.Sprintf("%.4f", l.Theta), Raw: l.Theta},
 			Count(int64(l.Connections)), Count(int64(l.Kept)), Share(l.Dilution), Count(l.Dropped), Words(cutOff(l)),
 		})
 	}

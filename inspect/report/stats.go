@@ -86,7 +86,7 @@ func statsSection(r *probe.Result) Section {
 				means[i] = unread
 			}
 		}
-		row := []Cell{Words(strings.Join(l.Layers, " + ")), Count(int64(l.Tap.Filters)), Count(int64(l.Positions())), Share(l.Accuracy)}
+		row := []Cell{layerName(l.Op, l.Layers...), Count(int64(l.Tap.Filters)), Count(int64(l.Positions())), Share(l.Accuracy)}
 		row = append(row, means...)
 		row = append(row, optional(l.Stats.SNR, decimals(2), unread), optional(l.Stats.SNRExternal, decimals(2), unread),
 			Count(int64(l.Stats.WithoutCluster)), Words(l.Head))
@@ -158,7 +158,7 @@ func FromFilters(l *probe.Layer, labels []string, theta float64) Document {
 			clusters = Cell{Text: reason, Raw: "", Tone: Faint}
 		}
 		t.Rows = append(t.Rows, []Cell{
-			Count(int64(f.Index)), {Text: fmt.Sprintf("%.3g", f.Max), Raw: f.Max}, Count(int64(len(f.Clusters))), Count(int64(f.D())),
+			Count(int64(f.Index)), {Text: fmt.Sprintf("%#.3g", f.Max), Raw: f.Max}, Count(int64(len(f.Clusters))), Count(int64(f.D())),
 			Count(int64(f.Noise)), Count(int64(f.Internal)), Count(int64(f.External)), clusters,
 		})
 	}

@@ -127,7 +127,7 @@ func (t *textWriter) section(s Section) {
 		}
 	}
 	notes := s.Notes
-	if s.Table != nil {
+	if s.Table != nil && len(s.Table.Rows) > 0 {
 		if len(s.Facts) > 0 {
 			t.line("")
 		}
@@ -159,17 +159,21 @@ func (t *textWriter) table(tab *Table) (left []string) {
 			texts[r][c] = printable(row[c].Text)
 		}
 	}
-	widths := make([]int, len(cols))
+	widths := columnWidths(cols, texts)
 	shown := make([]bool, len(cols))
-	for c, col := range cols {
-		widths[c] = utf8.RuneCountInString(col.Title)
-		for r := range texts {
-			widths[c] = max(widths[c], utf8.RuneCountInString(texts[r][c]))
-		}
+	for c := range shown {
 		shown[c] = true
 	}
-	if t.opt.Width > 0 {
-		left = fit(cols, widths, shown, t.opt.Width)
+	if t.opt.Width > 0 && tableWidth(widths, shown) > t.opt.Width {
+		for r, row := range tab.Rows {
+			for c, cell := range row {
+				if cell.Short != "" {
+					texts[r][c] = printable(cell.Short)
+				}
+			}
+		}
+		widths = columnWidths(cols, texts)
+		left = fit(cols, widths, shortest(cols, texts), shown, t.opt.Width)
 	}
 	var head strings.Builder
 	for c, col := range cols {
@@ -210,29 +214,69 @@ func (t *textWriter) table(tab *Table) (left []string) {
 	return left
 }
 
-// fit narrows widths until a table has at most width columns of characters, by
-// wrapping, by shortening names, then by leaving columns out.
-func fit(cols []Column, widths []int, shown []bool, width int) (left []string) {
-	total := func() int {
-		n := 0
-		for c, w := range widths {
-			if shown[c] {
-				n += w + 2
-			}
+// shortest returns how far each column may be shortened: as long as texts that
+// differ still do.
+func shortest(cols []Column, texts [][]string) []int {
+	least := make([]int, len(cols))
+	for c, col := range cols {
+		if !col.Shrink {
+			continue
 		}
-		return n
+		least[c] = max(minName, utf8.RuneCountInString(col.Title))
+	wider:
+		for ; ; least[c]++ {
+			long := map[string]string{}
+			for _, row := range texts {
+				s := shorten(row[c], least[c])
+				if was, ok := long[s]; ok && was != row[c] {
+					continue wider
+				}
+				long[s] = row[c]
+			}
+			break
+		}
 	}
+	return least
+}
+
+// columnWidths returns the characters that each column needs.
+func columnWidths(cols []Column, texts [][]string) []int {
+	widths := make([]int, len(cols))
+	for c, col := range cols {
+		widths[c] = utf8.RuneCountInString(col.Title)
+		for r := range texts {
+			widths[c] = max(widths[c], utf8.RuneCountInString(texts[r][c]))
+		}
+	}
+	return widths
+}
+
+// tableWidth returns the characters of a line with two spaces before each column.
+func tableWidth(widths []int, shown []bool) int {
+	n := 0
+	for c, w := range widths {
+		if shown[c] {
+			n += w + 2
+		}
+	}
+	return n
+}
+
+// fit narrows widths until a line has at most width characters: it wraps the
+// last column, shortens names as far as they stay distinct, leaves columns out,
+// and shortens names further only when nothing else helps.
+func fit(cols []Column, widths, least []int, shown []bool, width int) (left []string) {
 	if last := len(cols) - 1; last >= 0 && cols[last].Wrap {
-		if over := total() - width; over > 0 {
+		if over := tableWidth(widths, shown) - width; over > 0 {
 			widths[last] = max(min(widths[last], 24), widths[last]-over)
 		}
 	}
-	shrink := func() {
-		for total() > width {
-			// The widest of the names gives way first.
+	// shrink takes from the widest column that may give.
+	shrink := func(least func(c int) int) {
+		for tableWidth(widths, shown) > width {
 			wide := -1
 			for c, col := range cols {
-				if shown[c] && col.Shrink && widths[c] > max(minName, utf8.RuneCountInString(col.Title)) && (wide < 0 || widths[c] > widths[wide]) {
+				if shown[c] && col.Shrink && widths[c] > least(c) && (wide < 0 || widths[c] > widths[wide]) {
 					wide = c
 				}
 			}
@@ -243,8 +287,9 @@ func fit(cols []Column, widths []int, shown []bool, width int) (left []string) {
 		}
 	}
 	full := slices.Clone(widths)
-	shrink()
-	for total() > width {
+	distinct := func(c int) int { return least[c] }
+	shrink(distinct)
+	for tableWidth(widths, shown) > width {
 		drop := -1
 		for c, col := range cols {
 			if shown[c] && col.Drop > 0 && (drop < 0 || col.Drop > cols[drop].Drop) {
@@ -252,11 +297,12 @@ func fit(cols []Column, widths []int, shown []bool, width int) (left []string) {
 			}
 		}
 		if drop < 0 {
+			shrink(func(c int) int { return min(least[c], minName) })
 			break
 		}
 		shown[drop] = false
 		copy(widths, full)
-		shrink()
+		shrink(distinct)
 	}
 	for c, col := range cols {
 		if !shown[c] {
@@ -278,14 +324,14 @@ func pad(s string, width int, right bool) string {
 	return s + strings.Repeat(" ", n)
 }
 
-// shorten takes characters out of the middle of s, which both ends tell apart
-// from its neighbours better than either alone.
+// shorten takes characters out of s before its end, which tells a name of a path
+// from its neighbours better than its beginning.
 func shorten(s string, width int) string {
 	r := []rune(s)
 	if len(r) <= width || width < 4 {
 		return s
 	}
-	tail := (width - 1) / 2
+	tail := (width - 1) * 2 / 3
 	return string(r[:width-1-tail]) + "…" + string(r[len(r)-tail:])
 }
 

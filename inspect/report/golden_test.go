@@ -1,0 +1,191 @@
+package report
+
+import (
+	"bytes"
+	"flag"
+	"os"
+	"path/filepath"
+	"testing"
+
+	"github.com/filterlens/filterlens/afcc"
+	"github.com/filterlens/filterlens/afcc/probe"
+	"github.com/filterlens/filterlens/export"
+	"github.com/filterlens/filterlens/inspect"
+	"github.com/filterlens/filterlens/inspect/engine/ort"
+)
+
+var update = flag.Bool("update", false, "write the golden files")
+
+func ptr[T any](v T) *T { return &v }
+
+func shapeOf(batch string, dims ...int64) inspect.Shape {
+	s := inspect.Shape{Known: true, Dims: []inspect.Dim{{Value: -1, Name: batch}}}
+	for _, d := range dims {
+		s.Dims = append(s.Dims, inspect.Dim{Value: d})
+	}
+	return s
+}
+
+// goldenModel has a layer of every sort of gap: unread weights, unknown shapes,
+// an operator without a kernel.
+func goldenModel() *inspect.Model {
+	return &inspect.Model{
+		File: "net.onnx", FileBytes: 553_433_881, ExternalBytes: 1_500_000_000, IRVersion: 8,
+		Opsets: []inspect.Opset{{Version: 17}, {Domain: "com.microsoft", Version: 1}}, Producer: "pytorch", ProducerVersion: "2.1",
+		Metadata:  []inspect.KV{{Key: "filterlens.preprocess", Value: "signed"}, {Key: "filterlens.labels", Value: "cat\ndog\n"}},
+		Inputs:    []inspect.Value{{Name: "input", DType: "float", Shape: shapeOf("batch", 3, 224, 224)}},
+		Outputs:   []inspect.Value{{Name: "logits", DType: "float", Shape: shapeOf("batch", 2)}, {Name: "odd"}},
+		Operators: []inspect.OpCount{{Op: "Conv", Count: 2}, {Op: "Fancy", Domain: "com.microsoft", Count: 1}},
+		Layers: []inspect.Layer{
+			{Name: "/conv1/Conv", Op: "Conv", Kernel: []int64{3, 3}, Strides: []int64{2, 2}, Group: 1, In: shapeOf("batch", 3, 224, 224), Out: shapeOf("batch", 64, 112, 112),
+				Weight: "w1", Parameters: 1792, MACs: ptr(int64(21676032)), Zeros: ptr(0.125)},
+			{Name: "/conv2/Conv", Op: "Conv", Kernel: []int64{1, 1}, Strides: []int64{1, 1}, Group: 64, Weight: "w2", Parameters: 64},
+			{Name: "/fc/Gemm", Op: "Gemm", In: shapeOf("batch", 64), Out: shapeOf("batch", 2), Weight: "w3", Parameters: 138_357_544, MACs: ptr(int64(128))},
+		},
+		Totals: inspect.Totals{Layers: 3, Parameters: 138_359_400, Constants: 4, MACs: ptr(int64(21676160)), MACsUnknown: 1, WeightBytes: 553_430_000},
+	}
+}
+
+func goldenResult() *probe.Result {
+	filters := []afcc.Filter{
+		{Index: 0, Max: 1.5, Ratios: []float32{1, 0.4, 0.9}, Clusters: [][]int{{0, 2}, {1}}, Ones: 6, Noise: 1, Internal: 1},
+		{Index: 1, Max: 0},
+		{Index: 2, NonFinite: true},
+	}
+	return &probe.Result{
+		Schema: probe.Schema, Model: "net.onnx", ModelSHA256: "00ff",
+		Data: probe.Data{Path: "data", Format: "image folder", Labels: []string{"cat", "dog", "cow"}, Samples: 90, Preprocess: "unit",
+			Fit: probe.Part{Samples: 36, MinPerLabel: 12, MaxPerLabel: 12, SHA256: "0123456789abcdef"}, Stats: probe.Part{Samples: 27, MinPerLabel: 8, MaxPerLabel: 10, SHA256: "aa"},
+			Eval: probe.Part{Samples: 27, MinPerLabel: 9, MaxPerLabel: 9, SHA256: "bb"}},
+		Engine: "onnxruntime", EngineVersion: "1.30.0", Provider: "cpu", Theta: 0.3, Seed: 1, Recipe: probe.DefaultRecipe(), Accuracy: 0.9, Chance: 1. / 3,
+		Layers: []probe.Layer{
+			{Tap: probe.Tap{Layers: []string{"/conv1/Conv"}, Tensor: "t1", Op: "Conv", Filters: 3, Height: 4, Width: 4, Pool: 1}, Head: "trained", Accuracy: 0.5, Loss: ptr(1.25), Norm: 10,
+				Stats: afcc.Summarize(filters, 3, 0.3), Filters: filters},
+			{Tap: probe.Tap{Layers: []string{"/conv2/Conv", "/short/Conv"}, Tensor: "t2", Op: "Conv", Filters: 1, Height: 1, Width: 1, Pool: 1, Own: true}, Head: "classifier", Accuracy: 0.9,
+				Stats: afcc.Summarize(filters[1:2], 3, 0.3), Filters: filters[1:2]},
+		},
+		Skipped:  []probe.Skip{{Layer: "/fc/Gemm", Reason: "its outputs are the labels"}, {Layer: "/se/Conv", Reason: "it feeds a gate"}, {Layer: "/se2/Conv", Reason: "it feeds a gate"}},
+		Warnings: []string{"a label has only 8 samples to measure on; its means are uncertain"},
+	}
+}
+
+func goldenEvaluations() *Evaluations {
+	e := probe.Evaluation{Samples: 27, Top1: 0.9, Throughput: probe.Timing{Batch: 100, Runs: 3, Median: 0.5}, Latency: probe.Timing{Batch: 1, Runs: 30, Median: 1.25, Low: 1.2, High: 12.5}}
+	changed := e
+	changed.Changed, changed.Top5, changed.Throughput.Runs = ptr(0.125), ptr(0.99), 0
+	return &Evaluations{Schema: EvaluationSchema, Data: "data", Format: "IDX", Labels: 3, Split: "eval", SHA256: "0123456789abcdef", Preprocess: "unit", Seed: 1,
+		Engine: "onnxruntime", EngineVersion: "1.30.0", Provider: "cpu", Models: []EvaluatedModel{{"a.onnx", e}, {"b.onnx", changed}}}
+}
+
+func goldenComparison() *inspect.Comparison {
+	return &inspect.Comparison{
+		A: "a.onnx", B: "b.onnx", RTol: 1e-5,
+		Structure: []inspect.Change{{Kind: inspect.Added, What: "metadata", Name: "k", To: "v"}, {Kind: inspect.Changed, What: "opset", Name: "ai.onnx", From: "13", To: "17"},
+			{Kind: inspect.Removed, What: "node_input", Node: "/conv/Conv", Name: "2", From: "bias"}},
+		Tensors: []inspect.TensorComparison{
+			{Name: "w", Kind: inspect.Changed, A: &inspect.TensorSide{DType: "float", Dims: []int64{8, 3, 3, 3}}, B: &inspect.TensorSide{DType: "float", Dims: []int64{8, 3, 3, 3}},
+				Values: &inspect.ValueComparison{Elements: 216, Changed: 100, Beyond: 99, NewZeros: 98, MaxAbs: ptr(0.25), RelL2: ptr(0.5)}},
+			{Name: "same", Same: true, A: &inspect.TensorSide{DType: "float"}, B: &inspect.TensorSide{DType: "float"}},
+			{Name: "shape", Kind: inspect.Changed, A: &inspect.TensorSide{DType: "float", Dims: []int64{4}}, B: &inspect.TensorSide{DType: "float16", Dims: []int64{5}}},
+			{Name: "gone", Kind: inspect.Removed, A: &inspect.TensorSide{DType: "int64", Dims: []int64{2}}},
+			{Name: "new", Kind: inspect.Added, B: &inspect.TensorSide{DType: "int64", Dims: []int64{}}},
+		},
+		Totals: inspect.ComparisonTotals{Tensors: 3, Changed: 2, Beyond: 2, Added: 1, Removed: 1, Elements: 216, ElementsChanged: 100, ElementsBeyond: 99, NewZeros: 98, RelL2: ptr(0.5)},
+	}
+}
+
+func goldenPlan() *export.Plan {
+	return &export.Plan{Schema: export.PlanSchema, Model: "net.onnx", Criterion: export.Random, Target: export.Both, Dilution: ptr(0.9), Seed: 7,
+		Layers: []export.LayerPlan{{Layer: "/conv2/Conv", Op: "Conv", Rule: "filters", Theta: 0.4375, Connections: 4096, Kept: 400, Dilution: 0.90234375, Elements: 36864, Dropped: 33264, CutOutputs: 1, CutInputs: 2},
+			{Layer: "/fc/Gemm", Op: "Gemm", Rule: "classifier", Theta: 0.5, Connections: 128, Kept: 12, Dilution: 0.90625, Elements: 128, Dropped: 116}},
+		Blocked:     []export.Blocked{{Layer: "/conv1/Conv", Reason: "it reads the image, whose channels have no labels"}},
+		Connections: 4224, Kept: 412, Elements: 36992, Dropped: 33380}
+}
+
+func goldenPrune() *export.Report {
+	before := probe.Evaluation{Samples: 27, Top1: 0.9, Top5: ptr(1.0), Latency: probe.Timing{Batch: 1, Runs: 30, Median: 2, Low: 1.5, High: 3}}
+	after := before
+	after.Top1, after.Changed = 0.85, ptr(0.125)
+	return &export.Report{Schema: export.ReportSchema, Output: "out.onnx", Plan: goldenPlan(), Verified: true,
+		Checks: []export.Check{{Name: "surgery", OK: true, Detail: "dropped weights are zero"}, {Name: "accuracy", Detail: "a loss of 5.00 points; 0.50 are allowed"}},
+		Before: &export.Side{Bytes: 1000000, Parameters: 250000, Zeros: ptr(0.0), MACs: ptr(int64(1e9)), Evaluation: &before},
+		After:  &export.Side{Bytes: 1000100, Parameters: 250000, Zeros: ptr(0.9), Evaluation: &after},
+		Drop:   ptr(5.0), Changed: ptr(0.125), NewZeros: 33380, Engine: "onnxruntime", EngineVersion: "1.30.0", Provider: "cpu"}
+}
+
+// Every document as text on a wide and a narrow screen, as CSV and, from its
+// value, as JSON.
+func TestGolden(t *testing.T) {
+	info := ort.Info{Library: ort.Library{Path: "/lib/libonnxruntime.so", Source: "cache"}, Version: "1.30.0",
+		Providers: []ort.ProviderInfo{{Name: "cpu", Usable: true}, {Name: "cuda", Reason: "not in this build"}}}
+	unverified := goldenPrune()
+	unverified.Verified, unverified.Before, unverified.After = false, nil, nil
+	same := &inspect.Comparison{A: "a.onnx", B: "a.onnx", Same: true, Tensors: goldenComparison().Tensors[1:2], Totals: inspect.ComparisonTotals{Tensors: 1}}
+	res := goldenResult()
+	for _, c := range []struct {
+		name  string
+		doc   Document
+		value any
+	}{
+		{"model", FromModel(goldenModel(), ModelOptions{}), NewModel(goldenModel(), 0)},
+		{"model-top", FromModel(goldenModel(), ModelOptions{Top: 1}), NewModel(goldenModel(), 1)},
+		{"stats", FromStats(res), res},
+		{"filters", FromFilters(&res.Layers[0], res.Data.Labels, res.Theta), nil},
+		{"eval", FromEvaluations(goldenEvaluations()), goldenEvaluations()},
+		{"runtime", FromRuntime(NewRuntime(info)), NewRuntime(info)},
+		{"compare", FromComparison(goldenComparison()), NewComparison(goldenComparison())},
+		{"compare-same", FromComparison(same), nil},
+		{"plan", FromPlan(goldenPlan()), goldenPlan()},
+		{"prune", FromPrune(goldenPrune()), goldenPrune()},
+		{"prune-failed", FromPrune(unverified), nil},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			var b bytes.Buffer
+			golden(t, c.name+".txt", &b, WriteText(&b, TextOptions{}, c.doc))
+			golden(t, c.name+".72.txt", &b, WriteText(&b, TextOptions{Width: 72}, c.doc))
+			golden(t, c.name+".csv", &b, WriteCSV(&b, c.doc))
+			if c.value != nil {
+				golden(t, c.name+".json", &b, WriteJSON(&b, c.value))
+			}
+		})
+	}
+}
+
+func golden(t *testing.T, name string, b *bytes.Buffer, err error) {
+	t.Helper()
+	if err != nil {
+		t.Fatal(err)
+	}
+	path := filepath.Join("testdata", name)
+	if *update {
+		if err := os.WriteFile(path, b.Bytes(), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	want, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if !bytes.Equal(b.Bytes(), want) {
+		t.Errorf("%s (go test -update writes it): got\n%s\nwant\n%s", name, b.Bytes(), want)
+	}
+	b.Reset()
+}
+
+// What is written as JSON for prune to read must be read back whole.
+func TestStatsReadBack(t *testing.T) {
+	var a, b bytes.Buffer
+	if err := WriteJSON(&a, goldenResult()); err != nil {
+		t.Fatal(err)
+	}
+	r, err := probe.ReadResult(bytes.NewReader(a.Bytes()))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := WriteJSON(&b, r); err != nil {
+		t.Fatal(err)
+	}
+	if a.String() != b.String() {
+		t.Errorf("read back as\n%s", b.String())
+	}
+}
