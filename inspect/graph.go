@@ -104,6 +104,7 @@ type Graph struct {
 	cycle     error
 
 	tensors map[string]tensor
+	live    map[string]bool // made by nodes from what is fed or drawn
 	batch   map[string]bool // symbols that stand for the batch
 	trust   bool            // declared shapes describe what was asked for
 }
@@ -201,6 +202,7 @@ func NewGraph(f *onnxfile.File, opt Options) (*Graph, error) {
 		}
 	}
 	g.sort()
+	g.findLive()
 	if err := g.infer(opt); err != nil {
 		return nil, err
 	}
@@ -357,6 +359,32 @@ func (g *Graph) Initializer(name string) (onnxfile.Tensor, bool) {
 		return g.file.Tensor(p), true
 	}
 	return onnxfile.Tensor{}, false
+}
+
+// fixed tells whether a tensor is the same in every run: stored, or computed
+// from stored numbers alone.
+func (g *Graph) fixed(tensor string) bool {
+	return g.Has(tensor) && !g.IsInput(tensor) && !g.live[tensor]
+}
+
+// findLive fills g.live.
+func (g *Graph) findLive() {
+	g.live = make(map[string]bool, len(g.producer))
+	for i, n := range g.order {
+		live := i >= g.ordered || !n.Standard() || len(n.subgraphs()) > 0
+		switch n.Op {
+		case "RandomNormal", "RandomUniform", "RandomNormalLike", "RandomUniformLike", "Bernoulli", "Multinomial":
+			live = true
+		}
+		for _, in := range n.Inputs {
+			live = live || in != "" && !g.fixed(in)
+		}
+		for _, out := range n.Outputs {
+			if live && g.producer[out] == n {
+				g.live[out] = true
+			}
+		}
+	}
 }
 
 // Opset returns the version of an operator set that the model imports, 0 when

@@ -145,15 +145,15 @@ func (g *Graph) layer(n *Node) (l Layer, ok bool) {
 		if n.Op != "Gemm" {
 			bias = ""
 		}
-		if _, ok := g.Stored(weight); !ok {
+		if !g.fixed(weight) {
 			input, weight = weight, input
 		}
-		if _, ok := g.Stored(weight); !ok {
-			return l, false
+		if !g.fixed(weight) {
+			return l, false // two activations
 		}
 	case "QLinearMatMul":
 		weight, bias = n.Input(3), ""
-		if _, ok := g.Stored(weight); !ok {
+		if !g.fixed(weight) {
 			return l, false
 		}
 	case "BatchNormalization", "InstanceNormalization", "LayerNormalization", "GroupNormalization":
