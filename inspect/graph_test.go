@@ -76,6 +76,12 @@ func TestOrder(t *testing.T) {
 		t.Errorf("order %q, %v", labels(order), err)
 	}
 
+	// A name that one node makes twice is still one tensor to wait for.
+	g = newSketch(17).input("x", 1).node("Relu", "x", "a a").node("Add", "a b", "c").node("Relu", "x", "b").graph(t)
+	if order, err := g.Order(); err != nil || labels(order) != "a b c" {
+		t.Errorf("order %q, %v", labels(order), err)
+	}
+
 	g = newSketch(17).input("x", 1, 2).
 		node("Add", "x q", "p").node("Relu", "p", "q").node("Relu", "q", "after").node("Relu", "x", "free").node("Relu", "self", "self").graph(t)
 	order, err = g.Order()

@@ -1,6 +1,7 @@
 package inspect
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"math/rand/v2"
@@ -198,7 +199,7 @@ func TestShapes(t *testing.T) {
 		}, "? x ?"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			s := newSketch(cmpOr(c.opset, 17))
+			s := newSketch(cmp.Or(c.opset, 17))
 			if c.x != nil {
 				s.input("x", c.x...)
 			}
@@ -213,13 +214,6 @@ func TestShapes(t *testing.T) {
 			}
 		})
 	}
-}
-
-func cmpOr(a, b int64) int64 {
-	if a != 0 {
-		return a
-	}
-	return b
 }
 
 // A model's declarations speak for operators without a rule, and only while the
