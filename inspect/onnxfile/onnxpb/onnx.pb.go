@@ -9,7 +9,7 @@
 // versions:
 // 	protoc-gen-go v1.36.12
 // 	protoc        v3.21.12
-// source: onnx.proto
+// source: inspect/onnxfile/onnxpb/onnx.proto
 
 package onnxpb
 
@@ -97,11 +97,11 @@ func (x AttributeProto_AttributeType) String() string {
 }
 
 func (AttributeProto_AttributeType) Descriptor() protoreflect.EnumDescriptor {
-	return file_onnx_proto_enumTypes[0].Descriptor()
+	return file_inspect_onnxfile_onnxpb_onnx_proto_enumTypes[0].Descriptor()
 }
 
 func (AttributeProto_AttributeType) Type() protoreflect.EnumType {
-	return &file_onnx_proto_enumTypes[0]
+	return &file_inspect_onnxfile_onnxpb_onnx_proto_enumTypes[0]
 }
 
 func (x AttributeProto_AttributeType) Number() protoreflect.EnumNumber {
@@ -120,7 +120,7 @@ func (x *AttributeProto_AttributeType) UnmarshalJSON(b []byte) error {
 
 // Deprecated: Use AttributeProto_AttributeType.Descriptor instead.
 func (AttributeProto_AttributeType) EnumDescriptor() ([]byte, []int) {
-	return file_onnx_proto_rawDescGZIP(), []int{15, 0}
+	return file_inspect_onnxfile_onnxpb_onnx_proto_rawDescGZIP(), []int{15, 0}
 }
 
 type TensorProto_DataType int32
@@ -234,11 +234,11 @@ func (x TensorProto_DataType) String() string {
 }
 
 func (TensorProto_DataType) Descriptor() protoreflect.EnumDescriptor {
-	return file_onnx_proto_enumTypes[1].Descriptor()
+	return file_inspect_onnxfile_onnxpb_onnx_proto_enumTypes[1].Descriptor()
 }
 
 func (TensorProto_DataType) Type() protoreflect.EnumType {
-	return &file_onnx_proto_enumTypes[1]
+	return &file_inspect_onnxfile_onnxpb_onnx_proto_enumTypes[1]
 }
 
 func (x TensorProto_DataType) Number() protoreflect.EnumNumber {
@@ -257,7 +257,7 @@ func (x *TensorProto_DataType) UnmarshalJSON(b []byte) error {
 
 // Deprecated: Use TensorProto_DataType.Descriptor instead.
 func (TensorProto_DataType) EnumDescriptor() ([]byte, []int) {
-	return file_onnx_proto_rawDescGZIP(), []int{16, 0}
+	return file_inspect_onnxfile_onnxpb_onnx_proto_rawDescGZIP(), []int{16, 0}
 }
 
 type TensorProto_DataLocation int32
@@ -290,11 +290,11 @@ func (x TensorProto_DataLocation) String() string {
 }
 
 func (TensorProto_DataLocation) Descriptor() protoreflect.EnumDescriptor {
-	return file_onnx_proto_enumTypes[2].Descriptor()
+	return file_inspect_onnxfile_onnxpb_onnx_proto_enumTypes[2].Descriptor()
 }
 
 func (TensorProto_DataLocation) Type() protoreflect.EnumType {
-	return &file_onnx_proto_enumTypes[2]
+	return &file_inspect_onnxfile_onnxpb_onnx_proto_enumTypes[2]
 }
 
 func (x TensorProto_DataLocation) Number() protoreflect.EnumNumber {
@@ -313,7 +313,7 @@ func (x *TensorProto_DataLocation) UnmarshalJSON(b []byte) error {
 
 // Deprecated: Use TensorProto_DataLocation.Descriptor instead.
 func (TensorProto_DataLocation) EnumDescriptor() ([]byte, []int) {
-	return file_onnx_proto_rawDescGZIP(), []int{16, 1}
+	return file_inspect_onnxfile_onnxpb_onnx_proto_rawDescGZIP(), []int{16, 1}
 }
 
 type ModelProto struct {
@@ -336,7 +336,7 @@ type ModelProto struct {
 
 func (x *ModelProto) Reset() {
 	*x = ModelProto{}
-	mi := &file_onnx_proto_msgTypes[0]
+	mi := &file_inspect_onnxfile_onnxpb_onnx_proto_msgTypes[0]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -348,7 +348,7 @@ func (x *ModelProto) String() string {
 func (*ModelProto) ProtoMessage() {}
 
 func (x *ModelProto) ProtoReflect() protoreflect.Message {
-	mi := &file_onnx_proto_msgTypes[0]
+	mi := &file_inspect_onnxfile_onnxpb_onnx_proto_msgTypes[0]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -361,7 +361,7 @@ func (x *ModelProto) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ModelProto.ProtoReflect.Descriptor instead.
 func (*ModelProto) Descriptor() ([]byte, []int) {
-	return file_onnx_proto_rawDescGZIP(), []int{0}
+	return file_inspect_onnxfile_onnxpb_onnx_proto_rawDescGZIP(), []int{0}
 }
 
 func (x *ModelProto) GetIrVersion() int64 {
@@ -458,7 +458,7 @@ type StringStringEntryProto struct {
 
 func (x *StringStringEntryProto) Reset() {
 	*x = StringStringEntryProto{}
-	mi := &file_onnx_proto_msgTypes[1]
+	mi := &file_inspect_onnxfile_onnxpb_onnx_proto_msgTypes[1]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -470,7 +470,7 @@ func (x *StringStringEntryProto) String() string {
 func (*StringStringEntryProto) ProtoMessage() {}
 
 func (x *StringStringEntryProto) ProtoReflect() protoreflect.Message {
-	mi := &file_onnx_proto_msgTypes[1]
+	mi := &file_inspect_onnxfile_onnxpb_onnx_proto_msgTypes[1]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -483,7 +483,7 @@ func (x *StringStringEntryProto) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StringStringEntryProto.ProtoReflect.Descriptor instead.
 func (*StringStringEntryProto) Descriptor() ([]byte, []int) {
-	return file_onnx_proto_rawDescGZIP(), []int{1}
+	return file_inspect_onnxfile_onnxpb_onnx_proto_rawDescGZIP(), []int{1}
 }
 
 func (x *StringStringEntryProto) GetKey() string {
@@ -510,7 +510,7 @@ type OperatorSetIdProto struct {
 
 func (x *OperatorSetIdProto) Reset() {
 	*x = OperatorSetIdProto{}
-	mi := &file_onnx_proto_msgTypes[2]
+	mi := &file_inspect_onnxfile_onnxpb_onnx_proto_msgTypes[2]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -522,7 +522,7 @@ func (x *OperatorSetIdProto) String() string {
 func (*OperatorSetIdProto) ProtoMessage() {}
 
 func (x *OperatorSetIdProto) ProtoReflect() protoreflect.Message {
-	mi := &file_onnx_proto_msgTypes[2]
+	mi := &file_inspect_onnxfile_onnxpb_onnx_proto_msgTypes[2]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -535,7 +535,7 @@ func (x *OperatorSetIdProto) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use OperatorSetIdProto.ProtoReflect.Descriptor instead.
 func (*OperatorSetIdProto) Descriptor() ([]byte, []int) {
-	return file_onnx_proto_rawDescGZIP(), []int{2}
+	return file_inspect_onnxfile_onnxpb_onnx_proto_rawDescGZIP(), []int{2}
 }
 
 func (x *OperatorSetIdProto) GetDomain() string {
@@ -563,7 +563,7 @@ type DeviceConfigurationProto struct {
 
 func (x *DeviceConfigurationProto) Reset() {
 	*x = DeviceConfigurationProto{}
-	mi := &file_onnx_proto_msgTypes[3]
+	mi := &file_inspect_onnxfile_onnxpb_onnx_proto_msgTypes[3]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -575,7 +575,7 @@ func (x *DeviceConfigurationProto) String() string {
 func (*DeviceConfigurationProto) ProtoMessage() {}
 
 func (x *DeviceConfigurationProto) ProtoReflect() protoreflect.Message {
-	mi := &file_onnx_proto_msgTypes[3]
+	mi := &file_inspect_onnxfile_onnxpb_onnx_proto_msgTypes[3]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -588,7 +588,7 @@ func (x *DeviceConfigurationProto) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DeviceConfigurationProto.ProtoReflect.Descriptor instead.
 func (*DeviceConfigurationProto) Descriptor() ([]byte, []int) {
-	return file_onnx_proto_rawDescGZIP(), []int{3}
+	return file_inspect_onnxfile_onnxpb_onnx_proto_rawDescGZIP(), []int{3}
 }
 
 func (x *DeviceConfigurationProto) GetName() string {
@@ -624,7 +624,7 @@ type TrainingInfoProto struct {
 
 func (x *TrainingInfoProto) Reset() {
 	*x = TrainingInfoProto{}
-	mi := &file_onnx_proto_msgTypes[4]
+	mi := &file_inspect_onnxfile_onnxpb_onnx_proto_msgTypes[4]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -636,7 +636,7 @@ func (x *TrainingInfoProto) String() string {
 func (*TrainingInfoProto) ProtoMessage() {}
 
 func (x *TrainingInfoProto) ProtoReflect() protoreflect.Message {
-	mi := &file_onnx_proto_msgTypes[4]
+	mi := &file_inspect_onnxfile_onnxpb_onnx_proto_msgTypes[4]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -649,7 +649,7 @@ func (x *TrainingInfoProto) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TrainingInfoProto.ProtoReflect.Descriptor instead.
 func (*TrainingInfoProto) Descriptor() ([]byte, []int) {
-	return file_onnx_proto_rawDescGZIP(), []int{4}
+	return file_inspect_onnxfile_onnxpb_onnx_proto_rawDescGZIP(), []int{4}
 }
 
 func (x *TrainingInfoProto) GetInitialization() *GraphProto {
@@ -701,7 +701,7 @@ type FunctionProto struct {
 
 func (x *FunctionProto) Reset() {
 	*x = FunctionProto{}
-	mi := &file_onnx_proto_msgTypes[5]
+	mi := &file_inspect_onnxfile_onnxpb_onnx_proto_msgTypes[5]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -713,7 +713,7 @@ func (x *FunctionProto) String() string {
 func (*FunctionProto) ProtoMessage() {}
 
 func (x *FunctionProto) ProtoReflect() protoreflect.Message {
-	mi := &file_onnx_proto_msgTypes[5]
+	mi := &file_inspect_onnxfile_onnxpb_onnx_proto_msgTypes[5]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -726,7 +726,7 @@ func (x *FunctionProto) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use FunctionProto.ProtoReflect.Descriptor instead.
 func (*FunctionProto) Descriptor() ([]byte, []int) {
-	return file_onnx_proto_rawDescGZIP(), []int{5}
+	return file_inspect_onnxfile_onnxpb_onnx_proto_rawDescGZIP(), []int{5}
 }
 
 func (x *FunctionProto) GetName() string {
@@ -831,7 +831,7 @@ type GraphProto struct {
 
 func (x *GraphProto) Reset() {
 	*x = GraphProto{}
-	mi := &file_onnx_proto_msgTypes[6]
+	mi := &file_inspect_onnxfile_onnxpb_onnx_proto_msgTypes[6]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -843,7 +843,7 @@ func (x *GraphProto) String() string {
 func (*GraphProto) ProtoMessage() {}
 
 func (x *GraphProto) ProtoReflect() protoreflect.Message {
-	mi := &file_onnx_proto_msgTypes[6]
+	mi := &file_inspect_onnxfile_onnxpb_onnx_proto_msgTypes[6]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -856,7 +856,7 @@ func (x *GraphProto) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GraphProto.ProtoReflect.Descriptor instead.
 func (*GraphProto) Descriptor() ([]byte, []int) {
-	return file_onnx_proto_rawDescGZIP(), []int{6}
+	return file_inspect_onnxfile_onnxpb_onnx_proto_rawDescGZIP(), []int{6}
 }
 
 func (x *GraphProto) GetNode() []*NodeProto {
@@ -939,7 +939,7 @@ type TensorAnnotation struct {
 
 func (x *TensorAnnotation) Reset() {
 	*x = TensorAnnotation{}
-	mi := &file_onnx_proto_msgTypes[7]
+	mi := &file_inspect_onnxfile_onnxpb_onnx_proto_msgTypes[7]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -951,7 +951,7 @@ func (x *TensorAnnotation) String() string {
 func (*TensorAnnotation) ProtoMessage() {}
 
 func (x *TensorAnnotation) ProtoReflect() protoreflect.Message {
-	mi := &file_onnx_proto_msgTypes[7]
+	mi := &file_inspect_onnxfile_onnxpb_onnx_proto_msgTypes[7]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -964,7 +964,7 @@ func (x *TensorAnnotation) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TensorAnnotation.ProtoReflect.Descriptor instead.
 func (*TensorAnnotation) Descriptor() ([]byte, []int) {
-	return file_onnx_proto_rawDescGZIP(), []int{7}
+	return file_inspect_onnxfile_onnxpb_onnx_proto_rawDescGZIP(), []int{7}
 }
 
 func (x *TensorAnnotation) GetTensorName() string {
@@ -993,7 +993,7 @@ type ValueInfoProto struct {
 
 func (x *ValueInfoProto) Reset() {
 	*x = ValueInfoProto{}
-	mi := &file_onnx_proto_msgTypes[8]
+	mi := &file_inspect_onnxfile_onnxpb_onnx_proto_msgTypes[8]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1005,7 +1005,7 @@ func (x *ValueInfoProto) String() string {
 func (*ValueInfoProto) ProtoMessage() {}
 
 func (x *ValueInfoProto) ProtoReflect() protoreflect.Message {
-	mi := &file_onnx_proto_msgTypes[8]
+	mi := &file_inspect_onnxfile_onnxpb_onnx_proto_msgTypes[8]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1018,7 +1018,7 @@ func (x *ValueInfoProto) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ValueInfoProto.ProtoReflect.Descriptor instead.
 func (*ValueInfoProto) Descriptor() ([]byte, []int) {
-	return file_onnx_proto_rawDescGZIP(), []int{8}
+	return file_inspect_onnxfile_onnxpb_onnx_proto_rawDescGZIP(), []int{8}
 }
 
 func (x *ValueInfoProto) GetName() string {
@@ -1067,7 +1067,7 @@ type NodeProto struct {
 
 func (x *NodeProto) Reset() {
 	*x = NodeProto{}
-	mi := &file_onnx_proto_msgTypes[9]
+	mi := &file_inspect_onnxfile_onnxpb_onnx_proto_msgTypes[9]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1079,7 +1079,7 @@ func (x *NodeProto) String() string {
 func (*NodeProto) ProtoMessage() {}
 
 func (x *NodeProto) ProtoReflect() protoreflect.Message {
-	mi := &file_onnx_proto_msgTypes[9]
+	mi := &file_inspect_onnxfile_onnxpb_onnx_proto_msgTypes[9]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1092,7 +1092,7 @@ func (x *NodeProto) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use NodeProto.ProtoReflect.Descriptor instead.
 func (*NodeProto) Descriptor() ([]byte, []int) {
-	return file_onnx_proto_rawDescGZIP(), []int{9}
+	return file_inspect_onnxfile_onnxpb_onnx_proto_rawDescGZIP(), []int{9}
 }
 
 func (x *NodeProto) GetInput() []string {
@@ -1176,7 +1176,7 @@ type NodeDeviceConfigurationProto struct {
 
 func (x *NodeDeviceConfigurationProto) Reset() {
 	*x = NodeDeviceConfigurationProto{}
-	mi := &file_onnx_proto_msgTypes[10]
+	mi := &file_inspect_onnxfile_onnxpb_onnx_proto_msgTypes[10]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1188,7 +1188,7 @@ func (x *NodeDeviceConfigurationProto) String() string {
 func (*NodeDeviceConfigurationProto) ProtoMessage() {}
 
 func (x *NodeDeviceConfigurationProto) ProtoReflect() protoreflect.Message {
-	mi := &file_onnx_proto_msgTypes[10]
+	mi := &file_inspect_onnxfile_onnxpb_onnx_proto_msgTypes[10]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1201,7 +1201,7 @@ func (x *NodeDeviceConfigurationProto) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use NodeDeviceConfigurationProto.ProtoReflect.Descriptor instead.
 func (*NodeDeviceConfigurationProto) Descriptor() ([]byte, []int) {
-	return file_onnx_proto_rawDescGZIP(), []int{10}
+	return file_inspect_onnxfile_onnxpb_onnx_proto_rawDescGZIP(), []int{10}
 }
 
 func (x *NodeDeviceConfigurationProto) GetConfigurationId() string {
@@ -1237,7 +1237,7 @@ type ShardingSpecProto struct {
 
 func (x *ShardingSpecProto) Reset() {
 	*x = ShardingSpecProto{}
-	mi := &file_onnx_proto_msgTypes[11]
+	mi := &file_inspect_onnxfile_onnxpb_onnx_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1249,7 +1249,7 @@ func (x *ShardingSpecProto) String() string {
 func (*ShardingSpecProto) ProtoMessage() {}
 
 func (x *ShardingSpecProto) ProtoReflect() protoreflect.Message {
-	mi := &file_onnx_proto_msgTypes[11]
+	mi := &file_inspect_onnxfile_onnxpb_onnx_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1262,7 +1262,7 @@ func (x *ShardingSpecProto) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ShardingSpecProto.ProtoReflect.Descriptor instead.
 func (*ShardingSpecProto) Descriptor() ([]byte, []int) {
-	return file_onnx_proto_rawDescGZIP(), []int{11}
+	return file_inspect_onnxfile_onnxpb_onnx_proto_rawDescGZIP(), []int{11}
 }
 
 func (x *ShardingSpecProto) GetTensorName() string {
@@ -1303,7 +1303,7 @@ type IntIntListEntryProto struct {
 
 func (x *IntIntListEntryProto) Reset() {
 	*x = IntIntListEntryProto{}
-	mi := &file_onnx_proto_msgTypes[12]
+	mi := &file_inspect_onnxfile_onnxpb_onnx_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1315,7 +1315,7 @@ func (x *IntIntListEntryProto) String() string {
 func (*IntIntListEntryProto) ProtoMessage() {}
 
 func (x *IntIntListEntryProto) ProtoReflect() protoreflect.Message {
-	mi := &file_onnx_proto_msgTypes[12]
+	mi := &file_inspect_onnxfile_onnxpb_onnx_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1328,7 +1328,7 @@ func (x *IntIntListEntryProto) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use IntIntListEntryProto.ProtoReflect.Descriptor instead.
 func (*IntIntListEntryProto) Descriptor() ([]byte, []int) {
-	return file_onnx_proto_rawDescGZIP(), []int{12}
+	return file_inspect_onnxfile_onnxpb_onnx_proto_rawDescGZIP(), []int{12}
 }
 
 func (x *IntIntListEntryProto) GetKey() int64 {
@@ -1355,7 +1355,7 @@ type ShardedDimProto struct {
 
 func (x *ShardedDimProto) Reset() {
 	*x = ShardedDimProto{}
-	mi := &file_onnx_proto_msgTypes[13]
+	mi := &file_inspect_onnxfile_onnxpb_onnx_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1367,7 +1367,7 @@ func (x *ShardedDimProto) String() string {
 func (*ShardedDimProto) ProtoMessage() {}
 
 func (x *ShardedDimProto) ProtoReflect() protoreflect.Message {
-	mi := &file_onnx_proto_msgTypes[13]
+	mi := &file_inspect_onnxfile_onnxpb_onnx_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1380,7 +1380,7 @@ func (x *ShardedDimProto) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ShardedDimProto.ProtoReflect.Descriptor instead.
 func (*ShardedDimProto) Descriptor() ([]byte, []int) {
-	return file_onnx_proto_rawDescGZIP(), []int{13}
+	return file_inspect_onnxfile_onnxpb_onnx_proto_rawDescGZIP(), []int{13}
 }
 
 func (x *ShardedDimProto) GetAxis() int64 {
@@ -1408,7 +1408,7 @@ type SimpleShardedDimProto struct {
 
 func (x *SimpleShardedDimProto) Reset() {
 	*x = SimpleShardedDimProto{}
-	mi := &file_onnx_proto_msgTypes[14]
+	mi := &file_inspect_onnxfile_onnxpb_onnx_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1420,7 +1420,7 @@ func (x *SimpleShardedDimProto) String() string {
 func (*SimpleShardedDimProto) ProtoMessage() {}
 
 func (x *SimpleShardedDimProto) ProtoReflect() protoreflect.Message {
-	mi := &file_onnx_proto_msgTypes[14]
+	mi := &file_inspect_onnxfile_onnxpb_onnx_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1433,7 +1433,7 @@ func (x *SimpleShardedDimProto) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SimpleShardedDimProto.ProtoReflect.Descriptor instead.
 func (*SimpleShardedDimProto) Descriptor() ([]byte, []int) {
-	return file_onnx_proto_rawDescGZIP(), []int{14}
+	return file_inspect_onnxfile_onnxpb_onnx_proto_rawDescGZIP(), []int{14}
 }
 
 func (x *SimpleShardedDimProto) GetDimValue() int64 {
@@ -1483,7 +1483,7 @@ type AttributeProto struct {
 
 func (x *AttributeProto) Reset() {
 	*x = AttributeProto{}
-	mi := &file_onnx_proto_msgTypes[15]
+	mi := &file_inspect_onnxfile_onnxpb_onnx_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1495,7 +1495,7 @@ func (x *AttributeProto) String() string {
 func (*AttributeProto) ProtoMessage() {}
 
 func (x *AttributeProto) ProtoReflect() protoreflect.Message {
-	mi := &file_onnx_proto_msgTypes[15]
+	mi := &file_inspect_onnxfile_onnxpb_onnx_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1508,7 +1508,7 @@ func (x *AttributeProto) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AttributeProto.ProtoReflect.Descriptor instead.
 func (*AttributeProto) Descriptor() ([]byte, []int) {
-	return file_onnx_proto_rawDescGZIP(), []int{15}
+	return file_inspect_onnxfile_onnxpb_onnx_proto_rawDescGZIP(), []int{15}
 }
 
 func (x *AttributeProto) GetName() string {
@@ -1664,7 +1664,7 @@ type TensorProto struct {
 
 func (x *TensorProto) Reset() {
 	*x = TensorProto{}
-	mi := &file_onnx_proto_msgTypes[16]
+	mi := &file_inspect_onnxfile_onnxpb_onnx_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1676,7 +1676,7 @@ func (x *TensorProto) String() string {
 func (*TensorProto) ProtoMessage() {}
 
 func (x *TensorProto) ProtoReflect() protoreflect.Message {
-	mi := &file_onnx_proto_msgTypes[16]
+	mi := &file_inspect_onnxfile_onnxpb_onnx_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1689,7 +1689,7 @@ func (x *TensorProto) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TensorProto.ProtoReflect.Descriptor instead.
 func (*TensorProto) Descriptor() ([]byte, []int) {
-	return file_onnx_proto_rawDescGZIP(), []int{16}
+	return file_inspect_onnxfile_onnxpb_onnx_proto_rawDescGZIP(), []int{16}
 }
 
 func (x *TensorProto) GetDims() []int64 {
@@ -1820,7 +1820,7 @@ type Payload struct {
 
 func (x *Payload) Reset() {
 	*x = Payload{}
-	mi := &file_onnx_proto_msgTypes[17]
+	mi := &file_inspect_onnxfile_onnxpb_onnx_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1832,7 +1832,7 @@ func (x *Payload) String() string {
 func (*Payload) ProtoMessage() {}
 
 func (x *Payload) ProtoReflect() protoreflect.Message {
-	mi := &file_onnx_proto_msgTypes[17]
+	mi := &file_inspect_onnxfile_onnxpb_onnx_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1845,7 +1845,7 @@ func (x *Payload) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Payload.ProtoReflect.Descriptor instead.
 func (*Payload) Descriptor() ([]byte, []int) {
-	return file_onnx_proto_rawDescGZIP(), []int{17}
+	return file_inspect_onnxfile_onnxpb_onnx_proto_rawDescGZIP(), []int{17}
 }
 
 func (x *Payload) GetField() int32 {
@@ -1887,7 +1887,7 @@ type SparseTensorProto struct {
 
 func (x *SparseTensorProto) Reset() {
 	*x = SparseTensorProto{}
-	mi := &file_onnx_proto_msgTypes[18]
+	mi := &file_inspect_onnxfile_onnxpb_onnx_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1899,7 +1899,7 @@ func (x *SparseTensorProto) String() string {
 func (*SparseTensorProto) ProtoMessage() {}
 
 func (x *SparseTensorProto) ProtoReflect() protoreflect.Message {
-	mi := &file_onnx_proto_msgTypes[18]
+	mi := &file_inspect_onnxfile_onnxpb_onnx_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1912,7 +1912,7 @@ func (x *SparseTensorProto) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SparseTensorProto.ProtoReflect.Descriptor instead.
 func (*SparseTensorProto) Descriptor() ([]byte, []int) {
-	return file_onnx_proto_rawDescGZIP(), []int{18}
+	return file_inspect_onnxfile_onnxpb_onnx_proto_rawDescGZIP(), []int{18}
 }
 
 func (x *SparseTensorProto) GetValues() *TensorProto {
@@ -1945,7 +1945,7 @@ type TensorShapeProto struct {
 
 func (x *TensorShapeProto) Reset() {
 	*x = TensorShapeProto{}
-	mi := &file_onnx_proto_msgTypes[19]
+	mi := &file_inspect_onnxfile_onnxpb_onnx_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1957,7 +1957,7 @@ func (x *TensorShapeProto) String() string {
 func (*TensorShapeProto) ProtoMessage() {}
 
 func (x *TensorShapeProto) ProtoReflect() protoreflect.Message {
-	mi := &file_onnx_proto_msgTypes[19]
+	mi := &file_inspect_onnxfile_onnxpb_onnx_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1970,7 +1970,7 @@ func (x *TensorShapeProto) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TensorShapeProto.ProtoReflect.Descriptor instead.
 func (*TensorShapeProto) Descriptor() ([]byte, []int) {
-	return file_onnx_proto_rawDescGZIP(), []int{19}
+	return file_inspect_onnxfile_onnxpb_onnx_proto_rawDescGZIP(), []int{19}
 }
 
 func (x *TensorShapeProto) GetDim() []*TensorShapeProto_Dimension {
@@ -1998,7 +1998,7 @@ type TypeProto struct {
 
 func (x *TypeProto) Reset() {
 	*x = TypeProto{}
-	mi := &file_onnx_proto_msgTypes[20]
+	mi := &file_inspect_onnxfile_onnxpb_onnx_proto_msgTypes[20]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2010,7 +2010,7 @@ func (x *TypeProto) String() string {
 func (*TypeProto) ProtoMessage() {}
 
 func (x *TypeProto) ProtoReflect() protoreflect.Message {
-	mi := &file_onnx_proto_msgTypes[20]
+	mi := &file_inspect_onnxfile_onnxpb_onnx_proto_msgTypes[20]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2023,7 +2023,7 @@ func (x *TypeProto) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TypeProto.ProtoReflect.Descriptor instead.
 func (*TypeProto) Descriptor() ([]byte, []int) {
-	return file_onnx_proto_rawDescGZIP(), []int{20}
+	return file_inspect_onnxfile_onnxpb_onnx_proto_rawDescGZIP(), []int{20}
 }
 
 func (x *TypeProto) GetValue() isTypeProto_Value {
@@ -2144,7 +2144,7 @@ type TensorProto_Segment struct {
 
 func (x *TensorProto_Segment) Reset() {
 	*x = TensorProto_Segment{}
-	mi := &file_onnx_proto_msgTypes[21]
+	mi := &file_inspect_onnxfile_onnxpb_onnx_proto_msgTypes[21]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2156,7 +2156,7 @@ func (x *TensorProto_Segment) String() string {
 func (*TensorProto_Segment) ProtoMessage() {}
 
 func (x *TensorProto_Segment) ProtoReflect() protoreflect.Message {
-	mi := &file_onnx_proto_msgTypes[21]
+	mi := &file_inspect_onnxfile_onnxpb_onnx_proto_msgTypes[21]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2169,7 +2169,7 @@ func (x *TensorProto_Segment) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TensorProto_Segment.ProtoReflect.Descriptor instead.
 func (*TensorProto_Segment) Descriptor() ([]byte, []int) {
-	return file_onnx_proto_rawDescGZIP(), []int{16, 0}
+	return file_inspect_onnxfile_onnxpb_onnx_proto_rawDescGZIP(), []int{16, 0}
 }
 
 func (x *TensorProto_Segment) GetBegin() int64 {
@@ -2200,7 +2200,7 @@ type TensorShapeProto_Dimension struct {
 
 func (x *TensorShapeProto_Dimension) Reset() {
 	*x = TensorShapeProto_Dimension{}
-	mi := &file_onnx_proto_msgTypes[22]
+	mi := &file_inspect_onnxfile_onnxpb_onnx_proto_msgTypes[22]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2212,7 +2212,7 @@ func (x *TensorShapeProto_Dimension) String() string {
 func (*TensorShapeProto_Dimension) ProtoMessage() {}
 
 func (x *TensorShapeProto_Dimension) ProtoReflect() protoreflect.Message {
-	mi := &file_onnx_proto_msgTypes[22]
+	mi := &file_inspect_onnxfile_onnxpb_onnx_proto_msgTypes[22]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2225,7 +2225,7 @@ func (x *TensorShapeProto_Dimension) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TensorShapeProto_Dimension.ProtoReflect.Descriptor instead.
 func (*TensorShapeProto_Dimension) Descriptor() ([]byte, []int) {
-	return file_onnx_proto_rawDescGZIP(), []int{19, 0}
+	return file_inspect_onnxfile_onnxpb_onnx_proto_rawDescGZIP(), []int{19, 0}
 }
 
 func (x *TensorShapeProto_Dimension) GetValue() isTensorShapeProto_Dimension_Value {
@@ -2286,7 +2286,7 @@ type TypeProto_Tensor struct {
 
 func (x *TypeProto_Tensor) Reset() {
 	*x = TypeProto_Tensor{}
-	mi := &file_onnx_proto_msgTypes[23]
+	mi := &file_inspect_onnxfile_onnxpb_onnx_proto_msgTypes[23]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2298,7 +2298,7 @@ func (x *TypeProto_Tensor) String() string {
 func (*TypeProto_Tensor) ProtoMessage() {}
 
 func (x *TypeProto_Tensor) ProtoReflect() protoreflect.Message {
-	mi := &file_onnx_proto_msgTypes[23]
+	mi := &file_inspect_onnxfile_onnxpb_onnx_proto_msgTypes[23]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2311,7 +2311,7 @@ func (x *TypeProto_Tensor) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TypeProto_Tensor.ProtoReflect.Descriptor instead.
 func (*TypeProto_Tensor) Descriptor() ([]byte, []int) {
-	return file_onnx_proto_rawDescGZIP(), []int{20, 0}
+	return file_inspect_onnxfile_onnxpb_onnx_proto_rawDescGZIP(), []int{20, 0}
 }
 
 func (x *TypeProto_Tensor) GetElemType() int32 {
@@ -2337,7 +2337,7 @@ type TypeProto_Sequence struct {
 
 func (x *TypeProto_Sequence) Reset() {
 	*x = TypeProto_Sequence{}
-	mi := &file_onnx_proto_msgTypes[24]
+	mi := &file_inspect_onnxfile_onnxpb_onnx_proto_msgTypes[24]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2349,7 +2349,7 @@ func (x *TypeProto_Sequence) String() string {
 func (*TypeProto_Sequence) ProtoMessage() {}
 
 func (x *TypeProto_Sequence) ProtoReflect() protoreflect.Message {
-	mi := &file_onnx_proto_msgTypes[24]
+	mi := &file_inspect_onnxfile_onnxpb_onnx_proto_msgTypes[24]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2362,7 +2362,7 @@ func (x *TypeProto_Sequence) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TypeProto_Sequence.ProtoReflect.Descriptor instead.
 func (*TypeProto_Sequence) Descriptor() ([]byte, []int) {
-	return file_onnx_proto_rawDescGZIP(), []int{20, 1}
+	return file_inspect_onnxfile_onnxpb_onnx_proto_rawDescGZIP(), []int{20, 1}
 }
 
 func (x *TypeProto_Sequence) GetElemType() *TypeProto {
@@ -2382,7 +2382,7 @@ type TypeProto_Map struct {
 
 func (x *TypeProto_Map) Reset() {
 	*x = TypeProto_Map{}
-	mi := &file_onnx_proto_msgTypes[25]
+	mi := &file_inspect_onnxfile_onnxpb_onnx_proto_msgTypes[25]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2394,7 +2394,7 @@ func (x *TypeProto_Map) String() string {
 func (*TypeProto_Map) ProtoMessage() {}
 
 func (x *TypeProto_Map) ProtoReflect() protoreflect.Message {
-	mi := &file_onnx_proto_msgTypes[25]
+	mi := &file_inspect_onnxfile_onnxpb_onnx_proto_msgTypes[25]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2407,7 +2407,7 @@ func (x *TypeProto_Map) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TypeProto_Map.ProtoReflect.Descriptor instead.
 func (*TypeProto_Map) Descriptor() ([]byte, []int) {
-	return file_onnx_proto_rawDescGZIP(), []int{20, 2}
+	return file_inspect_onnxfile_onnxpb_onnx_proto_rawDescGZIP(), []int{20, 2}
 }
 
 func (x *TypeProto_Map) GetKeyType() int32 {
@@ -2433,7 +2433,7 @@ type TypeProto_Optional struct {
 
 func (x *TypeProto_Optional) Reset() {
 	*x = TypeProto_Optional{}
-	mi := &file_onnx_proto_msgTypes[26]
+	mi := &file_inspect_onnxfile_onnxpb_onnx_proto_msgTypes[26]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2445,7 +2445,7 @@ func (x *TypeProto_Optional) String() string {
 func (*TypeProto_Optional) ProtoMessage() {}
 
 func (x *TypeProto_Optional) ProtoReflect() protoreflect.Message {
-	mi := &file_onnx_proto_msgTypes[26]
+	mi := &file_inspect_onnxfile_onnxpb_onnx_proto_msgTypes[26]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2458,7 +2458,7 @@ func (x *TypeProto_Optional) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TypeProto_Optional.ProtoReflect.Descriptor instead.
 func (*TypeProto_Optional) Descriptor() ([]byte, []int) {
-	return file_onnx_proto_rawDescGZIP(), []int{20, 3}
+	return file_inspect_onnxfile_onnxpb_onnx_proto_rawDescGZIP(), []int{20, 3}
 }
 
 func (x *TypeProto_Optional) GetElemType() *TypeProto {
@@ -2478,7 +2478,7 @@ type TypeProto_SparseTensor struct {
 
 func (x *TypeProto_SparseTensor) Reset() {
 	*x = TypeProto_SparseTensor{}
-	mi := &file_onnx_proto_msgTypes[27]
+	mi := &file_inspect_onnxfile_onnxpb_onnx_proto_msgTypes[27]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2490,7 +2490,7 @@ func (x *TypeProto_SparseTensor) String() string {
 func (*TypeProto_SparseTensor) ProtoMessage() {}
 
 func (x *TypeProto_SparseTensor) ProtoReflect() protoreflect.Message {
-	mi := &file_onnx_proto_msgTypes[27]
+	mi := &file_inspect_onnxfile_onnxpb_onnx_proto_msgTypes[27]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2503,7 +2503,7 @@ func (x *TypeProto_SparseTensor) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TypeProto_SparseTensor.ProtoReflect.Descriptor instead.
 func (*TypeProto_SparseTensor) Descriptor() ([]byte, []int) {
-	return file_onnx_proto_rawDescGZIP(), []int{20, 4}
+	return file_inspect_onnxfile_onnxpb_onnx_proto_rawDescGZIP(), []int{20, 4}
 }
 
 func (x *TypeProto_SparseTensor) GetElemType() int32 {
@@ -2530,7 +2530,7 @@ type TypeProto_Opaque struct {
 
 func (x *TypeProto_Opaque) Reset() {
 	*x = TypeProto_Opaque{}
-	mi := &file_onnx_proto_msgTypes[28]
+	mi := &file_inspect_onnxfile_onnxpb_onnx_proto_msgTypes[28]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2542,7 +2542,7 @@ func (x *TypeProto_Opaque) String() string {
 func (*TypeProto_Opaque) ProtoMessage() {}
 
 func (x *TypeProto_Opaque) ProtoReflect() protoreflect.Message {
-	mi := &file_onnx_proto_msgTypes[28]
+	mi := &file_inspect_onnxfile_onnxpb_onnx_proto_msgTypes[28]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2555,7 +2555,7 @@ func (x *TypeProto_Opaque) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TypeProto_Opaque.ProtoReflect.Descriptor instead.
 func (*TypeProto_Opaque) Descriptor() ([]byte, []int) {
-	return file_onnx_proto_rawDescGZIP(), []int{20, 5}
+	return file_inspect_onnxfile_onnxpb_onnx_proto_rawDescGZIP(), []int{20, 5}
 }
 
 func (x *TypeProto_Opaque) GetDomain() string {
@@ -2572,12 +2572,11 @@ func (x *TypeProto_Opaque) GetName() string {
 	return ""
 }
 
-var File_onnx_proto protoreflect.FileDescriptor
+var File_inspect_onnxfile_onnxpb_onnx_proto protoreflect.FileDescriptor
 
-const file_onnx_proto_rawDesc = "" +
+const file_inspect_onnxfile_onnxpb_onnx_proto_rawDesc = "" +
 	"\n" +
-	"\n" +
-	"onnx.proto\x12\x0ffilterlens.onnx\"\xfa\x04\n" +
+	"\"inspect/onnxfile/onnxpb/onnx.proto\x12\x0ffilterlens.onnx\"\xfa\x04\n" +
 	"\n" +
 	"ModelProto\x12\x1d\n" +
 	"\n" +
@@ -2853,20 +2852,20 @@ const file_onnx_proto_rawDesc = "" +
 	"\x05valueB:Z8github.com/filterlens/filterlens/inspect/onnxfile/onnxpb"
 
 var (
-	file_onnx_proto_rawDescOnce sync.Once
-	file_onnx_proto_rawDescData []byte
+	file_inspect_onnxfile_onnxpb_onnx_proto_rawDescOnce sync.Once
+	file_inspect_onnxfile_onnxpb_onnx_proto_rawDescData []byte
 )
 
-func file_onnx_proto_rawDescGZIP() []byte {
-	file_onnx_proto_rawDescOnce.Do(func() {
-		file_onnx_proto_rawDescData = protoimpl.X.CompressGZIP(unsafe.Slice(unsafe.StringData(file_onnx_proto_rawDesc), len(file_onnx_proto_rawDesc)))
+func file_inspect_onnxfile_onnxpb_onnx_proto_rawDescGZIP() []byte {
+	file_inspect_onnxfile_onnxpb_onnx_proto_rawDescOnce.Do(func() {
+		file_inspect_onnxfile_onnxpb_onnx_proto_rawDescData = protoimpl.X.CompressGZIP(unsafe.Slice(unsafe.StringData(file_inspect_onnxfile_onnxpb_onnx_proto_rawDesc), len(file_inspect_onnxfile_onnxpb_onnx_proto_rawDesc)))
 	})
-	return file_onnx_proto_rawDescData
+	return file_inspect_onnxfile_onnxpb_onnx_proto_rawDescData
 }
 
-var file_onnx_proto_enumTypes = make([]protoimpl.EnumInfo, 3)
-var file_onnx_proto_msgTypes = make([]protoimpl.MessageInfo, 29)
-var file_onnx_proto_goTypes = []any{
+var file_inspect_onnxfile_onnxpb_onnx_proto_enumTypes = make([]protoimpl.EnumInfo, 3)
+var file_inspect_onnxfile_onnxpb_onnx_proto_msgTypes = make([]protoimpl.MessageInfo, 29)
+var file_inspect_onnxfile_onnxpb_onnx_proto_goTypes = []any{
 	(AttributeProto_AttributeType)(0),    // 0: filterlens.onnx.AttributeProto.AttributeType
 	(TensorProto_DataType)(0),            // 1: filterlens.onnx.TensorProto.DataType
 	(TensorProto_DataLocation)(0),        // 2: filterlens.onnx.TensorProto.DataLocation
@@ -2900,7 +2899,7 @@ var file_onnx_proto_goTypes = []any{
 	(*TypeProto_SparseTensor)(nil),       // 30: filterlens.onnx.TypeProto.SparseTensor
 	(*TypeProto_Opaque)(nil),             // 31: filterlens.onnx.TypeProto.Opaque
 }
-var file_onnx_proto_depIdxs = []int32{
+var file_inspect_onnxfile_onnxpb_onnx_proto_depIdxs = []int32{
 	9,  // 0: filterlens.onnx.ModelProto.graph:type_name -> filterlens.onnx.GraphProto
 	5,  // 1: filterlens.onnx.ModelProto.opset_import:type_name -> filterlens.onnx.OperatorSetIdProto
 	4,  // 2: filterlens.onnx.ModelProto.metadata_props:type_name -> filterlens.onnx.StringStringEntryProto
@@ -2969,12 +2968,12 @@ var file_onnx_proto_depIdxs = []int32{
 	0,  // [0:61] is the sub-list for field type_name
 }
 
-func init() { file_onnx_proto_init() }
-func file_onnx_proto_init() {
-	if File_onnx_proto != nil {
+func init() { file_inspect_onnxfile_onnxpb_onnx_proto_init() }
+func file_inspect_onnxfile_onnxpb_onnx_proto_init() {
+	if File_inspect_onnxfile_onnxpb_onnx_proto != nil {
 		return
 	}
-	file_onnx_proto_msgTypes[20].OneofWrappers = []any{
+	file_inspect_onnxfile_onnxpb_onnx_proto_msgTypes[20].OneofWrappers = []any{
 		(*TypeProto_TensorType)(nil),
 		(*TypeProto_SequenceType)(nil),
 		(*TypeProto_MapType)(nil),
@@ -2982,7 +2981,7 @@ func file_onnx_proto_init() {
 		(*TypeProto_SparseTensorType)(nil),
 		(*TypeProto_OptionalType)(nil),
 	}
-	file_onnx_proto_msgTypes[22].OneofWrappers = []any{
+	file_inspect_onnxfile_onnxpb_onnx_proto_msgTypes[22].OneofWrappers = []any{
 		(*TensorShapeProto_Dimension_DimValue)(nil),
 		(*TensorShapeProto_Dimension_DimParam)(nil),
 	}
@@ -2990,18 +2989,18 @@ func file_onnx_proto_init() {
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
-			RawDescriptor: unsafe.Slice(unsafe.StringData(file_onnx_proto_rawDesc), len(file_onnx_proto_rawDesc)),
+			RawDescriptor: unsafe.Slice(unsafe.StringData(file_inspect_onnxfile_onnxpb_onnx_proto_rawDesc), len(file_inspect_onnxfile_onnxpb_onnx_proto_rawDesc)),
 			NumEnums:      3,
 			NumMessages:   29,
 			NumExtensions: 0,
 			NumServices:   0,
 		},
-		GoTypes:           file_onnx_proto_goTypes,
-		DependencyIndexes: file_onnx_proto_depIdxs,
-		EnumInfos:         file_onnx_proto_enumTypes,
-		MessageInfos:      file_onnx_proto_msgTypes,
+		GoTypes:           file_inspect_onnxfile_onnxpb_onnx_proto_goTypes,
+		DependencyIndexes: file_inspect_onnxfile_onnxpb_onnx_proto_depIdxs,
+		EnumInfos:         file_inspect_onnxfile_onnxpb_onnx_proto_enumTypes,
+		MessageInfos:      file_inspect_onnxfile_onnxpb_onnx_proto_msgTypes,
 	}.Build()
-	File_onnx_proto = out.File
-	file_onnx_proto_goTypes = nil
-	file_onnx_proto_depIdxs = nil
+	File_inspect_onnxfile_onnxpb_onnx_proto = out.File
+	file_inspect_onnxfile_onnxpb_onnx_proto_goTypes = nil
+	file_inspect_onnxfile_onnxpb_onnx_proto_depIdxs = nil
 }
