@@ -148,6 +148,7 @@ func Measure(ctx context.Context, eng engine.Engine, m *inspect.Model, set *data
 	if p.fit, p.stats, p.eval, err = set.Split(opt.Split); err != nil {
 		return nil, err
 	}
+	p.opt.Recipe.Epochs = p.opt.Recipe.epochsFor(len(p.fit.Index))
 	heads := make([]*head, len(taps))
 	for i, t := range taps {
 		heads[i] = &head{tap: t, i: i, norm: opt.Recipe.Norm, own: t.Own}
@@ -180,8 +181,8 @@ func Measure(ctx context.Context, eng engine.Engine, m *inspect.Model, set *data
 func (r Recipe) check() error {
 	bad := func(what string) error { return fmt.Errorf("recipe: %s", what) }
 	switch {
-	case r.Epochs < 1:
-		return bad("at least one epoch is needed")
+	case r.Epochs < 0:
+		return bad("the number of epochs is negative")
 	case r.Batch < 1:
 		return bad("the batch must hold at least one sample")
 	case !(r.LearningRate > 0), math.IsInf(r.LearningRate, 0):

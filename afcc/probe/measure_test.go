@@ -435,6 +435,18 @@ func TestEvaluate(t *testing.T) {
 	}
 }
 
+func TestEpochs(t *testing.T) {
+	r := DefaultRecipe()
+	for _, c := range [][3]int{{6000, 100, 10}, {720, 100, 50}, {50000, 100, 10}, {1, 100, 400}} {
+		if r.Batch = c[1]; r.epochsFor(c[0]) != c[2] {
+			t.Errorf("%d samples in batches of %d: %d epochs, want %d", c[0], c[1], r.epochsFor(c[0]), c[2])
+		}
+	}
+	if r.Epochs = 3; r.epochsFor(720) != 3 {
+		t.Error("a given number of epochs is not kept")
+	}
+}
+
 func TestAtChance(t *testing.T) {
 	for _, c := range []struct {
 		accuracy float64

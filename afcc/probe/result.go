@@ -90,6 +90,8 @@ type Layer struct {
 
 // Recipe says how heads are trained (method.md, "Heads").
 type Recipe struct {
+	// Epochs is the number of passes over the fitting split. 0 lets Measure
+	// choose: ten, or as many as make 400 steps where the split is small.
 	Epochs int `json:"epochs"`
 	Batch  int `json:"batch"`
 	// LearningRate is that of the first epoch; each epoch multiplies it by Decay.
@@ -103,10 +105,25 @@ type Recipe struct {
 	Norm float64 `json:"norm"`
 }
 
+// The least that DefaultRecipe trains.
+const (
+	minEpochs = 10
+	minSteps  = 400
+)
+
+// epochsFor returns the number of epochs for a fitting split of n samples.
+func (r Recipe) epochsFor(n int) int {
+	if r.Epochs > 0 {
+		return r.Epochs
+	}
+	steps := max(1, (n+r.Batch-1)/r.Batch)
+	return max(minEpochs, (minSteps+steps-1)/steps)
+}
+
 // DefaultRecipe returns the recipe of arXiv:2309.07537 with the choices that it
-// leaves open: ten epochs, feature vectors scaled to a length of 10.
+// leaves open: the number of epochs, and feature vectors scaled to a length of 10.
 func DefaultRecipe() Recipe {
-	return Recipe{Epochs: 10, Batch: 100, LearningRate: 0.01, Decay: 0.975, Momentum: 0.975, L2: 1e-3, Norm: 10}
+	return Recipe{Batch: 100, LearningRate: 0.01, Decay: 0.975, Momentum: 0.975, L2: 1e-3, Norm: 10}
 }
 
 // ErrNotStats says that a file is no saved Result.
