@@ -167,6 +167,15 @@ func (b *builder) batchSum(name, x string, d int64) string {
 	return b.outputOf(name, "ReduceSum", []string{x, b.constInt([]int64{0}, 1)}, []int64{d}, attrInt("keepdims", 0))
 }
 
+// noBias returns the inputs of a Gemm without bias, which opsets before 11 do
+// not let one leave out.
+func (b *builder) noBias(x, w string) []string {
+	if b.opset < 11 {
+		return []string{x, w, b.constFloat([]float32{0}, 1)}
+	}
+	return []string{x, w}
+}
+
 // headNames are the tensors through which a head's training step is fed and read.
 type headNames struct {
 	weight, point       string // inputs, K x D
@@ -216,11 +225,11 @@ func (b *builder) step(x string, in stepInputs, k, d int, name string, scale flo
 		weight: b.input("w."+name, onnxfile.Float, kd...),
 		point:  b.input("z."+name, onnxfile.Float, kd...),
 	}
-	logits := b.node("Gemm", []string{x, h.weight}, attrInt("transB", 1), attrFloat("alpha", scale))
+	logits := b.node("Gemm", b.noBias(x, h.weight), attrInt("transB", 1), attrFloat("alpha", scale))
 	p := b.node("Softmax", []string{logits}, attrInt("axis", 1))
-	// -log p of the true label; the floor keeps a certain mistake finite.
+	// -log p of the true label; the summand keeps a certain mistake finite.
 	hit := b.node("MatMul", []string{b.node("Mul", []string{p, in.onehot}), b.constFloat(ones(k), int64(k), 1)})
-	hit = b.node("Max", []string{hit, b.constFloat([]float32{1e-30})})
+	hit = b.node("Add", []string{hit, b.constFloat([]float32{1e-30})})
 	loss := b.node("Mul", []string{b.node("Neg", []string{b.node("Log", []string{hit})}), in.rows})
 	h.loss = b.batchSum("loss."+name, loss, 1)
 

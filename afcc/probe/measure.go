@@ -333,7 +333,7 @@ func (p *measurer) judge(ctx context.Context, heads []*head) (float64, error) {
 		for i, h := range group {
 			w := b.input(fmt.Sprintf("w.%d", i), 1, int64(p.k), int64(h.d()))
 			weights[w] = engine.NewFloat32(h.w, int64(p.k), int64(h.d()))
-			h.logits = b.outputOf(fmt.Sprintf("logits.%d", i), "Gemm", []string{b.features(h.tap), w}, []int64{-1, int64(p.k)}, attrInt("transB", 1))
+			h.logits = b.outputOf(fmt.Sprintf("logits.%d", i), "Gemm", b.noBias(b.features(h.tap), w), []int64{-1, int64(p.k)}, attrInt("transB", 1))
 		}
 		err = func() error {
 			sess, err := p.load(ctx, "heads", b)

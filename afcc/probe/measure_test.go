@@ -7,7 +7,10 @@ import (
 	"errors"
 	"math"
 	"reflect"
+	"strings"
 	"testing"
+
+	"google.golang.org/protobuf/proto"
 
 	"github.com/filterlens/filterlens/inspect"
 	"github.com/filterlens/filterlens/inspect/dataset"
@@ -355,6 +358,42 @@ func TestMeasureRefuses(t *testing.T) {
 	}
 	if _, err := Measure(ctx, eng, m, set, opt); !errors.Is(err, context.Canceled) {
 		t.Errorf("cancelled: %v", err)
+	}
+}
+
+// TestMeasureOldOpsets runs the same network under operator sets whose Gemm,
+// ReduceSum and Softmax differ.
+func TestMeasureOldOpsets(t *testing.T) {
+	eng, set := runtime(t), images(t, testK, 9)
+	var first *Result
+	for _, opset := range []int64{13, 7, 9, 11, 17, 21} {
+		n := newNet(-1, 3, 8)
+		n.d.Model.OpsetImport[0].Version = proto.Int64(opset)
+		n.conv("conv1", 3, 4, 3, 1).op("Relu").op("GlobalAveragePool").op("Flatten").gemm("hidden", 4, 6).op("Relu").gemm("classifier", 6, testK).op("Softmax", attrInt("axis", 1))
+		m := n.model(t, -1, testK)
+		for _, memory := range []int64{0, 500} { // cached, and trained inside the trunk
+			opt, streamed := testOptions(), false
+			opt.Memory = memory
+			opt.Progress = func(stage string, _, _ int) { streamed = streamed || strings.Contains(stage, "epoch") }
+			res, err := Measure(t.Context(), eng, m, set, opt)
+			if err != nil {
+				t.Fatalf("opset %d: %v", opset, err)
+			}
+			if first == nil {
+				first = res
+			}
+			if streamed != (memory > 0) {
+				t.Errorf("limit %d: streamed %v", memory, streamed)
+			}
+			equalResults(t, first, res, 2e-3)
+		}
+	}
+	n := newNet(-1, 3, 8)
+	n.d.Model.OpsetImport[0].Version = proto.Int64(6)
+	n.conv("conv1", 3, 4, 3, 1).op("Relu").op("GlobalAveragePool").op("Flatten").gemm("classifier", 4, testK)
+	var refused *NotClassifierError
+	if _, err := Measure(t.Context(), eng, n.model(t, -1, testK), set, testOptions()); !errors.As(err, &refused) {
+		t.Errorf("opset 6: %v", err)
 	}
 }
 
