@@ -234,6 +234,41 @@ func NewPlan(ctx context.Context, m *inspect.Model, res *probe.Result, opt PlanO
 	return p, nil
 }
 
+// Taps returns the tensors of m whose filters a plan for opt asks about, in the
+// order of the file: what has to be measured, and nothing more.
+func Taps(m *inspect.Model, opt PlanOptions) ([]string, error) {
+	survey, err := probe.NewSurvey(m)
+	if err != nil {
+		return nil, err
+	}
+	need := map[*probe.Tap]bool{}
+	for i := range m.Layers {
+		l := &m.Layers[i]
+		classifier := survey.Classifier != nil && survey.Classifier.Node == l.Node
+		switch {
+		case l.Op != "Conv" && l.Op != "Gemm" && l.Op != "MatMul",
+			l.Op == "Conv" && (opt.Target == Classifier || l.Group > 1), l.Op != "Conv" && opt.Target == Conv,
+			len(opt.Layers) > 0 && !slices.Contains(opt.Layers, l.Name):
+			continue
+		}
+		in, out := survey.InputTap(m.Graph, m.Graph.Nodes[l.Node].Input(0)), survey.LayerTap(l.Name)
+		if in == nil || out == nil && !classifier {
+			continue
+		}
+		need[in] = true
+		if !classifier {
+			need[out] = true
+		}
+	}
+	var tensors []string
+	for _, t := range survey.Taps {
+		if need[t] {
+			tensors = append(tensors, t.Tensor)
+		}
+	}
+	return tensors, nil
+}
+
 type planner struct {
 	m      *inspect.Model
 	survey *probe.Survey
@@ -335,12 +370,7 @@ func (p *planner) layer(ctx context.Context, l *inspect.Layer) (lp *LayerPlan, r
 			return score(afcc.RandomRatios(inRatios, p.opt.Seed^uint64(l.Node)))
 		})
 	}
-	var out *probe.Tap
-	for _, t := range p.survey.Taps {
-		if slices.Contains(t.Layers, l.Name) {
-			out = t
-		}
-	}
+	out := p.survey.LayerTap(l.Name)
 	if out == nil {
 		return stay("its outputs are not filters that a later layer reads")
 	}

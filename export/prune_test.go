@@ -427,3 +427,39 @@ func TestSurgeryCheckSees(t *testing.T) {
 		t.Error("a changed weight outside the plan passed")
 	}
 }
+
+// TestTapsSuffice plans with statistics of the asked taps alone.
+func TestTapsSuffice(t *testing.T) {
+	m := efficientNet(t)
+	all := statistics(t, m)
+	for _, opt := range []PlanOptions{{Target: Both}, {Target: Conv}, {Target: Classifier}, {Target: Conv, Layers: []string{m.Layers[len(m.Layers)-2].Name}}} {
+		opt.Criterion, opt.Theta = AFCC, 0.5
+		if len(opt.Layers) > 0 {
+			for i := range m.Layers {
+				if l := &m.Layers[i]; l.Op == "Conv" && l.Group == 1 {
+					opt.Layers[0] = l.Name // the last one
+				}
+			}
+		}
+		want, err := NewPlan(t.Context(), m, all, opt)
+		if err != nil {
+			t.Fatal(err)
+		}
+		tensors, err := Taps(m, opt)
+		if err != nil {
+			t.Fatal(err)
+		}
+		some := *all
+		some.Layers = slices.DeleteFunc(slices.Clone(all.Layers), func(l probe.Layer) bool { return !slices.Contains(tensors, l.Tensor) })
+		got, err := NewPlan(t.Context(), m, &some, opt)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got.Kept != want.Kept || got.Connections != want.Connections || len(got.Layers) != len(want.Layers) {
+			t.Errorf("%+v: %d of %d kept in %d layers, want %d of %d in %d", opt, got.Kept, got.Connections, len(got.Layers), want.Kept, want.Connections, len(want.Layers))
+		}
+		if opt.Target == Classifier && len(tensors) != 1 || len(opt.Layers) > 0 && len(tensors) != 2 {
+			t.Errorf("%+v asks for %v", opt, tensors)
+		}
+	}
+}

@@ -218,6 +218,16 @@ func (s *Survey) Tap(tensor string) *Tap {
 	return nil
 }
 
+// LayerTap returns the tap that the named layer ends in, nil when it has none.
+func (s *Survey) LayerTap(layer string) *Tap {
+	for _, t := range s.Taps {
+		if slices.Contains(t.Layers, layer) {
+			return t
+		}
+	}
+	return nil
+}
+
 // InputTap returns the tap whose filters the tensor carries: the tap itself or
 // what comes from it through nothing that mixes filters. It is nil for the
 // image and for what is put together from several taps.
