@@ -35,8 +35,8 @@ func outputFlags(output string) []cli.Flag {
 
 func shapeFlags() []cli.Flag {
 	return []cli.Flag{
-		&cli.StringSliceFlag{Name: "input-shape", Usage: "shape of an input, `NAME:1,3,224,224`; may be repeated", Category: groupModel},
-		&cli.StringSliceFlag{Name: "dim", Usage: "size of a symbolic dimension, `NAME=N`; may be repeated", Category: groupModel},
+		&cli.StringSliceFlag{Name: "input-shape", Usage: "shape of an input as `NAME:1,3,224,224`; may be repeated", Category: groupModel},
+		&cli.StringSliceFlag{Name: "dim", Usage: "size of a symbolic dimension as `NAME=N`; may be repeated", Category: groupModel},
 	}
 }
 
@@ -44,13 +44,13 @@ func dataFlags() []cli.Flag {
 	return []cli.Flag{
 		&cli.StringFlag{Name: "data", Usage: "labelled images: `DIR` of class folders, CIFAR binary or IDX files", Category: groupData},
 		&cli.StringFlag{Name: "preprocess", Usage: "imagenet, signed, unit, or settings like \"mean=.5;std=.25;resize=256;crop=224\" (default: what the model records)", Category: groupData},
-		&cli.StringFlag{Name: "mean", Usage: "mean of values in [0,1], one number or one a channel, `A,B,C`", Category: groupData},
-		&cli.StringFlag{Name: "std", Usage: "standard deviation of values in [0,1], `A,B,C`", Category: groupData},
-		&cli.IntFlag{Name: "resize", Usage: "length that the shorter side gets, 0 for none", Category: groupData},
-		&cli.IntFlag{Name: "crop", Usage: "side of the centre square cut out then, 0 for none", Category: groupData},
-		&cli.StringFlag{Name: "labels", Usage: "`FILE` with the name of one label a line, in the order of the model's outputs", Category: groupData},
-		&cli.IntFlag{Name: "limit", Usage: "use at most `N` samples in all", Category: groupData},
-		&cli.IntFlag{Name: "per-label", Usage: "use at most `N` samples of each label", Category: groupData},
+		&cli.StringFlag{Name: "mean", Usage: "mean `A,B,C` of values in [0,1], one number or one a channel", Category: groupData},
+		&cli.StringFlag{Name: "std", Usage: "standard deviation `A,B,C` of values in [0,1]", Category: groupData},
+		&cli.IntFlag{Name: "resize", DefaultText: "as --preprocess says", Usage: "length that the shorter side gets, 0 for none", Category: groupData},
+		&cli.IntFlag{Name: "crop", DefaultText: "as --preprocess says", Usage: "side of the centre square cut out then, 0 for none", Category: groupData},
+		&cli.StringFlag{Name: "labels", Usage: "names of the labels, one a line in `FILE`, in the order of the model's outputs", Category: groupData},
+		&cli.IntFlag{Name: "limit", DefaultText: "all", Usage: "use at most `N` samples in all", Category: groupData},
+		&cli.IntFlag{Name: "per-label", DefaultText: "all", Usage: "use at most `N` samples of each label", Category: groupData},
 		&cli.Uint64Flag{Name: "seed", Value: 1, Usage: "seed of splits, heads and shuffles", Category: groupData},
 	}
 }
@@ -59,8 +59,8 @@ func runFlags() []cli.Flag {
 	return slices.Concat(libraryFlags(), []cli.Flag{
 		&cli.StringFlag{Name: "ep", Value: "cpu", Usage: "execution provider: cpu or cuda", Category: groupRun},
 		&cli.IntFlag{Name: "device-id", Usage: "number of the GPU", Category: groupRun},
-		&cli.IntFlag{Name: "threads", Usage: "threads of one operator (default: one per core)", Category: groupRun, DefaultText: "0"},
-		&cli.IntFlag{Name: "batch", Usage: "samples run at once (default: 100)", Category: groupRun, DefaultText: "0"},
+		&cli.IntFlag{Name: "threads", Usage: "threads of one operator", Category: groupRun, DefaultText: "one per core"},
+		&cli.IntFlag{Name: "batch", Usage: "samples run at once", Category: groupRun, DefaultText: "100"},
 	})
 }
 
@@ -75,8 +75,8 @@ func measureFlags() []cli.Flag {
 	r := probe.DefaultRecipe()
 	return []cli.Flag{
 		&cli.Float64Flag{Name: "theta", Value: afcc.DefaultTheta, Usage: "threshold of the clipped matrices, in [0,1)", Category: groupMeasure},
-		&cli.StringSliceFlag{Name: "layers", Usage: "only these layers, `A,B` or @FILE with one name a line", Category: groupMeasure},
-		&cli.IntFlag{Name: "epochs", Value: r.Epochs, Usage: "epochs of training the heads", Category: groupMeasure},
+		&cli.StringSliceFlag{Name: "layers", Usage: "only layers `A,B`, or those in @FILE, one name a line", Category: groupMeasure},
+		&cli.IntFlag{Name: "epochs", Value: r.Epochs, Usage: "epochs of training the heads", Category: groupMeasure, DefaultText: "10, more where there are few samples"},
 		&cli.Float64Flag{Name: "head-rate", Value: r.LearningRate, Usage: "learning rate of the first epoch", Category: groupMeasure},
 		&cli.Float64Flag{Name: "head-decay", Value: r.Decay, Usage: "what each epoch multiplies it by", Category: groupMeasure},
 		&cli.IntFlag{Name: "head-batch", Value: r.Batch, Usage: "samples of a training step", Category: groupMeasure},

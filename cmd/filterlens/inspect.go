@@ -36,8 +36,8 @@ func inspectCommand() *cli.Command {
 			[]cli.Flag{
 				&cli.BoolFlag{Name: "weights", Usage: "read the weights, however large, and count zeros", Category: groupModel, DisableDefaultText: true},
 				&cli.BoolFlag{Name: "no-weights", Usage: "do not read the weights", Category: groupModel, DisableDefaultText: true},
-				&cli.IntFlag{Name: "top", Usage: "only the `N` layers with the most parameters", Category: groupModel},
-				&cli.StringFlag{Name: "filters", Usage: "print the filters of the layers measured, or of --filters=`LAYER,...`, with their clusters", Category: groupMeasure},
+				&cli.IntFlag{Name: "top", DefaultText: "all", Usage: "only the `N` layers with the most parameters", Category: groupModel},
+				&cli.StringFlag{Name: "filters", Usage: "print the filters of the layers measured with their clusters; --filters=`LAYER,...` chooses", Category: groupMeasure},
 			},
 			dataFlags(), measureFlags(), runFlags()),
 		Action: func(c *cli.Context) error {

@@ -33,11 +33,11 @@ func pruneCommand() *cli.Command {
 			&cli.BoolFlag{Name: "afcc", Usage: "keep the connections of filters that share labels", Category: group, DisableDefaultText: true},
 			&cli.StringFlag{Name: "stats", Usage: "statistics from inspect --data -o `FILE`.json; else they are measured on --data", Category: group},
 			&cli.StringFlag{Name: "target", Value: export.Classifier, Usage: "fc: the classifier and hidden fully connected layers; conv: convolutions; both", Category: group},
-			&cli.StringSliceFlag{Name: "layers", Usage: "only these layers, `A,B` or @FILE with one name a line", Category: group},
+			&cli.StringSliceFlag{Name: "layers", Usage: "only layers `A,B`, or those in @FILE, one name a line", Category: group},
 			&cli.Float64Flag{Name: "threshold", Usage: "a filter has the labels with fields above this share of its largest (default: theta of the statistics)", Category: group, DefaultText: "theta"},
-			&cli.Float64Flag{Name: "dilution", Usage: "choose each layer's threshold so that at least this share of its connections falls, like 0.9", Category: group},
+			&cli.Float64Flag{Name: "dilution", DefaultText: "by --threshold", Usage: "choose each layer's threshold so that at least this share of its connections falls, like 0.9", Category: group},
 			&cli.StringFlag{Name: "criterion", Value: export.AFCC, Usage: "afcc, or the controls random and magnitude at the same dilution", Category: group},
-			&cli.Float64Flag{Name: "max-drop", Usage: "write nothing and end with 1 when top-1 accuracy falls by more than `POINTS`", Category: group},
+			&cli.Float64Flag{Name: "max-drop", DefaultText: "any loss passes", Usage: "write nothing and end with 1 when top-1 accuracy falls by more than `POINTS`", Category: group},
 			&cli.BoolFlag{Name: "dry-run", Usage: "print the plan, write nothing", Category: group, DisableDefaultText: true},
 		},
 			pruneOutputFlags(), shapeFlags(), dataFlags(), withoutLayers(measureFlags()), runFlags()),
@@ -93,6 +93,9 @@ func prune(c *cli.Context) error {
 	}
 	out := output{format: c.String("format")}
 	if c.Bool("dry-run") {
+		if err := res.CheckModel(path); err != nil {
+			return err
+		}
 		p, err := export.NewPlan(c.Context, m, res, plan)
 		if err != nil {
 			return err

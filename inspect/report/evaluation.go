@@ -2,6 +2,7 @@ package report
 
 import (
 	"fmt"
+	"path/filepath"
 
 	"github.com/filterlens/filterlens/afcc/probe"
 )
@@ -62,7 +63,7 @@ func FromEvaluations(e *Evaluations) Document {
 	t := &Table{Main: true, Columns: cols}
 	batch, runs := 0, 0
 	for _, m := range e.Models {
-		row := []Cell{Words(m.File), Count(int64(m.Samples)), Share(m.Top1), optional(m.Top5, Share, unread)}
+		row := []Cell{fileName(e, m.File), Count(int64(m.Samples)), Share(m.Top1), optional(m.Top5, Share, unread)}
 		if several {
 			row = append(row, optional(m.Changed, Share, unread))
 		}
@@ -87,6 +88,20 @@ func FromEvaluations(e *Evaluations) Document {
 		s.Notes = append(s.Notes, "changed: share of samples whose answer differs from that of the first model")
 	}
 	return Document{Title: "Evaluation", Warnings: e.Warnings, Sections: []Section{s}}
+}
+
+// fileName returns the cell of a path; short, the folders go, unless that makes
+// two models look the same.
+func fileName(e *Evaluations, path string) Cell {
+	c := Words(path)
+	base := filepath.Base(path)
+	for _, m := range e.Models {
+		if m.File != path && filepath.Base(m.File) == base {
+			return c
+		}
+	}
+	c.Short = base
+	return c
 }
 
 func splitText(e *Evaluations) string {
