@@ -57,7 +57,7 @@ func goldenResult() *probe.Result {
 		Data: probe.Data{Path: "data", Format: "image folder", Labels: []string{"cat", "dog", "cow"}, Samples: 90, Preprocess: "unit",
 			Fit: probe.Part{Samples: 36, MinPerLabel: 12, MaxPerLabel: 12, SHA256: "0123456789abcdef"}, Stats: probe.Part{Samples: 27, MinPerLabel: 8, MaxPerLabel: 10, SHA256: "aa"},
 			Eval: probe.Part{Samples: 27, MinPerLabel: 9, MaxPerLabel: 9, SHA256: "bb"}},
-		Engine: "onnxruntime", EngineVersion: "1.30.0", Provider: "cpu", Theta: 0.3, Seed: 1, Recipe: probe.DefaultRecipe(), Accuracy: 0.9, Chance: 1. / 3,
+		Engine: "onnxruntime", EngineVersion: "1.30.0", Provider: "cpu", Theta: 0.3, Seed: 1, Recipe: probe.Recipe{Epochs: 10, Batch: 100, LearningRate: 0.01, Decay: 0.975, Momentum: 0.975, L2: 1e-3, Norm: 10}, Accuracy: 0.9, Chance: 1. / 3,
 		Layers: []probe.Layer{
 			{Tap: probe.Tap{Layers: []string{"/conv1/Conv"}, Tensor: "t1", Op: "Conv", Filters: 3, Height: 4, Width: 4, Pool: 1}, Head: "trained", Accuracy: 0.5, Loss: ptr(1.25), Norm: 10,
 				Stats: afcc.Summarize(filters, 3, 0.3), Filters: filters},
