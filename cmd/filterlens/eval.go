@@ -109,7 +109,7 @@ func evaluateModels(ctx context.Context, c *cli.Context, k *console, models []*i
 		}
 	}
 	if n := len(set.Skipped()); n > 0 {
-		k.warn("%d files of the data set hold no readable image and were left out, the first is %s: %s", n, set.Skipped()[0].Name, set.Skipped()[0].Reason)
+		k.warn("files without a readable image were left out: %d, the first is %s (%s)", n, set.Skipped()[0].Name, set.Skipped()[0].Reason)
 	}
 	e.Warnings = k.warned
 	return e, nil

@@ -81,7 +81,7 @@ func inspectModels(c *cli.Context) error {
 			return err
 		}
 		values = append(values, report.NewModel(m, c.Int("top")))
-		docs = append(docs, report.FromModel(m, report.ModelOptions{Top: c.Int("top")}))
+		docs = append(docs, report.FromModel(m, c.Int("top")))
 		m.Handle.Close()
 	}
 	if len(values) == 1 {
@@ -141,7 +141,7 @@ func measure(c *cli.Context) error {
 	if err != nil {
 		return err
 	}
-	docs := []report.Document{report.FromModel(m, report.ModelOptions{Top: c.Int("top")}), report.FromStats(res)}
+	docs := []report.Document{report.FromModel(m, c.Int("top")), report.FromStats(res)}
 	if c.IsSet("filters") {
 		filters, err := filterDocuments(res, wanted)
 		if err != nil {

@@ -10,15 +10,18 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
 	"testing"
 
 	"github.com/rogpeppe/go-internal/testscript"
+	"google.golang.org/protobuf/proto"
 
 	"github.com/filterlens/filterlens/inspect/engine/ort"
 	"github.com/filterlens/filterlens/inspect/onnxfile"
+	"github.com/filterlens/filterlens/inspect/onnxfile/onnxpb"
 )
 
 func TestMain(m *testing.M) {
@@ -27,17 +30,21 @@ func TestMain(m *testing.M) {
 
 // TestScripts runs testdata/script. Each script has in its environment
 //
-//	$VGG     the fixture model, with its preprocessing and labels recorded
-//	$GLYPHS  its data set
-//	$BADOP   the same model with an operator that no runtime knows
+//	$VGG       the fixture model, with its preprocessing and labels recorded
+//	$GLYPHS    its data set
+//	$BADOP     the same model with an operator that no runtime knows
+//	$REVERSED  the same model with the order of its labels turned around and no
+//	           preprocessing recorded
 func TestScripts(t *testing.T) {
 	fixtures, err := filepath.Abs("../../fixtures")
 	if err != nil {
 		t.Fatal(err)
 	}
 	vgg := filepath.Join(fixtures, "vgg16-glyphs20.onnx")
-	badOp := filepath.Join(t.TempDir(), "badop.onnx")
-	writeBadOp(t, vgg, badOp)
+	dir := t.TempDir()
+	badOp, reversed := filepath.Join(dir, "badop.onnx"), filepath.Join(dir, "reversed.onnx")
+	writeVariant(t, vgg, badOp, nonsense)
+	writeVariant(t, vgg, reversed, reverseLabels)
 	library := sync.OnceValues(func() (ort.Library, error) {
 		return ort.Locate(context.Background(), ort.Options{Log: func(s string) { t.Log(s) }})
 	})
@@ -53,6 +60,7 @@ func TestScripts(t *testing.T) {
 			e.Setenv("VGG", vgg)
 			e.Setenv("GLYPHS", filepath.Join(fixtures, "glyphs20"))
 			e.Setenv("BADOP", badOp)
+			e.Setenv("REVERSED", reversed)
 			return nil
 		},
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
@@ -113,20 +121,29 @@ func emptyDir(ts *testscript.TestScript, neg bool, args []string) {
 	}
 }
 
-// images writes one small image to each of the files: images a/x.png b/x.png.
+// images writes small images, each of another grey, into a folder of each label
+// of a file: images folder labels.txt count.
 func images(ts *testscript.TestScript, neg bool, args []string) {
-	for _, name := range args {
-		path := ts.MkAbs(name)
-		ts.Check(os.MkdirAll(filepath.Dir(path), 0o777))
-		var b bytes.Buffer
-		ts.Check(png.Encode(&b, image.NewGray(image.Rect(0, 0, 8, 8))))
-		ts.Check(os.WriteFile(path, b.Bytes(), 0o666))
+	if neg || len(args) != 3 {
+		ts.Fatalf("usage: images folder labels count")
+	}
+	n, err := strconv.Atoi(args[2])
+	ts.Check(err)
+	for i, label := range nonEmptyLines(ts.ReadFile(args[1])) {
+		dir := filepath.Join(ts.MkAbs(args[0]), label)
+		ts.Check(os.MkdirAll(dir, 0o777))
+		for j := range n {
+			m := image.NewGray(image.Rect(0, 0, 8, 8))
+			m.Pix[0] = uint8(i*n + j)
+			var b bytes.Buffer
+			ts.Check(png.Encode(&b, m))
+			ts.Check(os.WriteFile(filepath.Join(dir, fmt.Sprintf("%d.png", j)), b.Bytes(), 0o666))
+		}
 	}
 }
 
-// writeBadOp writes a copy of a model whose first Relu is an operator of another
-// domain.
-func writeBadOp(t *testing.T, from, to string) {
+// writeVariant writes a copy of a model that edit has changed.
+func writeVariant(t *testing.T, from, to string, edit func(*onnxpb.ModelProto)) {
 	t.Helper()
 	f, err := onnxfile.Open(from)
 	if err != nil {
@@ -134,18 +151,34 @@ func writeBadOp(t *testing.T, from, to string) {
 	}
 	defer f.Close()
 	d := f.Draft()
-	for _, n := range d.Model.Graph.Node {
-		if n.GetOpType() == "Relu" {
-			op := "Nonsense"
-			n.OpType = &op
-			break
-		}
-	}
+	edit(d.Model)
 	b, err := d.Bytes()
 	if err == nil {
 		err = os.WriteFile(to, b, 0o666)
 	}
 	if err != nil {
-		t.Fatal(fmt.Errorf("%s: %w", to, err))
+		t.Fatal(err)
+	}
+}
+
+// nonsense gives the first Relu an operator that does not exist.
+func nonsense(m *onnxpb.ModelProto) {
+	for _, n := range m.Graph.Node {
+		if n.GetOpType() == "Relu" {
+			n.OpType = proto.String("Nonsense")
+			return
+		}
+	}
+}
+
+// reverseLabels turns the recorded labels around and drops the preprocessing.
+func reverseLabels(m *onnxpb.ModelProto) {
+	m.MetadataProps = slices.DeleteFunc(m.MetadataProps, func(p *onnxpb.StringStringEntryProto) bool { return p.GetKey() == preprocessKey })
+	for _, p := range m.MetadataProps {
+		if p.GetKey() == labelsKey {
+			names := nonEmptyLines(p.GetValue())
+			slices.Reverse(names)
+			p.Value = proto.String(strings.Join(names, "\n"))
+		}
 	}
 }

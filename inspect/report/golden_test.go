@@ -127,8 +127,8 @@ func TestGolden(t *testing.T) {
 		doc   Document
 		value any
 	}{
-		{"model", FromModel(goldenModel(), ModelOptions{}), NewModel(goldenModel(), 0)},
-		{"model-top", FromModel(goldenModel(), ModelOptions{Top: 1}), NewModel(goldenModel(), 1)},
+		{"model", FromModel(goldenModel(), 0), NewModel(goldenModel(), 0)},
+		{"model-top", FromModel(goldenModel(), 1), NewModel(goldenModel(), 1)},
 		{"stats", FromStats(res), res},
 		{"filters", FromFilters(&res.Layers[0], res.Data.Labels, res.Theta), nil},
 		{"eval", FromEvaluations(goldenEvaluations()), goldenEvaluations()},

@@ -38,28 +38,13 @@ func topLayers(layers []inspect.Layer, top int) []inspect.Layer {
 	return layers[:min(top, len(layers))]
 }
 
-// ModelOptions steers FromModel.
-type ModelOptions struct {
-	// Top, when positive, lists only the layers with the most parameters.
-	Top int
-	// Brief leaves out operators, layers and definitions.
-	Brief bool
-}
-
 // FromModel describes a model: the file, its inputs and outputs, operators,
-// layers and totals.
-func FromModel(m *inspect.Model, opt ModelOptions) Document {
-	d := Document{Title: m.File}
-	d.Sections = append(d.Sections, Section{Facts: fileFacts(m)}, valueSection(m))
-	if !opt.Brief {
-		d.Sections = append(d.Sections, operatorSection(m), layerSection(m, opt.Top))
-	}
-	total := Section{Title: "Totals", Facts: totalFacts(m)}
-	if !opt.Brief {
-		total.Notes = inspect.Definitions()
-	}
-	d.Sections = append(d.Sections, total)
-	return d
+// layers and totals. top is that of NewModel.
+func FromModel(m *inspect.Model, top int) Document {
+	return Document{Title: m.File, Sections: []Section{
+		{Facts: fileFacts(m)}, valueSection(m), operatorSection(m), layerSection(m, top),
+		{Title: "Totals", Facts: totalFacts(m), Notes: inspect.Definitions()},
+	}}
 }
 
 func fileFacts(m *inspect.Model) []Fact {
