@@ -91,13 +91,15 @@ func (e *Engine) load(ctx context.Context, m engine.Model) (s *session, err erro
 		return nil, err
 	}
 	s = &session{model: m.Name, program: p}
-	if shapes, ok := p.sampleShapes(); ok {
-		plan, err := p.plan(shapes)
-		if err != nil {
-			return nil, err
-		}
-		s.keep(shapes, plan)
+	shapes, ok := p.sampleShapes()
+	if !ok {
+		return s, p.check()
 	}
+	plan, err := p.plan(shapes)
+	if err != nil {
+		return nil, err
+	}
+	s.keep(shapes, plan)
 	return s, nil
 }
 

@@ -76,6 +76,37 @@ func (k *call) run(in []*value) (*value, error) {
 	return out.withShape(k.shape), nil
 }
 
+// parts runs a kernel on one part of the samples after the other.
+type parts struct {
+	samples    int // in a part
+	part, rest kernel
+	in, shape  []int
+}
+
+func (k *parts) outShape() []int { return k.shape }
+
+func (k *parts) run(in []*value) (*value, error) {
+	out := make([]float32, 0, size(k.shape))
+	args := append([]*value(nil), in...)
+	each := size(k.in[1:])
+	for at := 0; at < k.in[0]; at += k.samples {
+		n, one := k.samples, k.part
+		if left := k.in[0] - at; left < n {
+			n, one = left, k.rest
+		}
+		args[0] = &value{shape: append([]int{n}, k.in[1:]...), floats: in[0].floats[at*each : (at+n)*each]}
+		v, err := one.run(args)
+		if err != nil {
+			return nil, err
+		}
+		out = append(out, v.floats...)
+	}
+	if len(out) != size(k.shape) {
+		return nil, fmt.Errorf("the parts have %d elements in place of shape %v", len(out), k.shape)
+	}
+	return &value{shape: k.shape, floats: out}, nil
+}
+
 // spread broadcasts v to a matrix of the given shape, in new memory. v has at
 // most two dimensions, each 1 or that of the matrix.
 func spread(v *value, shape []int) *value {

@@ -48,6 +48,9 @@ func bindBinary(b *binder) (kernel, error) {
 	default:
 		return nil, fmt.Errorf("shapes %v and %v broadcast in a form that is lacking", x.shape, y.shape)
 	}
+	if _, err := checkedSize(shape); err != nil {
+		return nil, err
+	}
 	return b.adapt(b.op, nil, []adapted{reshaped(x, left), reshaped(y, right)}, shape)
 }
 
@@ -165,6 +168,17 @@ func (b *binder) window(in []int, kernel []int) (w window, err error) {
 	return w, nil
 }
 
+// outputs returns the shape that a window makes of an image.
+func (w *window) outputs(in []int, channels int) ([]int, error) {
+	shape := []int{in[0], channels, 0, 0}
+	for i := range 2 {
+		extent := (w.kernel[i]-1)*w.dilations[i] + 1
+		shape[2+i] = (in[2+i]+w.begin[i]+w.end[i]-extent)/w.strides[i] + 1
+	}
+	_, err := checkedSize(shape)
+	return shape, err
+}
+
 func longs(v ...int) []int64 { return toInt64s(v) }
 
 func checkConv(n *node) error {
@@ -185,12 +199,12 @@ func bindConv(b *binder) (kernel, error) {
 	if len(x) != 4 || len(f) != 4 {
 		return nil, errRank4
 	}
-	kernel, err := b.ints("kernel_shape", 2, 0)
+	stated, err := b.ints("kernel_shape", 2, 0)
 	if err != nil {
 		return nil, err
 	}
-	if b.attributes["kernel_shape"] != nil && !slices.Equal(kernel, f[2:]) {
-		return nil, fmt.Errorf("kernel_shape %v does not fit weights of shape %v", kernel, f)
+	if b.attributes["kernel_shape"] != nil && !slices.Equal(stated, f[2:]) {
+		return nil, fmt.Errorf("kernel_shape %v does not fit weights of shape %v", stated, f)
 	}
 	if x[1] != f[1] {
 		return nil, fmt.Errorf("weights of shape %v do not fit %d channels", f, x[1])
@@ -205,13 +219,48 @@ func bindConv(b *binder) (kernel, error) {
 	if w.begin != w.end {
 		return nil, errors.New("padding that differs between the sides is lacking")
 	}
+	shape, err := w.outputs(x, f[0])
+	if err != nil {
+		return nil, err
+	}
+	columns, err := checkedSize([]int{shape[2], shape[3], f[1], f[2], f[3]})
+	if err != nil {
+		return nil, err
+	}
 	// onnx-go reads pads as height, height, width, width.
-	return b.call("Conv", map[string]any{
+	attributes := map[string]any{
 		"kernel_shape": longs(f[2], f[3]),
 		"pads":         longs(w.begin[0], w.begin[0], w.begin[1], w.begin[1]),
 		"strides":      longs(w.strides[:]...),
 		"dilations":    longs(w.dilations[:]...),
-	})
+	}
+	return b.split(max(1, columnBudget/columns), shape, func() (kernel, error) { return b.call("Conv", attributes) })
+}
+
+// columnBudget is how many numbers of a convolution's column matrix are in
+// memory at once, 16 MiB, if one sample does not need more.
+const columnBudget = 1 << 22
+
+// split makes a kernel that takes its first input in parts of at most n samples.
+// one makes the kernel of b with that input replaced.
+func (b *binder) split(n int, shape []int, one func() (kernel, error)) (kernel, error) {
+	x := b.in[0]
+	if x.shape[0] <= n {
+		return one()
+	}
+	k := &parts{samples: n, in: x.shape, shape: shape}
+	part := func(n int) (kernel, error) {
+		b.in[0] = operand{shape: append([]int{n}, x.shape[1:]...)}
+		return one()
+	}
+	var err error
+	if k.part, err = part(n); err != nil {
+		return nil, err
+	}
+	if rest := x.shape[0] % n; rest > 0 {
+		k.rest, err = part(rest)
+	}
+	return k, err
 }
 
 func checkMaxPool(n *node) error {
@@ -255,6 +304,9 @@ func bindMaxPool(b *binder) (kernel, error) {
 		if w.end[i] >= w.kernel[i]+w.strides[i] {
 			return nil, errors.New("this form of ceil_mode is lacking")
 		}
+	}
+	if _, err := w.outputs(x, x[1]); err != nil {
+		return nil, err
 	}
 	// Gorgonia reads four pads as end and begin of the height, then of the width.
 	return b.call("MaxPool", map[string]any{
@@ -318,6 +370,9 @@ func bindGemm(b *binder) (kernel, error) {
 		return nil, fmt.Errorf("shapes %v and %v cannot be multiplied", x, y)
 	}
 	shape := []int{rows, cols}
+	if _, err := checkedSize(shape); err != nil {
+		return nil, err
+	}
 	c := adapted{operand: operand{shape: shape}, zero: true}
 	if len(b.in) == 3 {
 		s := b.in[2].shape
@@ -354,6 +409,9 @@ func bindMatMul(b *binder) (kernel, error) {
 		return nil, fmt.Errorf("shapes %v and %v cannot be multiplied", x, y)
 	}
 	shape := append(slices.Clone(x[:n]), y[1])
+	if _, err := checkedSize(shape); err != nil {
+		return nil, err
+	}
 	return b.adapt("MatMul", nil, []adapted{reshaped(b.in[0], []int{size(x[:n]), x[n]}), {operand: b.in[1]}}, shape)
 }
 

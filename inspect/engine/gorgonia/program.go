@@ -96,9 +96,6 @@ func readProgram(ctx context.Context, f *onnxfile.File) (*program, error) {
 	if err := l.order(p); err != nil {
 		return nil, err
 	}
-	if bad := p.check(); len(bad) > 0 {
-		return nil, &UnsupportedError{bad}
-	}
 	return p, nil
 }
 
@@ -116,15 +113,18 @@ func modelOpset(m *onnxpb.ModelProto) (int64, error) {
 
 func standardDomain(d string) bool { return d == "" || d == "ai.onnx" }
 
-// check lists what can be refused without knowing shapes.
-func (p *program) check() []Unsupported {
+// check refuses what can be refused without knowing shapes.
+func (p *program) check() error {
 	var bad []Unsupported
 	for _, n := range p.nodes {
 		if err := n.check(); err != nil {
 			bad = append(bad, n.unsupported(err.Error()))
 		}
 	}
-	return bad
+	if len(bad) > 0 {
+		return &UnsupportedError{bad}
+	}
+	return nil
 }
 
 // sampleShapes returns the inputs' shapes for a batch of one; not ok when other
@@ -177,13 +177,17 @@ func (p *program) plan(inputs [][]int) (*plan, error) {
 	b := new(binder)
 nodes:
 	for i, n := range p.nodes {
+		if err := n.check(); err != nil {
+			bad = append(bad, n.unsupported(err.Error()))
+			continue
+		}
 		b.node, b.in = n, nil
 		for k, t := range n.in {
 			if t < 0 {
 				continue
 			}
 			if !known[t] {
-				continue nodes // what comes before it is refused already
+				continue nodes // a node before it is refused
 			}
 			b.in = append(b.in, operand{shape: pl.shapes[t], constant: n.params[k]})
 		}
@@ -196,6 +200,7 @@ nodes:
 		pl.shapes[n.out], known[n.out] = k.outShape(), true
 	}
 	if len(bad) > 0 {
+		slices.SortFunc(bad, func(a, b Unsupported) int { return a.Index - b.Index })
 		return nil, &UnsupportedError{bad}
 	}
 	return pl, nil

@@ -118,7 +118,7 @@ type binder struct {
 func (b *binder) bind() (kernel, error) {
 	most := 0
 	for i, o := range b.in {
-		n, err := checkedSize(toInt64s(o.shape))
+		n, err := checkedSize(o.shape)
 		if err != nil {
 			return nil, err
 		}

@@ -2,7 +2,6 @@ package gorgonia
 
 import (
 	"fmt"
-	"math"
 
 	"gorgonia.org/gorgonia"
 	"gorgonia.org/tensor"
@@ -63,14 +62,21 @@ func size(shape []int) int {
 	return n
 }
 
-// checkedSize is size with negative dimensions and overflow refused.
-func checkedSize(shape []int64) (int, error) {
+// maxElements bounds a tensor, 4 GiB of numbers, because shapes come from files.
+const maxElements = 1 << 30
+
+// checkedSize is size for a shape from outside: negative dimensions and tensors
+// above maxElements are refused.
+func checkedSize[T int | int64](shape []T) (int, error) {
 	n := int64(1)
 	for _, d := range shape {
-		if d < 0 || d > 0 && n > math.MaxInt32*64/d {
-			return 0, fmt.Errorf("shape %v is out of range", shape)
+		if d < 0 {
+			return 0, fmt.Errorf("shape %v is negative", shape)
 		}
-		n *= d
+		if d > 0 && n > maxElements/int64(d) {
+			return 0, fmt.Errorf("shape %v has more than %d elements; use smaller batches", shape, maxElements)
+		}
+		n *= int64(d)
 	}
 	return int(n), nil
 }
