@@ -137,7 +137,11 @@ func measure(c *cli.Context) error {
 			return err
 		}
 	}
-	res, err := measureModel(c.Context, c, k, m)
+	layers, err := layersOf(c)
+	if err != nil {
+		return err
+	}
+	res, err := measureModel(c.Context, c, k, m, layers)
 	if err != nil {
 		return err
 	}
@@ -215,13 +219,15 @@ func openMeasured(c *cli.Context, path string) (*inspect.Model, error) {
 	return m, err
 }
 
-// measureModel opens data and runtime and measures. Whatever can be refused
+// measureModel opens data and runtime and measures the layers named, all when
+// there are none. Whatever can be refused
 // without running is refused before the runtime is loaded.
-func measureModel(ctx context.Context, c *cli.Context, k *console, m *inspect.Model) (*probe.Result, error) {
+func measureModel(ctx context.Context, c *cli.Context, k *console, m *inspect.Model, layers []string) (*probe.Result, error) {
 	opt, err := probeOptions(c, k)
 	if err != nil {
 		return nil, err
 	}
+	opt.Layers = layers
 	survey, err := probe.NewSurvey(m)
 	if err != nil {
 		return nil, err
@@ -257,9 +263,6 @@ func measureModel(ctx context.Context, c *cli.Context, k *console, m *inspect.Mo
 }
 
 func probeOptions(c *cli.Context, k *console) (opt probe.Options, err error) {
-	if opt.Layers, err = layersOf(c); err != nil {
-		return opt, err
-	}
 	if opt.Memory, err = byteSize("--memory", c.String("memory")); err != nil {
 		return opt, err
 	}

@@ -80,16 +80,16 @@ func prune(c *cli.Context) error {
 		return err
 	}
 	defer m.Handle.Close()
-	res, err := statistics(c, k, m)
+	plan := export.PlanOptions{
+		Target: c.String("target"), Criterion: c.String("criterion"), Layers: layers,
+		Theta: c.Float64("threshold"), Dilution: c.Float64("dilution"), Seed: c.Uint64("seed"),
+	}
+	res, err := statistics(c, k, m, plan)
 	if err != nil {
 		return err
 	}
-	plan := export.PlanOptions{
-		Target: c.String("target"), Criterion: c.String("criterion"), Layers: layers,
-		Theta: res.Theta, Dilution: c.Float64("dilution"), Seed: c.Uint64("seed"),
-	}
-	if c.IsSet("threshold") {
-		plan.Theta = c.Float64("threshold")
+	if !c.IsSet("threshold") {
+		plan.Theta = res.Theta
 	}
 	out := output{format: c.String("format")}
 	if c.Bool("dry-run") {
@@ -155,11 +155,15 @@ func checkPruneFlags(c *cli.Context, model string) error {
 	return checkTarget(out, model, c.String("stats"))
 }
 
-// statistics reads --stats or measures on --data.
-func statistics(c *cli.Context, k *console, m *inspect.Model) (*probe.Result, error) {
+// statistics reads --stats or measures on --data what the plan needs.
+func statistics(c *cli.Context, k *console, m *inspect.Model, plan export.PlanOptions) (*probe.Result, error) {
 	path := c.String("stats")
 	if path == "" {
-		return measureModel(c.Context, c, k, m)
+		taps, err := export.Taps(m, plan)
+		if err != nil {
+			return nil, err
+		}
+		return measureModel(c.Context, c, k, m, taps)
 	}
 	var r io.Reader = c.App.Reader
 	if path != "-" {

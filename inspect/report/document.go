@@ -84,19 +84,35 @@ const (
 // Words returns a cell that is a text in both forms.
 func Words(s string) Cell { return Cell{Text: s, Raw: s} }
 
-// layerName returns the cell of layers that share a row. Exporters end names with
-// the operator, which may go where space is short.
+// layerName returns the cell of layers that share a row.
 func layerName(op string, names ...string) Cell {
 	short := make([]string, len(names))
 	for i, n := range names {
-		short[i] = n
-		if s, ok := strings.CutSuffix(n, "/"+op); ok && s != "" {
-			short[i] = s
-		}
+		short[i] = modulePath(n, op)
 	}
 	c := Words(strings.Join(names, " + "))
 	c.Short = strings.Join(short, " + ")
 	return c
+}
+
+// modulePath shortens a name as PyTorch's exporter makes them, in which each
+// part repeats the one before and the operator ends it all:
+// "/features/features.2/features.2.0/Conv" becomes "features.2.0".
+func modulePath(name, op string) string {
+	path, ok := strings.CutPrefix(name, "/")
+	path, ok2 := strings.CutSuffix(path, "/"+op)
+	if !ok || !ok2 || path == "" {
+		return name
+	}
+	parts := strings.Split(path, "/")
+	var kept []string
+	for i, p := range parts {
+		if i+1 < len(parts) && strings.HasPrefix(parts[i+1], p+".") {
+			continue
+		}
+		kept = append(kept, p)
+	}
+	return strings.Join(kept, "/")
 }
 
 // unread is the cell of a value that was not read, absent one that is not known,

@@ -2,6 +2,7 @@ package report
 
 import (
 	"bufio"
+	"cmp"
 	"io"
 	"slices"
 	"strings"
@@ -132,7 +133,7 @@ func (t *textWriter) section(s Section) {
 			t.line("")
 		}
 		if left := t.table(s.Table); len(left) > 0 {
-			notes = append(slices.Clone(notes), "not shown, for the terminal is too narrow: "+strings.Join(left, ", "))
+			notes = append(slices.Clone(notes), "not shown, for the terminal is too narrow (names may be shortened, too): "+strings.Join(left, ", "))
 		}
 	}
 	if len(notes) > 0 {
@@ -165,13 +166,7 @@ func (t *textWriter) table(tab *Table) (left []string) {
 		shown[c] = true
 	}
 	if t.opt.Width > 0 && tableWidth(widths, shown) > t.opt.Width {
-		for r, row := range tab.Rows {
-			for c, cell := range row {
-				if cell.Short != "" {
-					texts[r][c] = printable(cell.Short)
-				}
-			}
-		}
+		useShort(tab.Rows, texts)
 		widths = columnWidths(cols, texts)
 		left = fit(cols, widths, shortest(cols, texts), shown, t.opt.Width)
 	}
@@ -212,6 +207,30 @@ func (t *textWriter) table(tab *Table) (left []string) {
 		}
 	}
 	return left
+}
+
+// useShort replaces the texts of each column by the short ones, unless that would
+// make two of them equal.
+func useShort(rows [][]Cell, texts [][]string) {
+	if len(rows) == 0 {
+		return
+	}
+columns:
+	for c := range rows[0] {
+		long := map[string]string{}
+		for _, row := range rows {
+			s := cmp.Or(row[c].Short, row[c].Text)
+			if was, ok := long[s]; ok && was != row[c].Text {
+				continue columns
+			}
+			long[s] = row[c].Text
+		}
+		for r, row := range rows {
+			if row[c].Short != "" {
+				texts[r][c] = printable(row[c].Short)
+			}
+		}
+	}
 }
 
 // shortest returns how far each column may be shortened: as long as texts that

@@ -65,7 +65,7 @@ func TestTextFitsTheTerminal(t *testing.T) {
 		}
 		var names []string
 		for _, l := range strings.Split(got, "\n") {
-			if strings.HasPrefix(l, "  /") {
+			if strings.HasPrefix(l, "  /") || strings.HasPrefix(l, "  f") {
 				names = append(names, strings.Fields(l)[0])
 			}
 		}
@@ -74,8 +74,8 @@ func TestTextFitsTheTerminal(t *testing.T) {
 		}
 		flat := strings.Join(strings.Fields(got), " ")
 		for _, title := range []string{"kernel", "zeros"} {
-			head := strings.Contains(flat[:strings.Index(flat, "/")], title)
-			_, said, _ := strings.Cut(flat, "too narrow:")
+			head := strings.Contains(flat[:strings.Index(flat, "feat")], title)
+			_, said, _ := strings.Cut(flat, "too): ")
 			if head == strings.Contains(said, title) {
 				t.Errorf("width %d: column %s is shown and said to be missing, or neither:\n%s", width, title, got)
 			}
@@ -173,5 +173,39 @@ func TestWritersReportFailure(t *testing.T) {
 	}
 	if err := WriteJSON(failing{}, 1); err == nil {
 		t.Error("WriteJSON: no error")
+	}
+}
+
+func TestModulePath(t *testing.T) {
+	for _, c := range []struct{ name, op, want string }{
+		{"/features/features.2/features.2.0/block/block.1/block.1.0/Conv", "Conv", "features.2.0/block.1.0"},
+		{"/layer1/layer1.0/conv1/Conv", "Conv", "layer1.0/conv1"},
+		{"/conv1/Conv", "Conv", "conv1"},
+		{"/fc/Gemm", "Conv", "/fc/Gemm"},
+		{"conv1", "Conv", "conv1"},
+		{"/Conv", "Conv", "/Conv"},
+		{"a/b/Conv", "Conv", "a/b/Conv"},
+		{"/a/ab/a.b/Conv", "Conv", "a/ab/a.b"},
+	} {
+		if got := modulePath(c.name, c.op); got != c.want {
+			t.Errorf("%q: %q, want %q", c.name, got, c.want)
+		}
+	}
+}
+
+// Short names that two layers would share are not used.
+func TestTextKeepsShortNamesDistinct(t *testing.T) {
+	tab := &Table{Columns: []Column{{Title: "name", Shrink: true}, {Title: "x"}}, Rows: [][]Cell{
+		{{Text: "/a/first/second", Short: "second"}, Words("1")},
+		{{Text: "/b/other/second", Short: "second"}, Words("2")},
+	}}
+	op := []Cell{operatorName("BatchNormalization"), operatorName("Conv"), operatorName("Gemm")}
+	texts := [][]string{{"BatchNormalization"}, {"Conv"}, {"Gemm"}}
+	if useShort([][]Cell{op[:1], op[1:2], op[2:]}, texts); texts[0][0] != "BatchNorm" {
+		t.Errorf("a column with and without short texts: %q", texts)
+	}
+	got := text(t, TextOptions{Width: 20}, Document{Sections: []Section{{Table: tab}}})
+	if strings.Contains(got, "  second") || !strings.Contains(got, "/a/") || !strings.Contains(got, "/b/") {
+		t.Errorf("got\n%s", got)
 	}
 }
