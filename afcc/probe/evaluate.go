@@ -3,6 +3,7 @@ package probe
 import (
 	"context"
 	"fmt"
+	"iter"
 	"math/rand/v2"
 	"slices"
 	"time"
@@ -56,7 +57,7 @@ const latencyRuns = 30
 // answers. All models see every batch, one after the other, so that whatever
 // else the machine does falls on all of them. The files are opened by the
 // engine itself, as a deployment would. Models must be classifiers of the same
-// labels with inputs of the same size.
+// labels; their inputs may differ in size and channels.
 func Evaluate(ctx context.Context, eng engine.Engine, models []*inspect.Model, set *dataset.Set, index []int, opt Options) ([]Evaluation, error) {
 	if opt.Progress == nil {
 		opt.Progress = func(string, int, int) {}
@@ -77,9 +78,6 @@ func Evaluate(ctx context.Context, eng engine.Engine, models []*inspect.Model, s
 		}
 		if ps[i], err = newMeasurer(m, eng, set, opt, &Survey{Input: in, Output: out, Labels: k}); err != nil {
 			return nil, err
-		}
-		if !slices.Equal(ps[i].dims, ps[0].dims) {
-			return nil, fmt.Errorf("%s reads samples of %v, %s of %v; they cannot be evaluated together", models[0].File, ps[0].dims, m.File, ps[i].dims)
 		}
 		if sessions[i], err = eng.Load(ctx, engine.Model{Name: m.File, Path: m.File}); err != nil {
 			return nil, err
@@ -109,17 +107,38 @@ func Evaluate(ctx context.Context, eng engine.Engine, models []*inspect.Model, s
 		}
 		return v, ms, nil
 	}
-	done, first := 0, true
-	for b, err := range set.Batches(ctx, dataset.Sequential(index, batch), ps[0].tr, 0) {
-		if err != nil {
-			return nil, err
+	// Models with inputs of one size share their samples; the others get theirs
+	// from a stream of their own, in step.
+	streams := map[string]*stream{}
+	of := make([]*stream, len(ps))
+	for i, p := range ps {
+		key := fmt.Sprint(p.dims)
+		if streams[key] == nil {
+			streams[key] = &stream{}
+			streams[key].next, streams[key].stop = iter.Pull2(set.Batches(ctx, dataset.Sequential(index, batch), p.tr, 0))
+			defer streams[key].stop()
 		}
+		of[i] = streams[key]
+	}
+	done, first := 0, true
+	for {
+		more := false
+		for _, s := range streams {
+			var err error
+			if s.batch, err, more = s.next(); err != nil {
+				return nil, err
+			}
+		}
+		if !more {
+			break
+		}
+		b := &of[0].batch
 		n := len(b.Index)
 		for i, p := range ps {
-			if n == 0 {
-				continue
+			if !slices.Equal(of[i].batch.Index, b.Index) {
+				return nil, fmt.Errorf("%s and %s were given different samples", ps[0].m.File, p.m.File)
 			}
-			v, ms, err := run(i, b.X, n)
+			v, ms, err := run(i, of[i].batch.X, n)
 			if err != nil {
 				return nil, err
 			}
@@ -149,16 +168,18 @@ func Evaluate(ctx context.Context, eng engine.Engine, models []*inspect.Model, s
 	if err := ctx.Err(); err != nil {
 		return nil, err
 	}
-	size := int(engine.Elements(ps[0].dims))
-	x := make([]float32, size)
-	r := rand.New(rand.NewPCG(opt.Split.Seed, 1))
-	for i := range x {
-		x[i] = float32(r.NormFloat64())
+	noise := make([][]float32, len(models))
+	for i, p := range ps {
+		r := rand.New(rand.NewPCG(opt.Split.Seed, 1))
+		noise[i] = make([]float32, engine.Elements(p.dims))
+		for j := range noise[i] {
+			noise[i][j] = float32(r.NormFloat64())
+		}
 	}
 	single := make([][]float64, len(models))
 	for round := range latencyRuns + 3 {
 		for i := range ps {
-			_, ms, err := run(i, x, 1)
+			_, ms, err := run(i, noise[i], 1)
 			if err != nil {
 				return nil, err
 			}
@@ -186,6 +207,13 @@ func Evaluate(ctx context.Context, eng engine.Engine, models []*inspect.Model, s
 		e.Throughput, e.Latency = newTiming(batch, times[i]), newTiming(1, single[i])
 	}
 	return evals, nil
+}
+
+// stream hands out the batches that suit inputs of one size.
+type stream struct {
+	batch dataset.Batch
+	next  func() (dataset.Batch, error, bool)
+	stop  func()
 }
 
 // rank counts the values that come before that of label when the values are

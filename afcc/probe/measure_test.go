@@ -7,6 +7,7 @@ import (
 	"errors"
 	"math"
 	"reflect"
+	"slices"
 	"strings"
 	"testing"
 
@@ -471,6 +472,38 @@ func TestEvaluate(t *testing.T) {
 	}
 	if evals[0].Latency.Runs != latencyRuns || !(evals[0].Latency.Median > 0) {
 		t.Errorf("latency %+v", evals[0].Latency)
+	}
+}
+
+// TestEvaluateSizes evaluates models of different inputs in one call.
+func TestEvaluateSizes(t *testing.T) {
+	eng, set := runtime(t), images(t, testK, 9)
+	build := func(batch, channels, side int64) *inspect.Model {
+		n := newNet(batch, channels, side)
+		n.conv("conv1", channels, 4, 3, 1).op("Relu").op("GlobalAveragePool").op("Flatten").gemm("classifier", 4, testK)
+		return n.model(t, batch, testK)
+	}
+	models := []*inspect.Model{build(-1, 3, 8), build(-1, 1, 8), build(1, 3, 16), build(-1, 3, 8)}
+	opt := testOptions()
+	_, _, eval, err := set.Split(opt.Split)
+	if err != nil {
+		t.Fatal(err)
+	}
+	together, err := Evaluate(t.Context(), eng, models, set, eval.Index, opt)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for i, m := range models {
+		alone, err := Evaluate(t.Context(), eng, []*inspect.Model{m}, set, eval.Index, opt)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if !slices.Equal(alone[0].Predictions, together[i].Predictions) || alone[0].Top1 != together[i].Top1 {
+			t.Errorf("model %d answers differently in company: %v, %v", i, together[i].Predictions, alone[0].Predictions)
+		}
+	}
+	if *together[3].Changed != 0 {
+		t.Errorf("the same network: %v changed", *together[3].Changed)
 	}
 }
 
