@@ -38,9 +38,8 @@ type operand struct {
 }
 
 // newBackend translates one operator. Attributes hold int64, float32, []int64
-// or string. scratch has at least as many elements as the largest input; it is
-// never written.
-func newBackend(op string, attributes map[string]any, in []operand, scratch []float32) (b *backend, err error) {
+// or string.
+func newBackend(op string, attributes map[string]any, in []operand) (b *backend, err error) {
 	building.Lock()
 	defer building.Unlock()
 	defer catch(&err)
@@ -50,11 +49,10 @@ func newBackend(op string, attributes map[string]any, in []operand, scratch []fl
 	g.AddNode(out)
 	given := make([]tensor.Tensor, len(in))
 	for i, o := range in {
-		switch {
-		case o.constant != nil:
+		if o.constant != nil {
 			given[i] = o.constant.dense()
-		default:
-			given[i] = (&value{shape: o.shape, floats: scratch[:size(o.shape)]}).dense()
+		} else {
+			given[i] = newPlaceholder(o.shape)
 		}
 		n := g.NewNode()
 		g.AddNode(n)
@@ -126,6 +124,21 @@ func newProgram(graph *gorgonia.ExprGraph, given []tensor.Tensor) (*backend, err
 }
 
 func (b *backend) outShape() []int { return b.shape }
+
+// placeholder has the shape of an input and no memory to speak of; it stands for
+// the input while a graph is made.
+type placeholder struct {
+	tensor.Tensor
+	shape tensor.Shape
+}
+
+func newPlaceholder(shape []int) *placeholder {
+	one := tensor.New(tensor.WithShape(1), tensor.WithBacking(make([]float32, 1)))
+	return &placeholder{one, append([]int(nil), shape...)}
+}
+
+func (p *placeholder) Shape() tensor.Shape { return p.shape }
+func (p *placeholder) Dims() int           { return len(p.shape) }
 
 // run evaluates the node. The result is new memory or that of an input.
 func (b *backend) run(in []*value) (out *value, err error) {

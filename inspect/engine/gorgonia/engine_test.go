@@ -410,6 +410,31 @@ func TestConvolutionInParts(t *testing.T) {
 	}
 }
 
+// So is a pooling.
+func TestMaxPoolInParts(t *testing.T) {
+	const samples, size = 3, 1200
+	model, feed, _, values := oneNode(t, 13, "MaxPool", attrs{"kernel_shape": []int64{2, 2}, "strides": []int64{2, 2}}, []arg{fed(samples, 2, size, size)}, 5)
+	s := load(t, Open(), engine.Model{Name: "pool", Bytes: model})
+	out := map[string]*engine.Tensor{"y": nil}
+	if err := s.Run(t.Context(), feed, out); err != nil {
+		t.Fatal(err)
+	}
+	if _, ok := s.(*session).plans[0].plan.kernels[0].(*parts); !ok {
+		t.Fatal("the test wants a pooling in parts")
+	}
+	x, y := values[0].floats, out["y"].Float32()
+	for n := range samples * 2 {
+		for r := range size / 2 {
+			for c := range size / 2 {
+				at := (n*size+2*r)*size + 2*c
+				if want := max(x[at], x[at+1], x[at+size], x[at+size+1]); y[(n*size/2+r)*size/2+c] != want {
+					t.Fatalf("at %d %d %d: %g, want %g", n, r, c, y[(n*size/2+r)*size/2+c], want)
+				}
+			}
+		}
+	}
+}
+
 // A panic of the libraries becomes an error, and so do their errors that cannot
 // be printed.
 func TestCatch(t *testing.T) {
@@ -421,7 +446,7 @@ func TestCatch(t *testing.T) {
 		t.Errorf("got %v", err)
 	}
 	in := []operand{{shape: []int{3, 3}}, {shape: []int{3}}}
-	if _, err := newBackend("Add", nil, in, make([]float32, 9)); err == nil || !strings.Contains(err.Error(), "without saying why") {
+	if _, err := newBackend("Add", nil, in); err == nil || !strings.Contains(err.Error(), "without saying why") {
 		t.Errorf("got %v", err)
 	}
 }

@@ -276,12 +276,12 @@ func checkMaxPool(n *node) error {
 // bindMaxPool does not tell minus infinity from the lowest finite number: that
 // is what the backend finds in a window with nothing above it.
 func bindMaxPool(b *binder) (kernel, error) {
-	kernel, err := b.ints("kernel_shape", 2, 0)
+	extent, err := b.ints("kernel_shape", 2, 0)
 	if err != nil {
 		return nil, err
 	}
 	x := b.in[0].shape
-	w, err := b.window(x, kernel)
+	w, err := b.window(x, extent)
 	if err != nil {
 		return nil, err
 	}
@@ -305,16 +305,30 @@ func bindMaxPool(b *binder) (kernel, error) {
 			return nil, errors.New("this form of ceil_mode is lacking")
 		}
 	}
-	if _, err := w.outputs(x, x[1]); err != nil {
+	shape, err := w.outputs(x, x[1])
+	if err != nil {
 		return nil, err
 	}
+	positions := size(shape[1:])
+	if positions > maxPositions {
+		return nil, fmt.Errorf("%d positions are more than the %d that are pooled", positions, maxPositions)
+	}
 	// Gorgonia reads four pads as end and begin of the height, then of the width.
-	return b.call("MaxPool", map[string]any{
-		"kernel_shape": longs(kernel...),
+	attributes := map[string]any{
+		"kernel_shape": longs(extent...),
 		"pads":         longs(w.end[0], w.begin[0], w.end[1], w.begin[1]),
 		"strides":      longs(w.strides[:]...),
-	})
+	}
+	return b.split(max(1, positionBudget/positions), shape, func() (kernel, error) { return b.call("MaxPool", attributes) })
 }
+
+// Gorgonia keeps eight bytes for each position that a pooling makes, as long as
+// the plan lives. positionBudget bounds that where there are several samples, to
+// 8 MiB; maxPositions bounds one sample.
+const (
+	positionBudget = 1 << 20
+	maxPositions   = 1 << 24
+)
 
 // bindAveragePool lowers the two forms that need no averaging operator of their
 // own: windows of one position, and one window over all positions.

@@ -111,12 +111,9 @@ func (n *node) check() error {
 type binder struct {
 	*node
 	in []operand
-	// scratch stands for inputs while a kernel is made; it stays zero.
-	scratch []float32
 }
 
 func (b *binder) bind() (kernel, error) {
-	most := 0
 	for i, o := range b.in {
 		n, err := checkedSize(o.shape)
 		if err != nil {
@@ -125,10 +122,6 @@ func (b *binder) bind() (kernel, error) {
 		if n == 0 && (b.rule.integers == 0 || i < b.rule.integers) {
 			return nil, fmt.Errorf("input %d has no elements", i)
 		}
-		most = max(most, n)
-	}
-	if len(b.scratch) < most {
-		b.scratch = make([]float32, most)
 	}
 	return b.rule.bind(b)
 }
@@ -151,11 +144,8 @@ func (b *binder) adapt(op string, attributes map[string]any, in []adapted, shape
 		if a.constant != nil && (a.copied || a.spread) {
 			operands[i].constant = nil
 		}
-		if n := size(a.shape); len(b.scratch) < n {
-			b.scratch = make([]float32, n)
-		}
 	}
-	back, err := newBackend(op, attributes, operands, b.scratch)
+	back, err := newBackend(op, attributes, operands)
 	if err != nil {
 		return nil, err
 	}
