@@ -103,7 +103,7 @@ type bar struct {
 	drawn       bool
 }
 
-const barWidth = 24
+const barWidth = 16
 
 // progress has the signature of probe.Options.Progress.
 func (b *bar) progress(stage string, done, total int) {

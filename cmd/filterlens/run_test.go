@@ -176,11 +176,11 @@ func TestBarLine(t *testing.T) {
 		spent       time.Duration
 		want        string
 	}{
-		{0, 100, 0, "training               [........................] 0/100"},
-		{50, 100, 500 * time.Millisecond, "training               [############............] 50/100"},
-		{500, 2000, 10 * time.Second, "training               [######..................] 500/2,000  50/s  30 s left"},
-		{3, 3, 20 * time.Second, "training               [########################] 3/3"},
-		{0, 0, 0, "training               [........................] 0/0"},
+		{0, 100, 0, "training               [................] 0/100"},
+		{50, 100, 500 * time.Millisecond, "training               [########........] 50/100"},
+		{500, 2000, 10 * time.Second, "training               [####............] 500/2,000  50/s  30 s left"},
+		{3, 3, 20 * time.Second, "training               [################] 3/3"},
+		{0, 0, 0, "training               [................] 0/0"},
 	} {
 		if got := barLine("training", c.done, c.total, c.spent); got != c.want {
 			t.Errorf("got %q, want %q", got, c.want)

@@ -30,8 +30,9 @@ func TestMain(m *testing.M) {
 
 // TestScripts runs testdata/script. Each script has in its environment
 //
-//	$VGG       the fixture model, with its preprocessing and labels recorded
-//	$GLYPHS    its data set
+//	$VGG       a fixture model, with its preprocessing and labels recorded
+//	$EFFNET    the other fixture model
+//	$GLYPHS    their data set
 //	$BADOP     the same model with an operator that no runtime knows
 //	$REVERSED  the same model with the order of its labels turned around and no
 //	           preprocessing recorded
@@ -58,6 +59,7 @@ func TestScripts(t *testing.T) {
 			}
 			e.Setenv("FILTERLENS_ORT_LIBRARY", lib.Path)
 			e.Setenv("VGG", vgg)
+			e.Setenv("EFFNET", filepath.Join(fixtures, "efficientnet-b0-glyphs20.onnx"))
 			e.Setenv("GLYPHS", filepath.Join(fixtures, "glyphs20"))
 			e.Setenv("BADOP", badOp)
 			e.Setenv("REVERSED", reversed)

@@ -3,6 +3,7 @@ package report
 import (
 	"fmt"
 
+	"github.com/filterlens/filterlens/afcc/probe"
 	"github.com/filterlens/filterlens/export"
 )
 
@@ -135,11 +136,15 @@ func planSections(p *export.Plan) []Section {
 		"cut off: outputs without any connection left, inputs that nothing of the layer reads any more",
 	}}}
 	if len(p.Blocked) > 0 {
-		t := &Table{Columns: []Column{{Title: "layer", Key: "layer", Shrink: true}, {Title: "why", Key: "reason", Wrap: true}}}
-		for _, b := range p.Blocked {
-			t.Rows = append(t.Rows, []Cell{Words(b.Layer), Words(b.Reason)})
+		skips := make([]probe.Skip, len(p.Blocked))
+		for i, b := range p.Blocked {
+			skips[i] = probe.Skip(b)
 		}
-		out = append(out, Section{Title: "Layers that stay as they are", Table: t})
+		s := Section{Title: "Layers that stay as they are"}
+		for _, g := range byReason(skips) {
+			s.Facts = append(s.Facts, Fact{plural(len(g.layers), "layer"), Words(g.reason + ": " + firstNames(g.layers))})
+		}
+		out = append(out, s)
 	}
 	return out
 }

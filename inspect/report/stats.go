@@ -110,26 +110,42 @@ func statsDefinitions(theta float64) []string {
 	}
 }
 
-// skipped lists layers, those with the same reason together.
+// skipped writes layers and why, those with the same reason together.
 func skipped(skips []probe.Skip) string {
-	var reasons []string
-	names := map[string][]string{}
-	for _, s := range skips {
-		if names[s.Reason] == nil {
-			reasons = append(reasons, s.Reason)
-		}
-		names[s.Reason] = append(names[s.Reason], s.Layer)
-	}
 	var parts []string
-	for _, r := range reasons {
-		n := names[r]
-		list := strings.Join(n[:min(3, len(n))], ", ")
-		if len(n) > 3 {
-			list += fmt.Sprintf(" and %d more", len(n)-3)
-		}
-		parts = append(parts, list+" ("+r+")")
+	for _, g := range byReason(skips) {
+		parts = append(parts, firstNames(g.layers)+" ("+g.reason+")")
 	}
 	return strings.Join(parts, "; ")
+}
+
+// group is layers that share a reason.
+type group struct {
+	reason string
+	layers []string
+}
+
+func byReason(skips []probe.Skip) []group {
+	var groups []group
+	for _, s := range skips {
+		i := slices.IndexFunc(groups, func(g group) bool { return g.reason == s.Reason })
+		if i < 0 {
+			i = len(groups)
+			groups = append(groups, group{reason: s.Reason})
+		}
+		groups[i].layers = append(groups[i].layers, s.Layer)
+	}
+	return groups
+}
+
+// firstNames lists a few names and counts the others; JSON has them all.
+func firstNames(names []string) string {
+	const shown = 3
+	list := strings.Join(names[:min(shown, len(names))], ", ")
+	if len(names) > shown {
+		list += fmt.Sprintf(" and %d more", len(names)-shown)
+	}
+	return list
 }
 
 // FromFilters shows the filters of one layer with their clusters by label name.
