@@ -1,6 +1,19 @@
 // Command filterlens inspects ONNX image classifiers, measures what each filter
 // recognises, and writes diluted models.
 //
+//	filterlens inspect MODEL...                     what is in it; nothing is run
+//	filterlens inspect MODEL --data DIR             and what each filter recognises
+//	filterlens prune --afcc MODEL --data DIR -o OUT a diluted model, verified
+//	filterlens compare A B                          what changed
+//	filterlens eval MODEL... --data DIR             accuracy and latency
+//	filterlens runtime [install]                    which ONNX Runtime; get it
+//
+// Results go to standard output, everything else to standard error. The exit
+// code is 0 when it is done, 1 for a verdict (the models differ, a verification
+// failed), 2 for what the user can put right (usage, an unreadable or malformed
+// file), 3 when the runtime or the execution provider could not be loaded, 4 when
+// inference failed, and 130 after an interrupt.
+//
 // Each verb has a file of its own: flags in, one call into the rooms, one report
 // out. What a verb computes belongs elsewhere.
 package main
