@@ -1,6 +1,7 @@
 package gorgonia
 
 import (
+	"errors"
 	"fmt"
 	"math"
 	"slices"
@@ -347,4 +348,38 @@ func TestOperators(t *testing.T) {
 			}
 		})
 	}
+}
+
+// Under the operator sets at which forms changed, the engine agrees with ONNX
+// Runtime or refuses.
+func TestOperatorSets(t *testing.T) {
+	reference := openORT(t)
+	agreed := make(map[int64]int)
+	for _, opset := range []int64{oldestOpset, 9, 11, 12, 14, newestOpset} {
+		for _, c := range forms() {
+			if c.lacking != "" {
+				continue
+			}
+			model, feed, _, _ := oneNode(t, opset, c.op, c.attrs, c.args, 3)
+			got, err := evaluate(t, Open(), model, feed, "y")
+			if err != nil {
+				if !errors.As(err, new(*UnsupportedError)) {
+					t.Errorf("%s, operator set %d: %v", c.name, opset, err)
+				}
+				continue
+			}
+			want, err := evaluate(t, reference, model, feed, "y")
+			if err != nil {
+				continue // not a form of this operator set
+			}
+			if d := difference(got["y"], want["y"]); d > 1e-6 {
+				t.Errorf("%s, operator set %d: off by %g", c.name, opset, d)
+			}
+			agreed[opset]++
+		}
+		if agreed[opset] < 50 {
+			t.Errorf("operator set %d: only %d forms could be compared", opset, agreed[opset])
+		}
+	}
+	t.Logf("forms compared by operator set: %v", agreed)
 }
