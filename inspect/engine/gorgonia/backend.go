@@ -68,12 +68,13 @@ func newBackend(op string, attributes map[string]any, in []operand) (b *backend,
 	if err != nil {
 		return nil, err
 	}
-	return newProgram(graph, given)
+	return order(graph, given)
 }
 
-// newProgram orders the nodes of graph. It has one result: the node that no
+// order lists the nodes of graph so that they can be evaluated one after the
+// other. The graph has one result: the node that no
 // other one reads.
-func newProgram(graph *gorgonia.ExprGraph, given []tensor.Tensor) (*backend, error) {
+func order(graph *gorgonia.ExprGraph, given []tensor.Tensor) (*backend, error) {
 	// Nodes are listed in the order they were made, children first.
 	b := &backend{nodes: graph.AllNodes(), root: -1}
 	at := make(map[int64]int, len(b.nodes))

@@ -101,6 +101,7 @@ func (l *lowering) nodes(g *onnxpb.GraphProto) ([]*node, error) {
 		open = append(open, g.Node[i].Input...)
 	}
 	var live []*node
+	known := rules()
 	for i, n := range g.Node {
 		if !needed[i] || len(n.Output) > 0 && l.alias[n.Output[0]] != "" {
 			continue
@@ -127,7 +128,7 @@ func (l *lowering) nodes(g *onnxpb.GraphProto) ([]*node, error) {
 		if made.out < 0 {
 			return nil, fmt.Errorf("%s has no first output", made)
 		}
-		made.rule = rules()[made.op]
+		made.rule = known[made.op]
 		live = append(live, made)
 	}
 	return live, nil
