@@ -569,7 +569,9 @@ func (p *measurer) result(s *Survey, accuracy float64) (*Result, error) {
 		Accuracy: accuracy, Chance: 1 / float64(p.k), Skipped: s.Skipped,
 		Data: Data{
 			Format: p.set.Format(), Labels: p.set.Labels(), Samples: p.set.Len(), Unreadable: len(p.set.Skipped()),
-			Preprocess: p.opt.Preprocess.String(), Fit: part(p.fit), Stats: part(p.stats), Eval: part(p.eval),
+			Preprocess: p.opt.Preprocess.String(),
+			Split:      Split{FitShare: p.opt.Split.Fit, StatsShare: p.opt.Split.Stats, EvalShare: p.opt.Split.Eval, Limit: p.opt.Split.Limit, PerLabel: p.opt.Split.PerLabel},
+			Fit:        part(p.fit), Stats: part(p.stats), Eval: part(p.eval),
 		},
 	}
 	for _, other := range []dataset.Split{p.fit, p.stats} {

@@ -7,6 +7,7 @@ import (
 	"io"
 
 	"github.com/filterlens/filterlens/afcc"
+	"github.com/filterlens/filterlens/inspect/dataset"
 )
 
 // Schema names the form of a Result as JSON. It changes when a reader of the
@@ -52,12 +53,29 @@ type Data struct {
 	Unreadable int `json:"unreadable"`
 	// Preprocess is what was done to an image, as dataset.ParsePreprocess reads it.
 	Preprocess string `json:"preprocess"`
+	// Split says how the samples were drawn; with Result.Seed it gives the same
+	// splits again.
+	Split Split `json:"split"`
 	// Fit trained the heads, Stats gave the label means, Eval the accuracies.
 	Fit   Part `json:"fit"`
 	Stats Part `json:"stats"`
 	Eval  Part `json:"eval"`
 	// Repeated counts the evaluation samples whose content is also in Fit or Stats.
 	Repeated int `json:"repeated"`
+}
+
+// Split holds the settings of dataset.SplitOptions but for the seed.
+type Split struct {
+	FitShare   float64 `json:"fit_share"`
+	StatsShare float64 `json:"stats_share"`
+	EvalShare  float64 `json:"eval_share"`
+	Limit      int     `json:"limit"`
+	PerLabel   int     `json:"per_label"`
+}
+
+// Options returns the settings for drawing the splits again.
+func (s Split) Options(seed uint64) dataset.SplitOptions {
+	return dataset.SplitOptions{Seed: seed, Fit: s.FitShare, Stats: s.StatsShare, Eval: s.EvalShare, Limit: s.Limit, PerLabel: s.PerLabel}
 }
 
 // A Part is a split as it was used.

@@ -5,6 +5,8 @@ import (
 
 	"github.com/urfave/cli/v2"
 
+	"github.com/filterlens/filterlens/inspect/engine"
+	"github.com/filterlens/filterlens/inspect/engine/gorgonia"
 	"github.com/filterlens/filterlens/inspect/engine/ort"
 )
 
@@ -19,10 +21,19 @@ func checkEngineFlags(c *cli.Context) error {
 	default:
 		return usage("--ep %q: the execution providers are cpu and cuda", ep)
 	}
+	switch e := c.String("engine"); {
+	case e != "" && e != "onnxruntime" && e != "gorgonia":
+		return usage("--engine %q: the engines are onnxruntime and gorgonia", e)
+	case e == "gorgonia" && c.String("ep") != ort.CPU:
+		return usage("--engine gorgonia runs on the cpu; --ep %s is for onnxruntime", c.String("ep"))
+	}
 	return positive(c, "device-id", "threads", "batch", "limit", "per-label", "resize", "crop")
 }
 
-func openEngine(ctx context.Context, c *cli.Context, k *console) (*ort.Engine, error) {
+func openEngine(ctx context.Context, c *cli.Context, k *console) (engine.Engine, error) {
+	if c.String("engine") == "gorgonia" {
+		return gorgonia.Open(), nil
+	}
 	opt := libraryOptions(c, k)
 	opt.Provider, opt.DeviceID, opt.Threads = c.String("ep"), c.Int("device-id"), c.Int("threads")
 	return ort.Open(ctx, opt)

@@ -23,6 +23,7 @@ func evalCommand() *cli.Command {
 		Flags: slices.Concat(
 			outputFlags("write to `FILE` (- is standard output)"), shapeFlags(), dataFlags(),
 			[]cli.Flag{&cli.StringFlag{Name: "split", Value: "eval", Usage: "samples: eval, stats, fit, all, or test or train as shipped", Category: groupData}},
+			[]cli.Flag{&cli.StringFlag{Name: "engine", Value: "onnxruntime", Usage: "onnxruntime, or gorgonia: pure Go, fewer operators, a second opinion", Category: groupRun}},
 			runFlags()),
 		Action: evaluate,
 	}
@@ -77,6 +78,11 @@ func evaluateModels(ctx context.Context, c *cli.Context, k *console, models []*i
 	pre, err := preprocessOf(c, k, models[0])
 	if err != nil {
 		return nil, err
+	}
+	for _, m := range models[1:] {
+		if a, b := metadata(models[0], preprocessKey), metadata(m, preprocessKey); a != b && !c.IsSet("preprocess") {
+			k.warn("all models get the preprocessing of %s, %s; %s records %q", models[0].File, pre, m.File, b)
+		}
 	}
 	index, hash, err := samplesOf(c, set)
 	if err != nil {

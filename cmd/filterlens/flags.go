@@ -12,6 +12,7 @@ import (
 
 	"github.com/filterlens/filterlens/afcc"
 	"github.com/filterlens/filterlens/afcc/probe"
+	"github.com/filterlens/filterlens/inspect"
 )
 
 // The groups of flags, as help shows them.
@@ -75,7 +76,7 @@ func measureFlags() []cli.Flag {
 	r := probe.DefaultRecipe()
 	return []cli.Flag{
 		&cli.Float64Flag{Name: "theta", Value: afcc.DefaultTheta, Usage: "threshold of the clipped matrices, in [0,1)", Category: groupMeasure},
-		&cli.StringSliceFlag{Name: "layers", Usage: "only layers `A,B`, or those in @FILE, one name a line", Category: groupMeasure},
+		&cli.StringSliceFlag{Name: "layers", Usage: "only layers `A,B`: names, their ends (features.40) or conv5, fc1; or those in @FILE, one a line", Category: groupMeasure},
 		&cli.IntFlag{Name: "epochs", Value: r.Epochs, Usage: "epochs of training the heads", Category: groupMeasure, DefaultText: "10, more where there are few samples"},
 		&cli.Float64Flag{Name: "head-rate", Value: r.LearningRate, Usage: "learning rate of the first epoch", Category: groupMeasure},
 		&cli.Float64Flag{Name: "head-decay", Value: r.Decay, Usage: "what each epoch multiplies it by", Category: groupMeasure},
@@ -109,6 +110,15 @@ func layersOf(c *cli.Context) ([]string, error) {
 		return nil, usage("--layers names no layer")
 	}
 	return names, nil
+}
+
+// resolve turns what a person calls layers into their names.
+func resolve(m *inspect.Model, layers []string) []string {
+	names := make([]string, len(layers))
+	for i, l := range layers {
+		names[i] = m.LayerName(l)
+	}
+	return names
 }
 
 func nameList(flag, value string) ([]string, error) {

@@ -141,13 +141,13 @@ func measure(c *cli.Context) error {
 	if err != nil {
 		return err
 	}
-	res, err := measureModel(c.Context, c, k, m, layers)
+	res, err := measureModel(c.Context, c, k, m, resolve(m, layers))
 	if err != nil {
 		return err
 	}
 	docs := []report.Document{report.FromModel(m, c.Int("top")), report.FromStats(res)}
 	if c.IsSet("filters") {
-		filters, err := filterDocuments(res, wanted)
+		filters, err := filterDocuments(res, resolve(m, wanted))
 		if err != nil {
 			return err
 		}

@@ -33,7 +33,7 @@ func pruneCommand() *cli.Command {
 			&cli.BoolFlag{Name: "afcc", Usage: "keep the connections of filters that share labels", Category: group, DisableDefaultText: true},
 			&cli.StringFlag{Name: "stats", Usage: "statistics from inspect --data -o `FILE`.json; else they are measured on --data", Category: group},
 			&cli.StringFlag{Name: "target", Value: export.Classifier, Usage: "fc: the classifier and hidden fully connected layers; conv: convolutions; both", Category: group},
-			&cli.StringSliceFlag{Name: "layers", Usage: "only layers `A,B`, or those in @FILE, one name a line", Category: group},
+			&cli.StringSliceFlag{Name: "layers", Usage: "only layers `A,B`: names, their ends (features.40) or conv5, fc1; or those in @FILE, one a line", Category: group},
 			&cli.Float64Flag{Name: "threshold", Usage: "a filter has the labels with fields above this share of its largest (default: theta of the statistics)", Category: group, DefaultText: "theta"},
 			&cli.Float64Flag{Name: "dilution", DefaultText: "by --threshold", Usage: "choose each layer's threshold so that at least this share of its connections falls, like 0.9", Category: group},
 			&cli.StringFlag{Name: "criterion", Value: export.AFCC, Usage: "afcc, or the controls random and magnitude at the same dilution", Category: group},
@@ -80,6 +80,7 @@ func prune(c *cli.Context) error {
 		return err
 	}
 	defer m.Handle.Close()
+	layers = resolve(m, layers)
 	plan := export.PlanOptions{
 		Target: c.String("target"), Criterion: c.String("criterion"), Layers: layers,
 		Theta: c.Float64("threshold"), Dilution: c.Float64("dilution"), Seed: c.Uint64("seed"),
@@ -229,9 +230,17 @@ func judging(c *cli.Context, k *console, m *inspect.Model, res *probe.Result) (o
 	if err != nil {
 		return opt, err
 	}
-	opt.Split = splitOptions(c)
-	if !c.IsSet("seed") {
-		opt.Split.Seed = res.Seed
+	// The samples that the statistics left aside, unless the flags say otherwise.
+	opt.Split = res.Data.Split.Options(res.Seed)
+	asked := splitOptions(c)
+	if c.IsSet("seed") {
+		opt.Split.Seed = asked.Seed
+	}
+	if c.IsSet("limit") {
+		opt.Split.Limit = asked.Limit
+	}
+	if c.IsSet("per-label") {
+		opt.Split.PerLabel = asked.PerLabel
 	}
 	opt.Batch = c.Int("batch")
 	opt.Progress = k.bar.progress
