@@ -130,7 +130,7 @@ func zeroDropped(mask *afcc.Mask, l layout, width int64) func(b []byte, off int6
 // checkSurgery compares the written model with the original, value by value:
 // weights of dropped connections must be zero, all others what they were. It
 // returns how many weights became zero that were not.
-func checkSurgery(original, written *inspect.Model, p *Plan) (newZeros int64, err error) {
+func checkSurgery(ctx context.Context, original, written *inspect.Model, p *Plan) (newZeros int64, err error) {
 	for i := range p.Layers {
 		l := &p.Layers[i]
 		a, ok := stored(original, l)
@@ -138,7 +138,7 @@ func checkSurgery(original, written *inspect.Model, p *Plan) (newZeros int64, er
 		if !ok || !ok2 {
 			return 0, fmt.Errorf("layer %s: its weight %q is missing", l.Layer, l.Weight)
 		}
-		n, err := checkWeights(a, b, l)
+		n, err := checkWeights(ctx, a, b, l)
 		if err != nil {
 			return 0, fmt.Errorf("layer %s: weight %q: %w", l.Layer, l.Weight, err)
 		}
@@ -147,7 +147,7 @@ func checkSurgery(original, written *inspect.Model, p *Plan) (newZeros int64, er
 	return newZeros, nil
 }
 
-func checkWeights(a, b onnxfile.Tensor, l *LayerPlan) (newZeros int64, err error) {
+func checkWeights(ctx context.Context, a, b onnxfile.Tensor, l *LayerPlan) (newZeros int64, err error) {
 	var readErr error
 	next, stop := iter.Pull(func(yield func([]float64) bool) {
 		readErr = a.Values(func(block []float64) error {
@@ -181,7 +181,7 @@ func checkWeights(a, b onnxfile.Tensor, l *LayerPlan) (newZeros int64, err error
 			}
 			e++
 		}
-		return nil
+		return ctx.Err()
 	})
 	if err == nil && e != l.Elements {
 		err = fmt.Errorf("%d elements, %d are expected", e, l.Elements)

@@ -75,6 +75,8 @@ type Plan struct {
 	// Elements counts the weights of Layers, Dropped those that are set to zero.
 	Elements int64 `json:"elements"`
 	Dropped  int64 `json:"dropped"`
+	// Warnings are sentences that a reader must not miss.
+	Warnings []string `json:"warnings,omitempty"`
 }
 
 // A LayerPlan is what happens to one layer.
@@ -208,6 +210,7 @@ func NewPlan(ctx context.Context, m *inspect.Model, res *probe.Result, opt PlanO
 			continue
 		}
 		p.Layers = append(p.Layers, *lp)
+		p.warn(lp)
 		p.Connections += lp.Connections
 		p.Kept += lp.Kept
 		p.Elements += lp.Elements
@@ -267,6 +270,18 @@ func Taps(m *inspect.Model, opt PlanOptions) ([]string, error) {
 		}
 	}
 	return tensors, nil
+}
+
+// warn adds what is surprising about a layer.
+func (p *Plan) warn(l *LayerPlan) {
+	say := func(format string, a ...any) { p.Warnings = append(p.Warnings, fmt.Sprintf(format, a...)) }
+	switch {
+	case l.Kept == 0:
+		say("layer %s loses every connection: nothing passes through it any more", l.Layer)
+	case p.Dilution != nil && l.Dilution > *p.Dilution+0.05:
+		say("layer %s is diluted to %.1f %%, %.1f %% was asked for: its filters share too few labels for less, or connections of equal score fall together",
+			l.Layer, 100*l.Dilution, 100**p.Dilution)
+	}
 }
 
 type planner struct {
@@ -346,13 +361,17 @@ func (p *planner) layer(ctx context.Context, l *inspect.Layer) (lp *LayerPlan, r
 	if inRow == nil {
 		return stay("the filters it reads (%s) were not measured", in.Name())
 	}
+	if err := fits(inRow, in); err != nil {
+		return nil, "", err
+	}
 	if lp.layout.cols%in.Filters != 0 {
 		return stay("it reads %d columns, its input has %d filters", lp.layout.cols, in.Filters)
 	}
-	if per := lp.layout.cols / in.Filters; per > 1 {
-		if l.Op == "Conv" || per != in.Height*in.Width {
-			return stay("it reads %d columns, its input has %d filters of %d positions", lp.layout.cols, in.Filters, in.Height*in.Width)
-		}
+	switch per := lp.layout.cols / in.Filters; {
+	case l.Op == "Conv" && per == 1:
+	case l.Op == "Conv" || per != in.Height*in.Width:
+		return stay("it reads %d columns, its input has %d filters of %d positions", lp.layout.cols, in.Filters, in.Height*in.Width)
+	default:
 		lp.layout.cols, lp.layout.inner = in.Filters, per
 	}
 	lp.In = in.Tensor
@@ -367,7 +386,7 @@ func (p *planner) layer(ctx context.Context, l *inspect.Layer) (lp *LayerPlan, r
 			return nil, "", err
 		}
 		return lp, "", p.cut(ctx, lp, st, scores, func() (*afcc.Scores, error) {
-			return score(afcc.RandomRatios(inRatios, p.opt.Seed^uint64(l.Node)))
+			return score(afcc.RandomRatios(inRatios, p.opt.Seed^p.tapNumber(in)))
 		})
 	}
 	out := p.survey.LayerTap(l.Name)
@@ -377,6 +396,9 @@ func (p *planner) layer(ctx context.Context, l *inspect.Layer) (lp *LayerPlan, r
 	outRow := p.res.Layer(out.Tensor)
 	if outRow == nil {
 		return stay("its own filters were not measured")
+	}
+	if err := fits(outRow, out); err != nil {
+		return nil, "", err
 	}
 	if out.Filters != lp.layout.rows {
 		return stay("it has %d outputs, the tensor %q has %d filters", lp.layout.rows, out.Tensor, out.Filters)
@@ -390,6 +412,15 @@ func (p *planner) layer(ctx context.Context, l *inspect.Layer) (lp *LayerPlan, r
 		// Each tap's filters keep their random labels from layer to layer.
 		return afcc.ConvScores(ctx, afcc.RandomRatios(inRatios, p.opt.Seed^p.tapNumber(in)), afcc.RandomRatios(outRatios, p.opt.Seed^p.tapNumber(out)))
 	})
+}
+
+// fits refuses statistics of a tap that is not the model's.
+func fits(row *probe.Layer, t *probe.Tap) error {
+	if len(row.Filters) != t.Filters || row.Height != t.Height || row.Width != t.Width {
+		return &OptionError{fmt.Sprintf("the statistics of tensor %q are of %d filters of %d x %d, the model's are %d of %d x %d; measure this model",
+			t.Tensor, len(row.Filters), row.Height, row.Width, t.Filters, t.Height, t.Width)}
+	}
+	return nil
 }
 
 func (p *planner) tapNumber(t *probe.Tap) uint64 {

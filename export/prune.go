@@ -7,6 +7,7 @@ import (
 	"math"
 	"math/rand/v2"
 	"os"
+	"slices"
 
 	"github.com/filterlens/filterlens/afcc/probe"
 	"github.com/filterlens/filterlens/inspect"
@@ -89,7 +90,7 @@ func (e *VerdictError) Error() string {
 type SameFileError struct{ Path string }
 
 func (e *SameFileError) Error() string {
-	return fmt.Sprintf("the output %s is the model itself; give -o another path", e.Path)
+	return fmt.Sprintf("the output %s is a file of the model itself; give -o another path", e.Path)
 }
 
 // Prune dilutes m by the statistics res and writes the result to the file
@@ -111,7 +112,7 @@ func Prune(ctx context.Context, eng engine.Engine, m *inspect.Model, res *probe.
 	if err := CheckOutput(m, output); err != nil {
 		return nil, err
 	}
-	if err := res.CheckModel(m.File); err != nil {
+	if err := res.CheckModel(ctx, m.Handle); err != nil {
 		return nil, err
 	}
 	plan, err := NewPlan(ctx, m, res, opt.PlanOptions)
@@ -144,7 +145,7 @@ func Prune(ctx context.Context, eng engine.Engine, m *inspect.Model, res *probe.
 		return nil, err
 	}
 	r := &Report{Schema: ReportSchema, Output: orStandard(output), Plan: plan,
-		Engine: eng.Name(), EngineVersion: eng.Version(), Provider: eng.Provider()}
+		Engine: eng.Name(), EngineVersion: eng.Version(), Provider: eng.Provider(), Warnings: slices.Clone(plan.Warnings)}
 	if err := r.verify(ctx, eng, m, path, opt); err != nil {
 		return r, err
 	}
@@ -171,17 +172,10 @@ func orStandard(output string) string {
 	return output
 }
 
-// CheckOutput refuses an output that is the model or its external data, "" being
-// standard output.
+// CheckOutput refuses an output that is the model or holds its external data, ""
+// being standard output.
 func CheckOutput(m *inspect.Model, output string) error {
-	if output == "" {
-		return nil
-	}
-	out, err := os.Stat(output)
-	if err != nil {
-		return nil
-	}
-	if in, err := os.Stat(m.File); err == nil && os.SameFile(in, out) {
+	if output != "" && m.Handle.SameFile(output) {
 		return &SameFileError{output}
 	}
 	return nil
@@ -212,12 +206,12 @@ func (r *Report) verify(ctx context.Context, eng engine.Engine, m *inspect.Model
 		return err
 	}
 	defer f.Close()
-	written, err := inspect.New(ctx, f, inspect.Options{})
+	written, err := inspect.New(ctx, f, m.Options)
 	if err != nil {
 		return err
 	}
 	opt.Probe.Progress("checking weights", 0, 1)
-	r.NewZeros, err = checkSurgery(m, written, r.Plan)
+	r.NewZeros, err = checkSurgery(ctx, m, written, r.Plan)
 	if err != nil {
 		return r.fail(ctx, "surgery", err)
 	}
@@ -236,7 +230,7 @@ func (r *Report) verify(ctx context.Context, eng engine.Engine, m *inspect.Model
 	if r.After, err = side(ctx, written); err != nil {
 		return err
 	}
-	if err := runsOn(ctx, eng, written); err != nil {
+	if err := runs(ctx, eng, m, written); err != nil {
 		return r.fail(ctx, "runs", err)
 	}
 	if err := r.check("runs", true, "%s %s opened the file and ran it", eng.Name(), eng.Version()); err != nil {
@@ -255,7 +249,7 @@ func (r *Report) verify(ctx context.Context, eng engine.Engine, m *inspect.Model
 		return err
 	}
 	r.Before.Evaluation, r.After.Evaluation = &evals[0], &evals[1]
-	drop := 100 * (evals[0].Top1 - evals[1].Top1)
+	drop := points(evals[0].Correct-evals[1].Correct, evals[0].Samples)
 	r.Drop, r.Changed = &drop, evals[1].Changed
 	k := len(opt.Set.Labels())
 	if probe.AtChance(evals[0].Top1, k, evals[0].Samples) {
@@ -270,19 +264,39 @@ func (r *Report) verify(ctx context.Context, eng engine.Engine, m *inspect.Model
 	return nil
 }
 
+// points returns a share of samples in percentage points. Dividing once keeps a
+// loss of exactly the allowed size from exceeding it by a rounding.
+func points(samples, of int) float64 { return 100 * float64(samples) / float64(of) }
+
 func side(ctx context.Context, m *inspect.Model) (*Side, error) {
-	full, err := inspect.New(ctx, m.Handle, inspect.Options{Weights: true})
+	opt := m.Options
+	opt.Weights = true
+	full, err := inspect.New(ctx, m.Handle, opt)
 	if err != nil {
 		return nil, err
 	}
 	return &Side{Bytes: full.FileBytes + full.ExternalBytes, Parameters: full.Totals.Parameters, Zeros: full.Totals.Zeros, MACs: full.Totals.MACs}, nil
 }
 
-// runsOn loads the file and runs it once on noise of a fixed seed.
-func runsOn(ctx context.Context, eng engine.Engine, m *inspect.Model) error {
+// runs loads the written file and runs it once on noise of a fixed seed. Where
+// the original's outputs are finite, the written file's must be too.
+func runs(ctx context.Context, eng engine.Engine, original, written *inspect.Model) error {
+	name, err := notFinite(ctx, eng, written)
+	if err != nil || name == "" {
+		return err
+	}
+	was, err := notFinite(ctx, eng, original)
+	if err == nil && was == "" {
+		err = fmt.Errorf("output %q is not finite", name)
+	}
+	return err
+}
+
+// notFinite runs m on noise and names the first output that is not finite.
+func notFinite(ctx context.Context, eng engine.Engine, m *inspect.Model) (string, error) {
 	s, err := eng.Load(ctx, engine.Model{Name: m.File, Path: m.File})
 	if err != nil {
-		return err
+		return "", err
 	}
 	defer s.Close()
 	in := map[string]*engine.Tensor{}
@@ -293,7 +307,7 @@ func runsOn(ctx context.Context, eng engine.Engine, m *inspect.Model) error {
 			shape[i] = d.Value
 			if d.Value < 0 {
 				if i > 0 {
-					return nil // an open image size: the evaluation chooses one
+					return "", nil // an open image size: the evaluation chooses one
 				}
 				shape[i] = 1
 			}
@@ -309,14 +323,14 @@ func runsOn(ctx context.Context, eng engine.Engine, m *inspect.Model) error {
 		out[v.Name] = nil
 	}
 	if err := s.Run(ctx, in, out); err != nil {
-		return err
+		return "", err
 	}
-	for name, t := range out {
-		for _, v := range t.Float32() {
-			if v-v != 0 {
-				return fmt.Errorf("output %q is not finite", name)
+	for _, v := range m.Outputs {
+		for _, x := range out[v.Name].Float32() {
+			if x-x != 0 {
+				return v.Name, nil
 			}
 		}
 	}
-	return nil
+	return "", nil
 }

@@ -404,13 +404,13 @@ func TestSurgeryCheckSees(t *testing.T) {
 		d.SetFloat32(d.Initializer(name), v, dims...)
 	}
 	l := p.Layers[3]
-	if _, err := checkSurgery(m, write(func(*onnxfile.Draft) {}), p); err != nil {
+	if _, err := checkSurgery(t.Context(), m, write(func(*onnxfile.Draft) {}), p); err != nil {
 		t.Errorf("the right file: %v", err)
 	}
-	if _, err := checkSurgery(m, write(func(d *onnxfile.Draft) { set(d, l.Weight, func([]float32) {}) }), p); err == nil {
+	if _, err := checkSurgery(t.Context(), m, write(func(d *onnxfile.Draft) { set(d, l.Weight, func([]float32) {}) }), p); err == nil {
 		t.Error("an undiluted layer passed")
 	}
-	if _, err := checkSurgery(m, write(func(d *onnxfile.Draft) { set(d, l.Weight, func(v []float32) { clear(v) }) }), p); err == nil {
+	if _, err := checkSurgery(t.Context(), m, write(func(d *onnxfile.Draft) { set(d, l.Weight, func(v []float32) { clear(v) }) }), p); err == nil {
 		t.Error("a layer of zeros passed")
 	}
 	other := ""
@@ -420,7 +420,7 @@ func TestSurgeryCheckSees(t *testing.T) {
 		}
 	}
 	bad := write(func(d *onnxfile.Draft) { set(d, other, func(v []float32) { v[0]++ }) })
-	if _, err := checkSurgery(m, bad, p); err != nil {
+	if _, err := checkSurgery(t.Context(), m, bad, p); err != nil {
 		t.Errorf("a weight outside the plan: %v", err)
 	}
 	if err := checkUntouched(t.Context(), m, bad, p); err == nil {

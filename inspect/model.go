@@ -54,6 +54,9 @@ type Model struct {
 	Layers []Layer `json:"layers"`
 	Totals Totals  `json:"totals"`
 
+	// Options are those that New was called with.
+	Options Options `json:"-"`
+
 	Graph  *Graph         `json:"-"`
 	Handle *onnxfile.File `json:"-"`
 }
@@ -140,6 +143,7 @@ func New(ctx context.Context, f *onnxfile.File, opt Options) (*Model, error) {
 		Inputs:          []Value{},
 		Outputs:         []Value{},
 		Operators:       countOperators(g),
+		Options:         opt,
 		Graph:           g,
 		Handle:          f,
 	}

@@ -16,6 +16,8 @@ import (
 // An Evaluation says how well and how fast a model answers.
 type Evaluation struct {
 	Samples int `json:"samples"`
+	// Correct counts those whose label has the largest output.
+	Correct int `json:"correct"`
 	// Top1 and Top5 are shares of samples whose label has the largest output, or
 	// one of the five largest. Top5 is nil for fewer than six labels.
 	Top1 float64  `json:"top1"`
@@ -24,9 +26,10 @@ type Evaluation struct {
 	// first model evaluated, nil for the first itself.
 	Changed *float64 `json:"changed"`
 	// Throughput is the time for one sample while evaluating in batches of
-	// Batch, Latency that of a run with one sample; both exclude decoding.
-	Throughput Timing `json:"throughput"`
-	Latency    Timing `json:"latency"`
+	// Batch, nil when no full batch was run, Latency that of a run with one
+	// sample; both exclude decoding.
+	Throughput *Timing `json:"throughput"`
+	Latency    *Timing `json:"latency"`
 	// Predictions holds the answer for each sample in the order evaluated.
 	Predictions []int `json:"-"`
 }
@@ -41,13 +44,13 @@ type Timing struct {
 	High float64 `json:"p90_ms"`
 }
 
-func newTiming(batch int, ms []float64) Timing {
+func newTiming(batch int, ms []float64) *Timing {
 	if len(ms) == 0 {
-		return Timing{Batch: batch}
+		return nil
 	}
 	slices.Sort(ms)
 	at := func(q float64) float64 { return ms[int(q*float64(len(ms)-1)+0.5)] }
-	return Timing{Batch: batch, Runs: len(ms), Median: at(0.5), Low: at(0.1), High: at(0.9)}
+	return &Timing{Batch: batch, Runs: len(ms), Median: at(0.5), Low: at(0.1), High: at(0.9)}
 }
 
 // latencyRuns is how many single samples each model is timed on.
@@ -83,7 +86,7 @@ func Evaluate(ctx context.Context, eng engine.Engine, models []*inspect.Model, s
 			return nil, err
 		}
 	}
-	batch := ps[0].batch
+	batch := max(1, len(index))
 	for _, p := range ps {
 		batch = min(batch, p.batch)
 	}
@@ -138,12 +141,17 @@ func Evaluate(ctx context.Context, eng engine.Engine, models []*inspect.Model, s
 			if !slices.Equal(of[i].batch.Index, b.Index) {
 				return nil, fmt.Errorf("%s and %s were given different samples", ps[0].m.File, p.m.File)
 			}
+			if first {
+				// The first run of a session allocates; it is no measurement.
+				if _, _, err := run(i, of[i].batch.X, n); err != nil {
+					return nil, err
+				}
+			}
 			v, ms, err := run(i, of[i].batch.X, n)
 			if err != nil {
 				return nil, err
 			}
-			// The first run of a session allocates; it is no measurement.
-			if !first && n == batch {
+			if n == batch {
 				times[i] = append(times[i], ms/float64(n))
 			}
 			for j, label := range b.Labels {
@@ -179,6 +187,9 @@ func Evaluate(ctx context.Context, eng engine.Engine, models []*inspect.Model, s
 	single := make([][]float64, len(models))
 	for round := range latencyRuns + 3 {
 		for i := range ps {
+			if round%2 == 1 {
+				i = len(ps) - 1 - i // no model always comes after the same other
+			}
 			_, ms, err := run(i, noise[i], 1)
 			if err != nil {
 				return nil, err
@@ -195,6 +206,7 @@ func Evaluate(ctx context.Context, eng engine.Engine, models []*inspect.Model, s
 			return nil, dataset.ErrEmpty
 		}
 		n := float64(e.Samples)
+		e.Correct = top1[i]
 		e.Top1 = float64(top1[i]) / n
 		if ps[i].k > 5 {
 			t := float64(top5[i]) / n

@@ -20,59 +20,87 @@ type fitPlan struct {
 	streamed [][]*head
 }
 
-// planFit assigns heads to groups and pools taps whose head would not fit.
-func (p *measurer) planFit(heads []*head) (fitPlan, error) {
-	var plan fitPlan
-	var cached, streamed int64
-	n := int64(len(p.fit.Index))
+// state is the bytes that training a head takes: weights and momentum, twice.
+func (p *measurer) state(h *head) int64 { return 16 * int64(p.k) * int64(h.d()) }
+
+// held is the bytes that a head takes until its row is made: weights and label
+// means, and the sums on the way to these.
+func (p *measurer) held(h *head) int64 { return int64(h.d()) * (8*int64(p.k) + 12) }
+
+// features is the bytes of the tap's features of the whole fitting split.
+func (p *measurer) features(h *head) int64 {
+	n, d := int64(len(p.fit.Index)), int64(h.d())
+	if n > 0 && d > math.MaxInt64/8/n {
+		return math.MaxInt64 / 2
+	}
+	return 4 * n * d
+}
+
+// group cuts heads into groups that are fitted, judged and analysed one after the
+// other, each holding at most half of the memory; the other half is for training.
+// A tap whose head is too large for that is pooled.
+func (p *measurer) group(heads []*head) ([][]*head, error) {
+	half := p.opt.Memory / 2
+	var groups [][]*head
+	var bytes int64
 	for _, h := range heads {
-		if h.own {
-			continue
-		}
-		// Weights and momentum, each twice, and what becomes of them later.
-		state := func() int64 { return 5 * 4 * int64(p.k) * int64(h.d()) }
-		features := func() int64 { return 4 * n * int64(h.d()) }
-		for state() > p.opt.Memory || p.fixed && state()+features() > p.opt.Memory {
+		for !h.own && (p.state(h) > half || p.fixed && p.state(h)+p.features(h) > half) {
 			h.tap.Pool++
 			if h.tap.Pool > min(h.tap.Height, h.tap.Width) {
-				return plan, fmt.Errorf("layer %s: a head for %d filters and %d labels needs more than the %d bytes of --memory", h.tap.Name(), h.tap.Filters, p.k, p.opt.Memory)
+				return nil, fmt.Errorf("layer %s: a head for %d filters and %d labels does not fit in the %d bytes of --memory", h.tap.Name(), h.tap.Filters, p.k, p.opt.Memory)
 			}
 		}
-		switch {
-		case state()+features() > p.opt.Memory:
-			if len(plan.streamed) == 0 || streamed+state() > p.opt.Memory {
+		if len(groups) == 0 || bytes+p.held(h) > half {
+			groups, bytes = append(groups, nil), 0
+		}
+		groups[len(groups)-1] = append(groups[len(groups)-1], h)
+		bytes += p.held(h)
+	}
+	return groups, nil
+}
+
+// planFit assigns the heads of a group to passes over the fitting split.
+func (p *measurer) planFit(heads []*head) fitPlan {
+	room := p.opt.Memory
+	for _, h := range heads {
+		room -= p.held(h)
+	}
+	room = max(room, p.opt.Memory/2)
+	var plan fitPlan
+	var cached, streamed int64
+	for _, h := range heads {
+		switch state, features := p.state(h), p.features(h); {
+		case h.own:
+		case state+features > room:
+			if len(plan.streamed) == 0 || streamed+state > room {
 				plan.streamed, streamed = append(plan.streamed, nil), 0
 			}
 			g := &plan.streamed[len(plan.streamed)-1]
 			*g = append(*g, h)
-			streamed += state()
+			streamed += state
 		default:
-			// Trained one after the other, so the largest state counts; the
-			// weights of those already trained stay.
-			need := features() + state()
-			if len(plan.cached) == 0 || cached+need > p.opt.Memory {
+			// Trained one after the other: the features of all and the state of
+			// one are there at a time. Counting every state keeps it simple.
+			if len(plan.cached) == 0 || cached+features+state > room {
 				plan.cached, cached = append(plan.cached, nil), 0
 			}
 			g := &plan.cached[len(plan.cached)-1]
 			*g = append(*g, h)
-			cached += need
+			cached += features + state
 		}
 	}
-	return plan, nil
+	return plan
 }
 
 func (p *measurer) fitHeads(ctx context.Context, heads []*head) error {
-	plan, err := p.planFit(heads)
-	if err != nil {
-		return err
-	}
+	plan := p.planFit(heads)
 	for i, g := range plan.cached {
 		if err := p.fitCached(ctx, g, i, len(plan.cached)); err != nil {
 			return err
 		}
 	}
-	for _, g := range plan.streamed {
-		if err := p.fitStreamed(ctx, g); err != nil {
+	for i, g := range plan.streamed {
+		if err := p.fitStreamed(ctx, g, i, len(plan.streamed)); err != nil {
 			return err
 		}
 	}
@@ -124,6 +152,7 @@ func (p *measurer) fitCached(ctx context.Context, group []*head, i, groups int) 
 	if len(labels) == 0 {
 		return dataset.ErrEmpty
 	}
+	p.countFit(labels)
 	for j, h := range group {
 		stage := stageOf("training heads", i, groups)
 		progress := func(epoch int) { p.opt.Progress(stage, j*p.opt.Recipe.Epochs+epoch, len(group)*p.opt.Recipe.Epochs) }
@@ -138,6 +167,14 @@ func (p *measurer) fitCached(ctx context.Context, group []*head, i, groups int) 
 		cache[j] = nil
 	}
 	return nil
+}
+
+// countFit records the samples that heads are fitted on.
+func (p *measurer) countFit(labels []int) {
+	p.seenFit = make([]int, p.k)
+	for _, l := range labels {
+		p.seenFit[l]++
+	}
 }
 
 // maxRestarts bounds how often a head that diverges is begun anew with smaller
@@ -331,7 +368,7 @@ func (s *stepTensors) feed(si stepInputs, labels []int, rate float64, rec Recipe
 
 // fitStreamed trains a group of heads inside the trunk's graph: each batch runs
 // the trunk once and takes one step of every head.
-func (p *measurer) fitStreamed(ctx context.Context, group []*head) error {
+func (p *measurer) fitStreamed(ctx context.Context, group []*head, i, groups int) error {
 	lengths, err := p.lengths(ctx, group)
 	if err != nil {
 		return err
@@ -345,7 +382,7 @@ func (p *measurer) fitStreamed(ctx context.Context, group []*head) error {
 				return err
 			}
 		}
-		diverged, err := p.streamEpochs(ctx, group)
+		diverged, err := p.streamEpochs(ctx, group, i, groups)
 		if err != nil {
 			return err
 		}
@@ -381,7 +418,8 @@ func (p *measurer) lengths(ctx context.Context, group []*head) (map[*head]float6
 		return nil, err
 	}
 	defer sess.Close()
-	sums, n := make([]float64, len(group)), 0
+	sums := make([]float64, len(group))
+	var labels []int
 	err = p.pass(ctx, "scaling features", sess, dataset.Sequential(p.fit.Index, p.batch),
 		func(_ *dataset.Batch, _, out map[string]*engine.Tensor) {
 			for _, name := range names {
@@ -392,20 +430,21 @@ func (p *measurer) lengths(ctx context.Context, group []*head) (map[*head]float6
 			for i, name := range names {
 				sums[i] += float64(out[name].Float32()[0])
 			}
-			n += len(b.Index)
+			labels = append(labels, b.Labels...)
 			return nil
 		})
 	if err != nil {
 		return nil, err
 	}
+	p.countFit(labels)
 	lengths := map[*head]float64{}
 	for i, h := range group {
-		lengths[h] = math.Sqrt(sums[i] / float64(max(n, 1)))
+		lengths[h] = math.Sqrt(sums[i] / float64(max(len(labels), 1)))
 	}
 	return lengths, nil
 }
 
-func (p *measurer) streamEpochs(ctx context.Context, group []*head) (diverged map[*head]bool, err error) {
+func (p *measurer) streamEpochs(ctx context.Context, group []*head, number, groups int) (diverged map[*head]bool, err error) {
 	r := p.opt.Recipe
 	b, err := newTrunk(p.m)
 	if err != nil {
@@ -430,7 +469,7 @@ func (p *measurer) streamEpochs(ctx context.Context, group []*head) (diverged ma
 			}
 		}
 		loss, n := make([]float64, len(group)), 0
-		err := p.pass(ctx, fmt.Sprintf("training heads (epoch %d of %d)", epoch+1, r.Epochs), sess,
+		err := p.pass(ctx, stageOf(fmt.Sprintf("training heads, epoch %d of %d", epoch+1, r.Epochs), number, groups), sess,
 			dataset.Shuffled(p.fit.Index, r.Batch, p.opt.Split.Seed, uint64(epoch)),
 			func(b *dataset.Batch, in, out map[string]*engine.Tensor) {
 				tensors.feed(si, b.Labels, rate, r, in)

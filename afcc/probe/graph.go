@@ -2,6 +2,7 @@ package probe
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 
 	"google.golang.org/protobuf/proto"
@@ -55,24 +56,25 @@ func newGraph() *builder {
 }
 
 func (b *builder) prefixTaken() bool {
-	for _, n := range b.g.Node {
-		for _, o := range n.Output {
-			if strings.HasPrefix(o, b.prefix) {
+	taken := func(names ...string) bool {
+		return slices.ContainsFunc(names, func(n string) bool { return strings.HasPrefix(n, b.prefix) })
+	}
+	var graph func(*onnxpb.GraphProto) bool
+	graph = func(g *onnxpb.GraphProto) bool {
+		for _, n := range g.GetNode() {
+			if taken(n.GetName()) || taken(n.Output...) {
 				return true
 			}
+			for _, a := range n.Attribute {
+				if slices.ContainsFunc(append(a.Graphs, a.G), graph) {
+					return true
+				}
+			}
 		}
+		return slices.ContainsFunc(g.GetInitializer(), func(t *onnxpb.TensorProto) bool { return taken(t.GetName()) }) ||
+			slices.ContainsFunc(g.GetInput(), func(v *onnxpb.ValueInfoProto) bool { return taken(v.GetName()) })
 	}
-	for _, t := range b.g.Initializer {
-		if strings.HasPrefix(t.GetName(), b.prefix) {
-			return true
-		}
-	}
-	for _, v := range b.g.Input {
-		if strings.HasPrefix(v.GetName(), b.prefix) {
-			return true
-		}
-	}
-	return false
+	return graph(b.g)
 }
 
 // node adds an operator with one output and returns the output's name.
@@ -151,6 +153,9 @@ func (b *builder) outputOf(name, op string, in []string, dims []int64, attrs ...
 // row of F*P numbers for each sample.
 func (b *builder) features(t *Tap) string {
 	x := t.Tensor
+	if t.cast {
+		x = b.node("Cast", []string{x}, attrInt("to", int64(onnxfile.Float)))
+	}
 	if t.Pool > 1 {
 		p := int64(t.Pool)
 		x = b.node("AveragePool", []string{x}, attrInts("kernel_shape", p, p), attrInts("strides", p, p))

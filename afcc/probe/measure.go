@@ -2,19 +2,16 @@ package probe
 
 import (
 	"context"
-	"crypto/sha256"
-	"encoding/hex"
 	"errors"
 	"fmt"
-	"io"
 	"math"
-	"os"
 	"slices"
 
 	"github.com/filterlens/filterlens/afcc"
 	"github.com/filterlens/filterlens/inspect"
 	"github.com/filterlens/filterlens/inspect/dataset"
 	"github.com/filterlens/filterlens/inspect/engine"
+	"github.com/filterlens/filterlens/inspect/onnxfile"
 )
 
 // Options steers Measure. The zero value of a field means its default.
@@ -28,7 +25,9 @@ type Options struct {
 	// Layers names the layers or tap tensors to measure, all when empty.
 	Layers []string
 	// Memory bounds the bytes held for features, heads and label means; 0 means
-	// DefaultMemory. The model itself and the runtime's buffers come on top.
+	// DefaultMemory. The model itself and the runtime's buffers come on top. Where
+	// it is too small for all taps at once they are measured in groups, with more
+	// passes through the model; results differ by rounding only.
 	Memory int64
 	// Batch is the largest number of samples run at once, 0 means 100.
 	Batch int
@@ -86,24 +85,26 @@ type measurer struct {
 	fixed bool
 
 	fit, stats, eval dataset.Split
+	// Samples used of each split, label by label.
+	seenFit, seenStats, seenEval []int
 }
 
 // head is a linear head on its way: weights for scaled features.
 type head struct {
-	tap     *Tap
-	i       int       // its number among all heads, the seed of its weights
-	w, z    []float32 // weights, and the point that carries the momentum
-	w2, z2  []float32 // where the next step is written
-	norm    float64
-	scale   float32
-	loss    float64
-	logits  string
-	correct int
-	means   []float32
-	acc     []float64
-	sum     *engine.Tensor
-	own     bool
-	judged  int
+	tap      *Tap
+	i        int       // its number among all heads, the seed of its weights
+	w, z     []float32 // weights, and the point that carries the momentum
+	w2, z2   []float32 // where the next step is written
+	norm     float64
+	scale    float32
+	loss     float64
+	logits   string
+	correct  int
+	means    []float32
+	acc      []float64
+	sum      *engine.Tensor
+	own      bool
+	accuracy float64
 }
 
 func (h *head) d() int { return h.tap.Filters * h.tap.Positions() }
@@ -111,9 +112,9 @@ func (h *head) d() int { return h.tap.Filters * h.tap.Positions() }
 // Measure trains a head for each tap of m on the fitting split of set, takes the
 // label means on the statistics split, judges heads and model on the evaluation
 // split, and analyses every filter. It runs three kinds of passes through the
-// trunk: one for each group of taps whose features fit in memory together (one
-// for each epoch where not even one tap's do), one for the label means of all
-// taps, one for the accuracies of all heads.
+// trunk: over the fitting split one for each group of taps whose features fit in
+// memory together (one for each epoch where not even one tap's do), and one each
+// for the label means and the accuracies of all heads that fit in memory.
 //
 // Errors are of the engine, of the data set, *NotClassifierError,
 // *UnknownLayerError, *LabelMismatchError or the context's.
@@ -153,25 +154,33 @@ func Measure(ctx context.Context, eng engine.Engine, m *inspect.Model, set *data
 	for i, t := range taps {
 		heads[i] = &head{tap: t, i: i, norm: opt.Recipe.Norm, own: t.Own}
 	}
-	if err := p.fitHeads(ctx, heads); err != nil {
+	groups, err := p.group(heads)
+	if err != nil {
 		return nil, err
 	}
-	for _, h := range heads {
-		if h.own {
-			if h.w, err = ownWeights(m, s.Classifier); err != nil {
-				return nil, err
+	res := p.newResult(s)
+	for _, g := range groups {
+		if err := p.fitHeads(ctx, g); err != nil {
+			return nil, err
+		}
+		for _, h := range g {
+			if h.own {
+				if h.w, err = ownWeights(m, s.Classifier); err != nil {
+					return nil, err
+				}
 			}
 		}
+		if err := p.judge(ctx, g, res); err != nil {
+			return nil, err
+		}
+		if err := p.labelMeans(ctx, g); err != nil {
+			return nil, err
+		}
+		if err := p.analyse(ctx, g, res); err != nil {
+			return nil, err
+		}
 	}
-	accuracy, err := p.judge(ctx, heads)
-	if err != nil {
-		return nil, err
-	}
-	res, err := p.result(s, accuracy)
-	if err != nil {
-		return nil, err
-	}
-	if err := p.analyse(ctx, heads, res); err != nil {
+	if err := p.complete(ctx, res); err != nil {
 		return nil, err
 	}
 	p.warn(res)
@@ -217,6 +226,9 @@ next:
 				continue next
 			}
 		}
+		if s.Classifier != nil && s.Classifier.Layer == name {
+			return nil, &UnknownLayerError{Layer: name, Reason: "it is the classifier; its outputs are labels"}
+		}
 		for _, sk := range s.Skipped {
 			if sk.Layer == name {
 				return nil, &UnknownLayerError{Layer: name, Reason: sk.Reason}
@@ -246,9 +258,10 @@ func newMeasurer(m *inspect.Model, eng engine.Engine, set *dataset.Set, opt Opti
 	if p.batch < 1 {
 		p.batch = 100
 	}
-	if shape[0] > 0 {
-		if shape[0] != 1 {
-			return nil, &NotClassifierError{m.File, fmt.Sprintf("its batch is fixed to %d; export it with a batch of 1 or a symbolic one", shape[0])}
+	// What the file declares counts, not a size that the user gave for it.
+	if n := declaredBatch(m, p.in); n > 0 {
+		if n != 1 {
+			return nil, &NotClassifierError{m.File, fmt.Sprintf("its batch is fixed to %d; export it with a batch of 1 or a symbolic one", n)}
 		}
 		p.batch, p.fixed = 1, true
 	}
@@ -262,6 +275,17 @@ func newMeasurer(m *inspect.Model, eng engine.Engine, set *dataset.Set, opt Opti
 		p.dims = []int64{h, w, c}
 	}
 	return p, nil
+}
+
+// declaredBatch returns the first dimension of an input as the file has it, 0
+// when it is open.
+func declaredBatch(m *inspect.Model, input string) int64 {
+	for _, v := range m.Handle.Model.Graph.Input {
+		if dims := v.GetType().GetTensorType().GetShape().GetDim(); v.GetName() == input && len(dims) > 0 {
+			return dims[0].GetDimValue()
+		}
+	}
+	return 0
 }
 
 // pass runs a graph over batches. feed adds inputs, use reads the outputs; the
@@ -302,85 +326,83 @@ func (p *measurer) load(ctx context.Context, what string, b *builder) (engine.Se
 	return p.eng.Load(ctx, engine.Model{Name: p.m.File + " (" + what + ")", Bytes: data})
 }
 
-// judge runs the evaluation split once for every group of heads whose weights
-// fit in memory together, counts what each head gets right, and returns the
-// accuracy of the model itself.
-func (p *measurer) judge(ctx context.Context, heads []*head) (float64, error) {
-	var groups [][]*head
-	var bytes int64
-	for _, h := range heads {
+// judge runs the evaluation split and counts what each head, and the model
+// itself, gets right.
+func (p *measurer) judge(ctx context.Context, heads []*head, res *Result) error {
+	b, err := newTrunk(p.m)
+	if err != nil {
+		return err
+	}
+	b.g.Output = append(b.g.Output, p.m.Handle.Model.Graph.Output[0])
+	weights := map[string]*engine.Tensor{}
+	for i, h := range heads {
 		if h.own {
 			continue
 		}
-		b := 4 * int64(p.k) * int64(h.d())
-		if len(groups) == 0 || bytes+b > p.opt.Memory {
-			groups, bytes = append(groups, nil), 0
-		}
-		groups[len(groups)-1] = append(groups[len(groups)-1], h)
-		bytes += b
+		w := b.input(fmt.Sprintf("w.%d", i), onnxfile.Float, int64(p.k), int64(h.d()))
+		weights[w] = engine.NewFloat32(h.w, int64(p.k), int64(h.d()))
+		h.logits = b.outputOf(fmt.Sprintf("logits.%d", i), "Gemm", b.noBias(b.features(h.tap), w), []int64{-1, int64(p.k)}, attrInt("transB", 1))
 	}
-	if len(groups) == 0 {
-		groups = [][]*head{nil}
+	sess, err := p.load(ctx, "heads", b)
+	if err != nil {
+		return err
 	}
-	correct, judged := 0, 0
-	for gi, group := range groups {
-		b, err := newTrunk(p.m)
-		if err != nil {
-			return 0, err
-		}
-		b.g.Output = append(b.g.Output, p.m.Handle.Model.Graph.Output[0])
-		weights := map[string]*engine.Tensor{}
-		for i, h := range group {
-			w := b.input(fmt.Sprintf("w.%d", i), 1, int64(p.k), int64(h.d()))
-			weights[w] = engine.NewFloat32(h.w, int64(p.k), int64(h.d()))
-			h.logits = b.outputOf(fmt.Sprintf("logits.%d", i), "Gemm", b.noBias(b.features(h.tap), w), []int64{-1, int64(p.k)}, attrInt("transB", 1))
-		}
-		err = func() error {
-			sess, err := p.load(ctx, "heads", b)
-			if err != nil {
-				return err
+	defer sess.Close()
+	correct := 0
+	p.seenEval = make([]int, p.k)
+	err = p.pass(ctx, "judging heads", sess, dataset.Sequential(p.eval.Index, p.batch),
+		func(_ *dataset.Batch, in, out map[string]*engine.Tensor) {
+			for n, t := range weights {
+				in[n] = t
 			}
-			defer sess.Close()
-			return p.pass(ctx, "judging heads", sess, dataset.Sequential(p.eval.Index, p.batch),
-				func(_ *dataset.Batch, in, out map[string]*engine.Tensor) {
-					for n, t := range weights {
-						in[n] = t
-					}
-					out[p.out] = nil
-					for _, h := range group {
-						out[h.logits] = nil
-					}
-				},
-				func(b *dataset.Batch, out map[string]*engine.Tensor) error {
-					if gi == 0 {
-						c, err := hits(out[p.out], b.Labels, p.k)
-						if err != nil {
-							return fmt.Errorf("output %q: %w", p.out, err)
-						}
-						correct += c
-						judged += len(b.Labels)
-					}
-					for _, h := range group {
-						c, err := hits(out[h.logits], b.Labels, p.k)
-						if err != nil {
-							return err
-						}
-						h.correct += c
-					}
-					return nil
-				})
-		}()
-		if err != nil {
-			return 0, err
-		}
+			out[p.out] = nil
+			for _, h := range heads {
+				if !h.own {
+					out[h.logits] = nil
+				}
+			}
+		},
+		func(b *dataset.Batch, out map[string]*engine.Tensor) error {
+			for _, l := range b.Labels {
+				p.seenEval[l]++
+			}
+			c, err := hits(out[p.out], b.Labels, p.k)
+			if err != nil {
+				return fmt.Errorf("output %q: %w", p.out, err)
+			}
+			correct += c
+			for _, h := range heads {
+				if h.own {
+					h.correct += c
+					continue
+				}
+				if c, err = hits(out[h.logits], b.Labels, p.k); err != nil {
+					return err
+				}
+				h.correct += c
+			}
+			return nil
+		})
+	if err != nil {
+		return err
 	}
+	judged := total(p.seenEval)
 	if judged == 0 {
-		return 0, dataset.ErrEmpty
+		return dataset.ErrEmpty
 	}
+	res.Accuracy = float64(correct) / float64(judged)
 	for _, h := range heads {
-		h.judged = judged
+		h.accuracy = float64(h.correct) / float64(judged)
 	}
-	return float64(correct) / float64(judged), nil
+	return nil
+}
+
+func total(counts []int) int {
+	n := 0
+	for _, c := range counts {
+		n += c
+	}
+	return n
 }
 
 // hits counts the rows of t (B x K) whose largest value stands at the label.
@@ -414,40 +436,24 @@ func Argmax(v []float32) int {
 	return best
 }
 
-// analyse takes the label means of all taps and turns heads into rows of res.
-// Taps are grouped so that their label means fit in memory.
+// analyse turns heads with their label means into rows of res, and lets go of
+// both.
 func (p *measurer) analyse(ctx context.Context, heads []*head, res *Result) error {
-	for start := 0; start < len(heads); {
-		var bytes int64
-		end := start
-		for end < len(heads) {
-			b := int64(heads[end].d()) * (4*int64(p.k) + 12)
-			if end > start && bytes+b > p.opt.Memory {
-				break
-			}
-			bytes += b
-			end++
+	for i, h := range heads {
+		p.opt.Progress("finding clusters", i, len(heads))
+		filters, err := afcc.AnalyzeLayer(ctx, h.w, h.means, p.k, h.tap.Filters, h.tap.Positions(), afcc.Options{Theta: p.opt.Theta})
+		if err != nil {
+			return fmt.Errorf("layer %s: %w", h.tap.Name(), err)
 		}
-		if err := p.labelMeans(ctx, heads[start:end]); err != nil {
-			return err
+		l := Layer{Tap: *h.tap, Head: "trained", Accuracy: h.accuracy, Norm: h.norm,
+			Stats: afcc.Summarize(filters, p.k, p.opt.Theta), Filters: filters}
+		if h.own {
+			l.Head, l.Norm = "classifier", 0
+		} else {
+			l.Loss = &h.loss
 		}
-		for i, h := range heads[start:end] {
-			p.opt.Progress("finding clusters", start+i, len(heads))
-			filters, err := afcc.AnalyzeLayer(ctx, h.w, h.means, p.k, h.tap.Filters, h.tap.Positions(), afcc.Options{Theta: p.opt.Theta})
-			if err != nil {
-				return fmt.Errorf("layer %s: %w", h.tap.Name(), err)
-			}
-			l := Layer{Tap: *h.tap, Head: "trained", Accuracy: float64(h.correct) / float64(h.judged), Norm: h.norm,
-				Stats: afcc.Summarize(filters, p.k, p.opt.Theta), Filters: filters}
-			if h.own {
-				l.Head, l.Accuracy, l.Norm = "classifier", res.Accuracy, 0
-			} else {
-				l.Loss = &h.loss
-			}
-			res.Layers = append(res.Layers, l)
-			h.w, h.means = nil, nil
-		}
-		start = end
+		res.Layers = append(res.Layers, l)
+		h.w, h.means = nil, nil
 	}
 	p.opt.Progress("finding clusters", len(heads), len(heads))
 	return nil
@@ -517,6 +523,7 @@ func (p *measurer) labelMeans(ctx context.Context, heads []*head) error {
 		return err
 	}
 	flush()
+	p.seenStats = seen
 	for l, n := range seen {
 		if n == 0 {
 			return fmt.Errorf("label %q has no readable sample to measure on", p.set.Labels()[l])
@@ -557,48 +564,42 @@ func ownWeights(m *inspect.Model, c *Classifier) ([]float32, error) {
 	return v, nil
 }
 
-func (p *measurer) result(s *Survey, accuracy float64) (*Result, error) {
-	sum, err := fileHash(p.m.File)
-	if err != nil {
-		return nil, err
-	}
-	res := &Result{
-		Schema: Schema, Model: p.m.File, ModelSHA256: sum,
+// newResult describes the measurement before anything has run.
+func (p *measurer) newResult(s *Survey) *Result {
+	split := p.opt.Split
+	return &Result{
+		Schema: Schema, Model: p.m.File,
 		Engine: p.eng.Name(), EngineVersion: p.eng.Version(), Provider: p.eng.Provider(),
-		Theta: p.opt.Theta, Seed: p.opt.Split.Seed, Recipe: p.opt.Recipe,
-		Accuracy: accuracy, Chance: 1 / float64(p.k), Skipped: s.Skipped,
+		Theta: p.opt.Theta, Seed: split.Seed, Recipe: p.opt.Recipe, Chance: 1 / float64(p.k), Skipped: s.Skipped,
 		Data: Data{
-			Format: p.set.Format(), Labels: p.set.Labels(), Samples: p.set.Len(), Unreadable: len(p.set.Skipped()),
-			Preprocess: p.opt.Preprocess.String(),
-			Split:      Split{FitShare: p.opt.Split.Fit, StatsShare: p.opt.Split.Stats, EvalShare: p.opt.Split.Eval, Limit: p.opt.Split.Limit, PerLabel: p.opt.Split.PerLabel},
-			Fit:        part(p.fit), Stats: part(p.stats), Eval: part(p.eval),
+			Format: p.set.Format(), Labels: p.set.Labels(), Samples: p.set.Len(), Preprocess: p.opt.Preprocess.String(),
+			Split: Split{FitShare: split.Fit, StatsShare: split.Stats, EvalShare: split.Eval, Limit: split.Limit, PerLabel: split.PerLabel},
 		},
 	}
-	for _, other := range []dataset.Split{p.fit, p.stats} {
-		n, err := p.set.Leaks(other, p.eval)
-		if err != nil {
-			return nil, err
-		}
-		res.Data.Repeated += n
-	}
-	return res, nil
 }
 
-func part(s dataset.Split) Part {
-	return Part{Samples: len(s.Index), MinPerLabel: slices.Min(s.PerLabel), MaxPerLabel: slices.Max(s.PerLabel), SHA256: s.Hash}
+// complete adds what is known only when every sample has been read.
+func (p *measurer) complete(ctx context.Context, res *Result) error {
+	var err error
+	if res.ModelSHA256, err = p.m.Handle.SHA256(ctx); err != nil {
+		return err
+	}
+	d := &res.Data
+	d.Unreadable = len(p.set.Skipped())
+	d.Fit, d.Stats, d.Eval = part(p.fit, p.seenFit), part(p.stats, p.seenStats), part(p.eval, p.seenEval)
+	both := dataset.Split{Index: slices.Concat(p.fit.Index, p.stats.Index)}
+	slices.Sort(both.Index)
+	d.Repeated, err = p.set.Leaks(both, p.eval)
+	return err
 }
 
-func fileHash(path string) (string, error) {
-	f, err := os.Open(path)
-	if err != nil {
-		return "", err
+// part describes a split of which seen counts the samples used, label by label;
+// nil when nothing needed it.
+func part(s dataset.Split, seen []int) Part {
+	if seen == nil {
+		return Part{SHA256: s.Hash}
 	}
-	defer f.Close()
-	h := sha256.New()
-	if _, err := io.Copy(h, f); err != nil {
-		return "", err
-	}
-	return hex.EncodeToString(h.Sum(nil)), nil
+	return Part{Samples: total(seen), MinPerLabel: slices.Min(seen), MaxPerLabel: slices.Max(seen), SHA256: s.Hash}
 }
 
 // warn adds what a reader must not miss.

@@ -1,6 +1,7 @@
 package probe
 
 import (
+	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -8,6 +9,7 @@ import (
 
 	"github.com/filterlens/filterlens/afcc"
 	"github.com/filterlens/filterlens/inspect/dataset"
+	"github.com/filterlens/filterlens/inspect/onnxfile"
 )
 
 // Schema names the form of a Result as JSON. It changes when a reader of the
@@ -166,7 +168,20 @@ func ReadResult(r io.Reader) (*Result, error) {
 		if len(l.Layers) == 0 || l.Tap.Filters != len(l.Filters) {
 			return nil, fmt.Errorf("%w (tensor %q: %d filters, %d listed)", ErrNotStats, l.Tensor, l.Tap.Filters, len(l.Filters))
 		}
-		for _, f := range l.Filters {
+		if l.Pool < 1 || l.Height < 1 || l.Width < 1 {
+			return nil, fmt.Errorf("%w (tensor %q: a map of %d x %d, pooled by %d)", ErrNotStats, l.Tensor, l.Height, l.Width, l.Pool)
+		}
+		for i, f := range l.Filters {
+			if f.Index != i {
+				return nil, fmt.Errorf("%w (tensor %q: filter %d stands at place %d)", ErrNotStats, l.Tensor, f.Index, i)
+			}
+			for _, c := range f.Clusters {
+				for _, label := range c {
+					if label < 0 || label >= k {
+						return nil, fmt.Errorf("%w (tensor %q, filter %d: label %d of %d)", ErrNotStats, l.Tensor, i, label, k)
+					}
+				}
+			}
 			if f.Ratios != nil && len(f.Ratios) != k {
 				return nil, fmt.Errorf("%w (tensor %q, filter %d: %d ratios for %d labels)", ErrNotStats, l.Tensor, f.Index, len(f.Ratios), k)
 			}
@@ -192,12 +207,12 @@ func (e *OtherModelError) Error() string {
 	return fmt.Sprintf("the statistics were measured on another file (%s) than %s; measure this one", e.Measured, e.Model)
 }
 
-// CheckModel reads the file of a model and returns an *OtherModelError unless it
-// is the one that r was measured on, byte for byte.
-func (r *Result) CheckModel(path string) error {
-	sum, err := fileHash(path)
+// CheckModel reads the bytes of a model, external data included, and returns an
+// *OtherModelError unless they are those that r was measured on.
+func (r *Result) CheckModel(ctx context.Context, f *onnxfile.File) error {
+	sum, err := f.SHA256(ctx)
 	if err == nil && sum != r.ModelSHA256 {
-		err = &OtherModelError{Model: path, Measured: r.Model}
+		err = &OtherModelError{Model: f.Name, Measured: r.Model}
 	}
 	return err
 }

@@ -8,9 +8,11 @@ package probe
 
 import (
 	"fmt"
+	"iter"
 	"slices"
 
 	"github.com/filterlens/filterlens/inspect"
+	"github.com/filterlens/filterlens/inspect/onnxfile"
 )
 
 // A Tap is a tensor that a layer hands on: after the convolution, its
@@ -34,6 +36,9 @@ type Tap struct {
 	// Own tells that the model's classifier reads this tap directly, so that its
 	// weights are the head.
 	Own bool `json:"own_classifier"`
+
+	// cast tells that the tensor is not float and must be converted.
+	cast bool
 }
 
 // Positions returns P, the positions of a filter that the head sees.
@@ -98,8 +103,10 @@ func classifierEnds(m *inspect.Model) (in, out inspect.Value, k int, err error) 
 		return refuse("it has no output")
 	}
 	in, out = m.Inputs[0], m.Outputs[0]
-	if in.DType != "float" {
-		return refuse("its input %q is of type %s, float is expected", in.Name, in.DType)
+	for _, v := range []inspect.Value{in, out} {
+		if v.DType != "float" {
+			return refuse("its input or output %q is of type %s, float is expected", v.Name, v.DType)
+		}
 	}
 	if d := in.Shape; !d.Known || len(d.Dims) != 4 {
 		return refuse("its input %q has shape %s, four dimensions are expected", in.Name, d)
@@ -128,6 +135,9 @@ func classifierEnds(m *inspect.Model) (in, out inspect.Value, k int, err error) 
 func NewSurvey(m *inspect.Model) (*Survey, error) {
 	in, out, k, err := classifierEnds(m)
 	if err != nil {
+		return nil, err
+	}
+	if _, err := m.Graph.Order(); err != nil {
 		return nil, err
 	}
 	s := &Survey{Input: in, Output: out, Labels: k}
@@ -160,17 +170,9 @@ func NewSurvey(m *inspect.Model) (*Survey, error) {
 			continue
 		}
 		shape := g.Shape(t)
-		tap := &Tap{Layers: []string{l.Name}, Tensor: t, Op: l.Op, Height: 1, Width: 1, Pool: 1}
-		if !shape.Known || len(shape.Dims) != 2 && len(shape.Dims) != 4 {
-			skip(fmt.Sprintf("the shape of its output %q is %s; give --input-shape", t, shape))
-			continue
-		}
-		fixed := true
-		for _, d := range shape.Dims[1:] {
-			fixed = fixed && d.Value >= 1 && d.Value <= maxFilters
-		}
-		if !fixed {
-			skip(fmt.Sprintf("the shape of its output %q is %s; give --input-shape", t, shape))
+		tap := &Tap{Layers: []string{l.Name}, Tensor: t, Op: l.Op, Height: 1, Width: 1, Pool: 1, cast: g.DType(t) != onnxfile.Float}
+		if reason := unfit(shape, s.Input.Shape.Dims[0]); reason != "" {
+			skip(fmt.Sprintf("the shape of its output %q is %s: %s", t, shape, reason))
 			continue
 		}
 		tap.Filters = int(shape.Dims[1].Value)
@@ -181,7 +183,7 @@ func NewSurvey(m *inspect.Model) (*Survey, error) {
 		s.Taps = append(s.Taps, tap)
 	}
 	if c := s.Classifier; c != nil {
-		for t := c.In; t != ""; t = w.unshape(t) {
+		for t := range w.back(c.In) {
 			if tap := byTensor[t]; tap != nil {
 				if tap.Filters*tap.Height*tap.Width == c.Inputs {
 					c.Tap, tap.Own = tap, true
@@ -197,9 +199,36 @@ func NewSurvey(m *inspect.Model) (*Survey, error) {
 }
 
 const (
-	maxLabels  = 1 << 15
-	maxFilters = 1 << 24
+	maxLabels = 1 << 15
+	// maxFeatures bounds filters times positions of a tap, so that the sizes
+	// computed from it stay far from overflowing.
+	maxFeatures = 1 << 32
 )
+
+// unfit says why a tensor of that shape is no tap of samples whose number is the
+// dimension batch, "" when it is one.
+func unfit(shape inspect.Shape, batch inspect.Dim) string {
+	switch {
+	case !shape.Known:
+		return "give --input-shape"
+	case len(shape.Dims) != 2 && len(shape.Dims) != 4:
+		return "batch x filters or batch x filters x height x width is expected"
+	}
+	if rows := shape.Dims[0]; rows.Value != batch.Value || rows.Name != "" && batch.Name != "" && rows.Name != batch.Name {
+		return fmt.Sprintf("its rows are not the %s samples of the input", batch)
+	}
+	n := int64(1)
+	for _, d := range shape.Dims[1:] {
+		switch {
+		case d.Value < 1:
+			return "give --input-shape"
+		case d.Value > maxFeatures/n:
+			return "it is too large"
+		}
+		n *= d.Value
+	}
+	return ""
+}
 
 func because(skipped []Skip) string {
 	if len(skipped) == 0 {
@@ -229,11 +258,11 @@ func (s *Survey) LayerTap(layer string) *Tap {
 }
 
 // InputTap returns the tap whose filters the tensor carries: the tap itself or
-// what comes from it through nothing that mixes filters. It is nil for the
-// image and for what is put together from several taps.
+// what comes from it by reshaping alone. It is nil for the image and for what is
+// put together from several taps or computed from one.
 func (s *Survey) InputTap(g *inspect.Graph, tensor string) *Tap {
 	w := walker{g: g}
-	for t := tensor; t != ""; t = w.unshape(t) {
+	for t := range w.back(tensor) {
 		if tap := s.Tap(t); tap != nil {
 			return tap
 		}
@@ -246,7 +275,7 @@ var unary = map[string]bool{
 	"BatchNormalization": true, "Relu": true, "LeakyRelu": true, "PRelu": true, "Elu": true, "Selu": true, "Celu": true,
 	"Clip": true, "Sigmoid": true, "HardSigmoid": true, "HardSwish": true, "Tanh": true, "Softplus": true, "Softsign": true,
 	"Mish": true, "Gelu": true, "ThresholdedRelu": true, "Dropout": true, "Identity": true, "InstanceNormalization": true,
-	"LRN":     true,
+	"Erf": true, "Exp": true, "Abs": true, "Neg": true, "Sqrt": true, "Pow": true, "Cast": true,
 	"MaxPool": true, "AveragePool": true, "GlobalAveragePool": true, "GlobalMaxPool": true, "LpPool": true,
 }
 
@@ -256,14 +285,16 @@ type walker struct {
 }
 
 // follow walks from a layer's raw output to the tensor that the layer hands on.
+// No walk is longer than the graph, whatever a malformed file makes of it.
 func (w *walker) follow(t string) string {
-	for {
+	for range w.g.Nodes {
 		next := w.step(t)
 		if next == "" {
-			return t
+			break
 		}
 		t = next
 	}
+	return t
 }
 
 // step returns the tensor behind t as long as t is the layer's own business:
@@ -273,37 +304,32 @@ func (w *walker) step(t string) string {
 		return ""
 	}
 	readers := w.readers(t)
-	switch {
-	case len(readers) == 1:
+	switch len(readers) {
+	case 1:
 		n := readers[0]
-		if !n.Standard() || len(n.Outputs) == 0 {
-			return ""
+		if out := w.elementwise(n, t); out != "" {
+			return out
 		}
 		switch {
-		case unary[n.Op] && n.Input(0) == t:
-			return n.Output(0)
+		case !n.Standard():
 		case n.Op == "ReduceMean" && n.Input(0) == t && w.spatial(n):
 			return n.Output(0)
-		case n.Op == "Add" || n.Op == "Mul" || n.Op == "Sub" || n.Op == "Div":
+		case n.Op == "Add" && n.Input(0) != n.Input(1):
 			other := n.Input(0)
 			if other == t {
 				other = n.Input(1)
 			}
-			if _, constant := w.g.Stored(other); constant {
-				return n.Output(0)
-			}
-			if n.Op == "Add" && other != t && w.sameShape(other, t) {
+			if w.sameShape(other, t) {
 				return n.Output(0) // the residual sum is what the next convolution reads
 			}
 		}
 		return ""
-	case len(readers) == 2:
-		// SiLU and HardSwish as exporters write them: t * sigmoid(t).
-		for i, s := range readers {
-			m := readers[1-i]
-			if (s.Op == "Sigmoid" || s.Op == "HardSigmoid") && m.Op == "Mul" && s.Standard() && m.Standard() &&
-				slices.Contains(m.Inputs, s.Output(0)) && slices.Contains(m.Inputs, t) && len(w.readers(s.Output(0))) == 1 {
-				return m.Output(0)
+	case 2:
+		// An activation written out: t times a function of t alone, as in SiLU,
+		// HardSwish and GELU.
+		for i, n := range readers {
+			if mul := readers[1-i]; mul.Op == "Mul" && mul.Standard() && w.reaches(n, t, mul) {
+				return mul.Output(0)
 			}
 		}
 	}
@@ -316,6 +342,70 @@ func (w *walker) step(t string) string {
 		return mul.Output(0)
 	}
 	return ""
+}
+
+// elementwise returns the output of n when it keeps the filters of its input t
+// apart and in place and all else that it reads is constant.
+func (w *walker) elementwise(n *inspect.Node, t string) string {
+	if !n.Standard() {
+		return ""
+	}
+	switch {
+	case unary[n.Op] && n.Input(0) == t:
+		return n.Output(0)
+	case n.Op == "Pad" && n.Input(0) == t && w.padsMapsOnly(n):
+		return n.Output(0)
+	case n.Op == "Add" || n.Op == "Mul" || n.Op == "Sub" || n.Op == "Div" || n.Op == "Min" || n.Op == "Max":
+		found := false
+		for _, in := range n.Inputs {
+			if in == t && !found {
+				found = true
+			} else if _, constant := w.g.Stored(in); !constant {
+				return ""
+			}
+		}
+		if found && w.sameShape(t, n.Output(0)) {
+			return n.Output(0)
+		}
+	}
+	return ""
+}
+
+// reaches tells whether the way from t through n leads to mul element by element.
+func (w *walker) reaches(n *inspect.Node, t string, mul *inspect.Node) bool {
+	for range w.g.Nodes {
+		if n == mul {
+			return true
+		}
+		out := w.elementwise(n, t)
+		if out == "" || w.g.IsOutput(out) || !w.sameShape(out, t) {
+			return false
+		}
+		readers := w.readers(out)
+		if len(readers) != 1 {
+			return false
+		}
+		n, t = readers[0], out
+	}
+	return false
+}
+
+// pads returns the constant paddings of a Pad, all beginnings, then all ends.
+func (w *walker) pads(n *inspect.Node) ([]int64, bool) {
+	if p := n.AttrInts("pads"); p != nil {
+		return p, true
+	}
+	if n.Input(3) != "" {
+		return nil, false // only some axes
+	}
+	return w.g.Ints(n.Input(1))
+}
+
+// padsMapsOnly tells whether a Pad leaves the samples and the filters as they are.
+func (w *walker) padsMapsOnly(n *inspect.Node) bool {
+	p, ok := w.pads(n)
+	rank := len(p) / 2
+	return ok && rank == 4 && p[0] == 0 && p[1] == 0 && p[rank] == 0 && p[rank+1] == 0
 }
 
 // readers returns the nodes that read the numbers of t; who asks for its shape
@@ -367,19 +457,37 @@ func (w *walker) unshape(t string) string {
 		return ""
 	}
 	switch n.Op {
-	case "Flatten", "Reshape", "Squeeze", "Unsqueeze", "Identity", "Dropout":
-		if n.Op == "Flatten" && n.AttrInt("axis", 1) != 1 {
-			return ""
+	case "Flatten":
+		if n.AttrInt("axis", 1) == 1 {
+			return n.Input(0)
 		}
+	case "Pad":
+		if p, ok := w.pads(n); ok && !slices.ContainsFunc(p, func(v int64) bool { return v != 0 }) {
+			return n.Input(0)
+		}
+	case "Reshape", "Squeeze", "Unsqueeze", "Identity", "Dropout", "Cast":
 		return n.Input(0)
 	}
 	return ""
 }
 
+// back yields t, and what it comes from by reshaping alone, as far as that goes.
+func (w *walker) back(t string) iter.Seq[string] {
+	return func(yield func(string) bool) {
+		for range len(w.g.Nodes) + 1 {
+			if t == "" || !yield(t) {
+				return
+			}
+			t = w.unshape(t)
+		}
+	}
+}
+
 // endsInOutput tells whether t reaches the model's output through nothing but
 // reshaping and Softmax.
 func (w *walker) endsInOutput(t, output string) bool {
-	for o := output; o != ""; {
+	o := output
+	for range len(w.g.Nodes) + 1 {
 		if o == t {
 			return true
 		}
@@ -396,7 +504,7 @@ func (w *walker) endsInOutput(t, output string) bool {
 // classifier finds the linear layer behind the model's output.
 func (w *walker) classifier(m *inspect.Model, output string, k int) *Classifier {
 	t := output
-	for {
+	for range m.Graph.Nodes {
 		n := w.g.Producer(t)
 		if n == nil || !n.Standard() {
 			return nil
@@ -448,6 +556,7 @@ func (w *walker) classifier(m *inspect.Model, output string, k int) *Classifier 
 		}
 		return nil
 	}
+	return nil
 }
 
 // gates holds the squeeze-excite branches: by the tensor that is scaled, the

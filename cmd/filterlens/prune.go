@@ -80,6 +80,11 @@ func prune(c *cli.Context) error {
 		return err
 	}
 	defer m.Handle.Close()
+	if out := c.String("output"); out != "-" {
+		if err := export.CheckOutput(m, out); err != nil {
+			return err
+		}
+	}
 	layers = resolve(m, layers)
 	plan := export.PlanOptions{
 		Target: c.String("target"), Criterion: c.String("criterion"), Layers: layers,
@@ -94,7 +99,7 @@ func prune(c *cli.Context) error {
 	}
 	out := output{format: c.String("format")}
 	if c.Bool("dry-run") {
-		if err := res.CheckModel(path); err != nil {
+		if err := res.CheckModel(c.Context, m.Handle); err != nil {
 			return err
 		}
 		p, err := export.NewPlan(c.Context, m, res, plan)

@@ -26,7 +26,7 @@ func TestKindsCoverTheSchema(t *testing.T) {
 		"ModelProto": kindModel, "GraphProto": kindGraph, "NodeProto": kindNode, "AttributeProto": kindAttribute,
 		"TensorProto": kindTensor, "SparseTensorProto": kindSparse, "TrainingInfoProto": kindTraining, "FunctionProto": kindFunction,
 	}
-	messages := onnxpb.File_onnx_proto.Messages()
+	messages := onnxpb.File_inspect_onnxfile_onnxpb_onnx_proto.Messages()
 	for i := range messages.Len() {
 		m := messages.Get(i)
 		for j := range m.Fields().Len() {

@@ -68,16 +68,17 @@ func FromEvaluations(e *Evaluations) Document {
 			row = append(row, optional(m.Changed, Share, unread))
 		}
 		latency := []Cell{unread, unread, unread}
-		if m.Latency.Runs > 0 {
+		if m.Latency != nil {
+			runs = m.Latency.Runs
 			latency = []Cell{milliseconds(m.Latency.Median), milliseconds(m.Latency.Low), milliseconds(m.Latency.High)}
 		}
 		rate := unread
-		if m.Throughput.Runs > 0 && m.Throughput.Median > 0 {
+		if m.Throughput != nil && m.Throughput.Median > 0 {
+			batch = m.Throughput.Batch
 			v := 1000 / m.Throughput.Median
 			rate = Cell{Text: digits(v, 4), Raw: v}
 		}
 		t.Rows = append(t.Rows, append(append(row, latency...), rate))
-		batch, runs = m.Throughput.Batch, m.Latency.Runs
 	}
 	s.Table = t
 	s.Notes = []string{

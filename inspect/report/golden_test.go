@@ -52,6 +52,7 @@ func goldenResult() *probe.Result {
 		{Index: 1, Max: 0},
 		{Index: 2, NonFinite: true},
 	}
+	none := []afcc.Filter{{Index: 0, Max: 0}}
 	return &probe.Result{
 		Schema: probe.Schema, Model: "net.onnx", ModelSHA256: "00ff",
 		Data: probe.Data{Path: "data", Format: "image folder", Labels: []string{"cat", "dog", "cow"}, Samples: 90, Preprocess: "unit",
@@ -62,7 +63,7 @@ func goldenResult() *probe.Result {
 			{Tap: probe.Tap{Layers: []string{"/conv1/Conv"}, Tensor: "t1", Op: "Conv", Filters: 3, Height: 4, Width: 4, Pool: 1}, Head: "trained", Accuracy: 0.5, Loss: ptr(1.25), Norm: 10,
 				Stats: afcc.Summarize(filters, 3, 0.3), Filters: filters},
 			{Tap: probe.Tap{Layers: []string{"/conv2/Conv", "/short/Conv"}, Tensor: "t2", Op: "Conv", Filters: 1, Height: 1, Width: 1, Pool: 1, Own: true}, Head: "classifier", Accuracy: 0.9,
-				Stats: afcc.Summarize(filters[1:2], 3, 0.3), Filters: filters[1:2]},
+				Stats: afcc.Summarize(none, 3, 0.3), Filters: none},
 		},
 		Skipped:  []probe.Skip{{Layer: "/fc/Gemm", Reason: "its outputs are the labels"}, {Layer: "/se/Conv", Reason: "it feeds a gate"}, {Layer: "/se2/Conv", Reason: "it feeds a gate"}},
 		Warnings: []string{"a label has only 8 samples to measure on; its means are uncertain"},
@@ -70,9 +71,9 @@ func goldenResult() *probe.Result {
 }
 
 func goldenEvaluations() *Evaluations {
-	e := probe.Evaluation{Samples: 27, Top1: 0.9, Throughput: probe.Timing{Batch: 100, Runs: 3, Median: 0.5}, Latency: probe.Timing{Batch: 1, Runs: 30, Median: 1.25, Low: 1.2, High: 12.5}}
+	e := probe.Evaluation{Samples: 27, Top1: 0.9, Throughput: &probe.Timing{Batch: 100, Runs: 3, Median: 0.5}, Latency: &probe.Timing{Batch: 1, Runs: 30, Median: 1.25, Low: 1.2, High: 12.5}}
 	changed := e
-	changed.Changed, changed.Top5, changed.Throughput.Runs = ptr(0.125), ptr(0.99), 0
+	changed.Changed, changed.Top5, changed.Throughput = ptr(0.125), ptr(0.99), nil
 	return &Evaluations{Schema: EvaluationSchema, Data: "data", Format: "IDX", Labels: 3, Split: "eval", SHA256: "0123456789abcdef", Preprocess: "unit", Seed: 1,
 		Engine: "onnxruntime", EngineVersion: "1.30.0", Provider: "cpu", Models: []EvaluatedModel{{"a.onnx", e}, {"b.onnx", changed}}}
 }
@@ -103,7 +104,7 @@ func goldenPlan() *export.Plan {
 }
 
 func goldenPrune() *export.Report {
-	before := probe.Evaluation{Samples: 27, Top1: 0.9, Top5: ptr(1.0), Latency: probe.Timing{Batch: 1, Runs: 30, Median: 2, Low: 1.5, High: 3}}
+	before := probe.Evaluation{Samples: 27, Top1: 0.9, Top5: ptr(1.0), Latency: &probe.Timing{Batch: 1, Runs: 30, Median: 2, Low: 1.5, High: 3}}
 	after := before
 	after.Top1, after.Changed = 0.85, ptr(0.125)
 	return &export.Report{Schema: export.ReportSchema, Output: "out.onnx", Plan: goldenPlan(), Verified: true,

@@ -9,7 +9,7 @@ import (
 
 // FromPlan shows what a plan would drop.
 func FromPlan(p *export.Plan) Document {
-	return Document{Title: "Plan for " + p.Model, Sections: append([]Section{{Facts: planFacts(p)}}, planSections(p)...)}
+	return Document{Title: "Plan for " + p.Model, Warnings: p.Warnings, Sections: append([]Section{{Facts: planFacts(p)}}, planSections(p)...)}
 }
 
 // FromPrune shows what was written, whether it is right, and what it cost.
@@ -78,7 +78,7 @@ func costSection(r *export.Report) Section {
 	add("file size", Bytes(b.Bytes), Bytes(a.Bytes), ratio(float64(b.Bytes), float64(a.Bytes)))
 	add("parameters stored", Count(b.Parameters), Count(a.Parameters), none)
 	add("MACs, dense runtime", optional(b.MACs, Scaled, absent), optional(a.MACs, Scaled, absent), none)
-	if be, ae := b.Evaluation, a.Evaluation; be != nil && ae != nil && be.Latency.Runs > 0 {
+	if be, ae := b.Evaluation, a.Evaluation; be != nil && ae != nil && be.Latency != nil && ae.Latency != nil {
 		add("latency, median ms", milliseconds(be.Latency.Median), milliseconds(ae.Latency.Median), ratio(be.Latency.Median, ae.Latency.Median))
 		add("  p10 to p90 ms", Words(span(be.Latency.Low, be.Latency.High)), Words(span(ae.Latency.Low, ae.Latency.High)), none)
 	}
@@ -86,7 +86,11 @@ func costSection(r *export.Report) Section {
 		"dilution: share of the weights of Conv, Gemm and MatMul that are zero; a diluted dense file is neither smaller nor faster on a dense runtime",
 	}}
 	if b.Evaluation != nil {
-		s.Notes = append(s.Notes, fmt.Sprintf("accuracy: %s of the evaluation split; latency: one sample at a time, %d runs", plural(b.Evaluation.Samples, "sample"), b.Evaluation.Latency.Runs))
+		note := fmt.Sprintf("accuracy: %s of the evaluation split", plural(b.Evaluation.Samples, "sample"))
+		if l := b.Evaluation.Latency; l != nil {
+			note += fmt.Sprintf("; latency: one sample at a time, %d runs", l.Runs)
+		}
+		s.Notes = append(s.Notes, note)
 	}
 	return s
 }
