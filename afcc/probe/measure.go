@@ -366,20 +366,19 @@ func (p *measurer) judge(ctx context.Context, heads []*head, res *Result) error 
 			for _, l := range b.Labels {
 				p.seenEval[l]++
 			}
-			c, err := hits(out[p.out], b.Labels, p.k)
+			own, err := hits(out[p.out], b.Labels, p.k)
 			if err != nil {
 				return fmt.Errorf("output %q: %w", p.out, err)
 			}
-			correct += c
+			correct += own
 			for _, h := range heads {
-				if h.own {
-					h.correct += c
-					continue
+				n := own
+				if !h.own {
+					if n, err = hits(out[h.logits], b.Labels, p.k); err != nil {
+						return err
+					}
 				}
-				if c, err = hits(out[h.logits], b.Labels, p.k); err != nil {
-					return err
-				}
-				h.correct += c
+				h.correct += n
 			}
 			return nil
 		})
