@@ -72,6 +72,7 @@ func (b *builder) prefixTaken() bool {
 			}
 		}
 		return slices.ContainsFunc(g.GetInitializer(), func(t *onnxpb.TensorProto) bool { return taken(t.GetName()) }) ||
+			slices.ContainsFunc(g.GetSparseInitializer(), func(t *onnxpb.SparseTensorProto) bool { return taken(t.GetValues().GetName()) }) ||
 			slices.ContainsFunc(g.GetInput(), func(v *onnxpb.ValueInfoProto) bool { return taken(v.GetName()) })
 	}
 	return graph(b.g)

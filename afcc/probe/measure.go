@@ -586,10 +586,23 @@ func (p *measurer) complete(ctx context.Context, res *Result) error {
 	d := &res.Data
 	d.Unreadable = len(p.set.Skipped())
 	d.Fit, d.Stats, d.Eval = part(p.fit, p.seenFit), part(p.stats, p.seenStats), part(p.eval, p.seenEval)
-	both := dataset.Split{Index: slices.Concat(p.fit.Index, p.stats.Index)}
-	slices.Sort(both.Index)
-	d.Repeated, err = p.set.Leaks(both, p.eval)
+	seen := p.stats.Index
+	if p.seenFit != nil {
+		seen = slices.Concat(p.fit.Index, seen)
+	}
+	d.Repeated, err = p.set.Leaks(p.read(seen), p.read(p.eval.Index))
 	return err
+}
+
+// read returns the samples of index that could be decoded, ascending.
+func (p *measurer) read(index []int) dataset.Split {
+	skipped := map[string]bool{}
+	for _, s := range p.set.Skipped() {
+		skipped[s.Name] = true
+	}
+	index = slices.DeleteFunc(slices.Clone(index), func(i int) bool { return skipped[p.set.ID(i)] })
+	slices.Sort(index)
+	return dataset.Split{Index: index}
 }
 
 // part describes a split of which seen counts the samples used, label by label;

@@ -72,6 +72,12 @@ func (n *net) pool() *net {
 func (n *net) model(t testing.TB, dims ...int64) *inspect.Model {
 	t.Helper()
 	n.g.Output = append(n.g.Output, valueInfo(n.t, onnxfile.Float, dims...))
+	return n.open(t, inspect.Options{})
+}
+
+// open writes the net with the outputs that it has and opens it.
+func (n *net) open(t testing.TB, opt inspect.Options) *inspect.Model {
+	t.Helper()
 	n.d.Model.ProducerName = proto.String("test")
 	path := filepath.Join(t.TempDir(), "model.onnx")
 	data, err := n.d.Bytes()
@@ -86,7 +92,7 @@ func (n *net) model(t testing.TB, dims ...int64) *inspect.Model {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { f.Close() })
-	m, err := inspect.New(t.Context(), f, inspect.Options{})
+	m, err := inspect.New(t.Context(), f, opt)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -102,8 +108,24 @@ func small(t testing.TB, k int64) *inspect.Model {
 	return n.model(t, -1, k)
 }
 
-// images writes an image folder of k labels, each a colour with noise.
+// images opens an image folder of k labels.
 func images(t testing.TB, k, each int) *dataset.Set {
+	t.Helper()
+	return openSet(t, imageFolder(t, k, each))
+}
+
+func openSet(t testing.TB, dir string) *dataset.Set {
+	t.Helper()
+	set, err := dataset.Open(dir, dataset.Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { set.Close() })
+	return set
+}
+
+// imageFolder writes an image folder of k labels, each a colour with noise.
+func imageFolder(t testing.TB, k, each int) string {
 	t.Helper()
 	dir := t.TempDir()
 	r := rand.New(rand.NewPCG(3, uint64(k)))
@@ -134,12 +156,7 @@ func images(t testing.TB, k, each int) *dataset.Set {
 			}
 		}
 	}
-	set, err := dataset.Open(dir, dataset.Options{})
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { set.Close() })
-	return set
+	return dir
 }
 
 func runtime(t testing.TB) engine.Engine {

@@ -137,11 +137,18 @@ func NewSurvey(m *inspect.Model) (*Survey, error) {
 	if err != nil {
 		return nil, err
 	}
-	if _, err := m.Graph.Order(); err != nil {
+	g := m.Graph
+	if _, err := g.Order(); err != nil {
+		return nil, err
+	}
+	if err := writtenOnce(m); err != nil {
+		return nil, err
+	}
+	rows, err := newRowCheck(m, in.Shape.Dims[0])
+	if err != nil {
 		return nil, err
 	}
 	s := &Survey{Input: in, Output: out, Labels: k}
-	g := m.Graph
 	w := walker{g: g, gates: findGates(g)}
 	s.Classifier = w.classifier(m, s.Output.Name, s.Labels)
 	byTensor := map[string]*Tap{}
@@ -171,7 +178,7 @@ func NewSurvey(m *inspect.Model) (*Survey, error) {
 		}
 		shape := g.Shape(t)
 		tap := &Tap{Layers: []string{l.Name}, Tensor: t, Op: l.Op, Height: 1, Width: 1, Pool: 1, cast: g.DType(t) != onnxfile.Float}
-		if reason := unfit(shape, s.Input.Shape.Dims[0]); reason != "" {
+		if reason := unfit(t, shape, rows); reason != "" {
 			skip(fmt.Sprintf("the shape of its output %q is %s: %s", t, shape, reason))
 			continue
 		}
@@ -205,17 +212,65 @@ const (
 	maxFeatures = 1 << 32
 )
 
-// unfit says why a tensor of that shape is no tap of samples whose number is the
-// dimension batch, "" when it is one.
-func unfit(shape inspect.Shape, batch inspect.Dim) string {
+// writtenOnce returns an *inspect.GraphError when two nodes of m write the same
+// tensor: then who reads which cannot be told.
+func writtenOnce(m *inspect.Model) error {
+	for _, n := range m.Graph.Nodes {
+		for _, out := range n.Outputs {
+			if first := m.Graph.Producer(out); out != "" && first != n {
+				return &inspect.GraphError{File: m.File, Index: n.Index, Node: n.Name, Op: n.Op,
+					Err: fmt.Errorf("it writes tensor %q, which %q writes too; export the model again", out, first.Label())}
+			}
+		}
+	}
+	return nil
+}
+
+// A rowCheck tells whether the rows of a tensor are the samples of the input.
+type rowCheck struct {
+	batch inspect.Dim
+	// numbered has a number in place of batch where that is open and without a
+	// name, which is lost on the way through the graph; else it is nil.
+	numbered *inspect.Graph
+}
+
+// numberedBatch stands for an open batch: any number above 1 does.
+const numberedBatch = 3
+
+// newRowCheck returns a rowCheck for an input whose first dimension is batch.
+func newRowCheck(m *inspect.Model, batch inspect.Dim) (rowCheck, error) {
+	if batch.Value >= 0 || batch.Name != "" {
+		return rowCheck{batch: batch}, nil
+	}
+	opt := m.Options
+	opt.Batch = numberedBatch
+	g, err := inspect.NewGraph(m.Handle, opt)
+	return rowCheck{batch, g}, err
+}
+
+// ok tells whether the tensor t, whose first dimension is rows, has a row for
+// each sample, as far as can be told.
+func (c rowCheck) ok(t string, rows inspect.Dim) bool {
+	if rows.Value != c.batch.Value || rows.Name != "" && c.batch.Name != "" && rows.Name != c.batch.Name {
+		return false
+	}
+	if c.numbered == nil {
+		return true
+	}
+	s := c.numbered.Shape(t)
+	return len(s.Dims) == 0 || s.Dims[0].Value < 0 || s.Dims[0].Value == numberedBatch
+}
+
+// unfit says why the tensor t of that shape is no tap, "" when it is one.
+func unfit(t string, shape inspect.Shape, rows rowCheck) string {
 	switch {
 	case !shape.Known:
 		return "give --input-shape"
 	case len(shape.Dims) != 2 && len(shape.Dims) != 4:
 		return "batch x filters or batch x filters x height x width is expected"
 	}
-	if rows := shape.Dims[0]; rows.Value != batch.Value || rows.Name != "" && batch.Name != "" && rows.Name != batch.Name {
-		return fmt.Sprintf("its rows are not the %s samples of the input", batch)
+	if !rows.ok(t, shape.Dims[0]) {
+		return "its rows are not the samples of the input"
 	}
 	n := int64(1)
 	for _, d := range shape.Dims[1:] {
