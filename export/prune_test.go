@@ -3,10 +3,8 @@ package export
 import (
 	"bytes"
 	"context"
-	"crypto/sha256"
 	"encoding/json"
 	"errors"
-	"fmt"
 	"io"
 	"math/rand/v2"
 	"os"
@@ -62,11 +60,11 @@ func statistics(t testing.TB, m *inspect.Model) *probe.Result {
 		t.Fatal(err)
 	}
 	r := rand.New(rand.NewPCG(1, 9))
-	file, err := os.ReadFile(m.File)
+	sum, err := m.Handle.SHA256(t.Context())
 	if err != nil {
 		t.Fatal(err)
 	}
-	res := &probe.Result{Schema: probe.Schema, Model: m.File, ModelSHA256: fmt.Sprintf("%x", sha256.Sum256(file)), Theta: 0.3}
+	res := &probe.Result{Schema: probe.Schema, Model: m.File, ModelSHA256: sum, Theta: 0.3}
 	res.Data.Labels = []string{"a", "b", "c", "d", "e", "f"}
 	for _, tap := range s.Taps {
 		l := probe.Layer{Tap: *tap, Head: "trained"}

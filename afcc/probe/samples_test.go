@@ -188,7 +188,6 @@ func TestLayerNames(t *testing.T) {
 	relu := n.t
 	gate := n.op("GlobalAveragePool").conv("gate", 4, 4, 1, 1).op("Sigmoid").t
 	n.t = n.node("Mul", []string{relu, gate})
-	scaled := n.t
 	n.head(4)
 	s := mustSurvey(t, n.model(t, -1, testK))
 	for _, c := range []struct {
@@ -207,19 +206,11 @@ func TestLayerNames(t *testing.T) {
 			t.Errorf("%s: known layers %q", c.name, unknown.Known)
 		}
 	}
-	for _, names := range [][]string{nil, {"conv1"}, {scaledTap(s, scaled)}, {"conv1", "conv1"}} {
+	for _, names := range [][]string{nil, {"conv1"}, {s.Taps[0].Tensor}, {"conv1", "conv1"}} {
 		if taps, err := s.choose(names); err != nil || len(taps) != 1 {
 			t.Errorf("%q: %v, %v", names, taps, err)
 		}
 	}
-}
-
-// scaledTap returns the tensor of the tap that lies behind the gate.
-func scaledTap(s *Survey, scaled string) string {
-	if len(s.Taps) == 1 {
-		return s.Taps[0].Tensor
-	}
-	return scaled
 }
 
 // TestTimings: a throughput needs a full batch, a latency needs none.
