@@ -12,6 +12,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"runtime"
 	"strconv"
 	"sync"
 
@@ -80,6 +81,11 @@ func Open(ctx context.Context, opts Options) (*Engine, error) {
 	case CPU, CUDA:
 	default:
 		return nil, fmt.Errorf("unknown execution provider %q; use cpu or cuda", opts.Provider)
+	}
+	// The library starts as many threads as it is told to, and a typing error
+	// would bring the machine to its knees.
+	if most := max(64, 4*runtime.NumCPU()); opts.Threads < 0 || opts.Threads > most {
+		return nil, fmt.Errorf("%d threads: from 1 to %d are possible on this machine, 0 leaves it to the library", opts.Threads, most)
 	}
 	if opts.Threads < 0 {
 		return nil, fmt.Errorf("cannot use %d threads", opts.Threads)
