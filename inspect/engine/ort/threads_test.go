@@ -1,3 +1,6 @@
+package ort
+
+import "testing"
 
 func TestOpenRefusesThreads(t *testing.T) {
 	for _, n := range []int{-1, 100000} {
