@@ -228,7 +228,7 @@ func TestMaxDrop(t *testing.T) {
 		t.Fatal(err)
 	}
 	opt := Options{PlanOptions: PlanOptions{Target: Classifier, Criterion: AFCC, Theta: 0.9}, Set: set,
-		Probe: probe.Options{Preprocess: pre, Theta: 0.3, Split: dataset.SplitOptions{Seed: 4, PerLabel: 40}}}
+		Probe: probe.Options{Preprocess: pre, Theta: 0.3, Split: dataset.SplitOptions{Seed: 4, PerLabel: 21}}}
 	if opt.Probe.Layers, err = Taps(m, opt.PlanOptions); err != nil || len(opt.Probe.Layers) != 1 {
 		t.Fatalf("taps %q, %v", opt.Probe.Layers, err)
 	}

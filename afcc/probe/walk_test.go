@@ -64,6 +64,25 @@ func TestMalformedGraphs(t *testing.T) {
 			n.t = n.node("Mul", []string{"c", "s"})
 			n.head(4)
 		}},
+		{"a ring beside the model", func(n *net) {
+			n.conv("c", 3, 4, 3, 1).head(4)
+			n.named("s", "Sigmoid", []string{"u"})
+			n.named("u", "Tanh", []string{"s"})
+		}},
+		{"a layer whose activation is written over it", func(n *net) {
+			n.conv("d", 3, 4, 3, 1).named("d", "Relu", []string{"d"})
+			n.t = "image"
+			n.conv("c", 3, 4, 3, 1).head(4)
+		}},
+		{"a factor written twice", func(n *net) {
+			n.conv("c", 3, 4, 3, 1)
+			n.named("d", "Relu", []string{"c"})
+			n.named("d", "Relu", []string{"d"})
+			n.t = "image"
+			n.conv("e", 3, 4, 3, 1)
+			n.t = n.node("Mul", []string{"c", "e"})
+			n.head(4)
+		}},
 		{"reshapes before the classifier", func(n *net) {
 			n.conv("c", 3, 4, 3, 1).op("Relu").op("GlobalAveragePool").op("Flatten")
 			n.named("a", "Identity", []string{"b"})
@@ -128,6 +147,11 @@ func TestWalks(t *testing.T) {
 		}, 0},
 		{"SiLU with its factors exchanged", func(n *net) string {
 			two("Mul", n, n.node("Sigmoid", []string{"c"}), "c")
+			return n.t
+		}, 0},
+		{"SiLU with its nodes exchanged", func(n *net) string {
+			n.t = n.node("Mul", []string{"c", "s"})
+			n.named("s", "Sigmoid", []string{"c"})
 			return n.t
 		}, 0},
 		{"HardSwish, divided at last", func(n *net) string {
@@ -198,6 +222,12 @@ func TestWalks(t *testing.T) {
 			n.d.Model.OpsetImport[0].Version = proto.Int64(18)
 			relu := n.op("Relu").t
 			n.t = n.node("Pad", []string{relu, pads(n, 0, 2), "", n.constInt([]int64{1}, 1)})
+			return relu
+		}, 6},
+		{"a Pad of axes in another order", func(n *net) string {
+			n.d.Model.OpsetImport[0].Version = proto.Int64(18)
+			relu := n.op("Relu").t
+			n.t = n.node("Pad", []string{relu, pads(n, 0, 0, 0, 2, 0, 0, 0, 0), "", n.constInt([]int64{2, 3, 0, 1}, 4)})
 			return relu
 		}, 6},
 		{"a Pad by attribute", func(n *net) string {
@@ -323,6 +353,13 @@ func TestSkippedShapes(t *testing.T) {
 		reason string
 	}{
 		{"rows that are no samples", -1, inspect.Options{}, func(n *net) {
+			n.t = n.node("Reshape", []string{n.t, n.constInt([]int64{-1, 8}, 2)})
+			n.gemm("l", 8, 3)
+			n.t = n.node("Reshape", []string{n.t, n.constInt([]int64{-1, 3 * 32}, 2)})
+			n.gemm("classifier", 3*32, testK)
+		}, "rows are not"},
+		{"rows that are no samples of a batch with a name", -1, inspect.Options{}, func(n *net) {
+			n.g.Input[0].GetType().GetTensorType().Shape.Dim[0].Value = &onnxpb.TensorShapeProto_Dimension_DimParam{DimParam: "batch"}
 			n.t = n.node("Reshape", []string{n.t, n.constInt([]int64{-1, 8}, 2)})
 			n.gemm("l", 8, 3)
 			n.t = n.node("Reshape", []string{n.t, n.constInt([]int64{-1, 3 * 32}, 2)})
