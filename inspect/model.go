@@ -8,7 +8,6 @@ package inspect
 import (
 	"cmp"
 	"context"
-	"fmt"
 	"slices"
 
 	"github.com/filterlens/filterlens/inspect/onnxfile"
@@ -171,26 +170,6 @@ func New(ctx context.Context, f *onnxfile.File, opt Options) (*Model, error) {
 		}
 	}
 	return m, ctx.Err()
-}
-
-// checkChannels refuses sizes given by opt that a convolution cannot read.
-func (m *Model) checkChannels(opt Options) error {
-	if len(opt.InputShapes) == 0 && len(opt.Dims) == 0 {
-		return nil
-	}
-	for i := range m.Layers {
-		l := &m.Layers[i]
-		w, ok := m.Graph.Stored(m.Graph.Nodes[l.Node].Input(1))
-		if l.Op != "Conv" || !ok || len(w.Tensor.Dims()) < 2 || len(l.In.Dims) < 2 || len(w.Through) > 0 {
-			continue
-		}
-		group := max(l.Group, 1)
-		have, per := l.In.Dims[1].Value, w.Tensor.Dims()[1]
-		if have >= 0 && per > 0 && (have%group != 0 || have/group != per) {
-			return &OptionError{File: m.File, Err: fmt.Errorf("layer %q reads %d channels in %d groups, the sizes given leave it %d", l.Name, per, group, have)}
-		}
-	}
-	return nil
 }
 
 func countOperators(g *Graph) []OpCount {

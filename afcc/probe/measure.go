@@ -525,7 +525,7 @@ func (p *measurer) labelMeans(ctx context.Context, heads []*head) error {
 	p.seenStats = seen
 	for l, n := range seen {
 		if n == 0 {
-			return fmt.Errorf("label %q has no readable sample to measure on", p.set.Labels()[l])
+			return fmt.Errorf("label %q has no readable sample to measure on; left out: %s", p.set.Labels()[l], dataset.SkippedText(p.set.Skipped()))
 		}
 	}
 	for _, h := range heads {
@@ -584,7 +584,8 @@ func (p *measurer) complete(ctx context.Context, res *Result) error {
 		return err
 	}
 	d := &res.Data
-	d.Unreadable = len(p.set.Skipped())
+	d.Skipped = p.set.Skipped()
+	d.Unreadable = len(d.Skipped)
 	d.Fit, d.Stats, d.Eval = part(p.fit, p.seenFit), part(p.stats, p.seenStats), part(p.eval, p.seenEval)
 	seen := p.stats.Index
 	if p.seenFit != nil {
@@ -622,7 +623,7 @@ func (p *measurer) warn(res *Result) {
 			100*res.Accuracy, 100*res.Chance, res.Data.Preprocess)
 	}
 	if n := res.Data.Unreadable; n > 0 {
-		say("%d files of the data set hold no readable image and were left out", n)
+		say("files without a readable image were left out: %d: %s", n, dataset.SkippedText(res.Data.Skipped))
 	}
 	if n := res.Data.Repeated; n > 0 {
 		say("%d evaluation samples also occur among those that the heads or the statistics saw", n)

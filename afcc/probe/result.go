@@ -50,9 +50,10 @@ type Data struct {
 	Format string   `json:"format"`
 	Labels []string `json:"labels"`
 	// Samples counts those of the data set, Unreadable the files that were left
-	// out because they hold no image.
-	Samples    int `json:"samples"`
-	Unreadable int `json:"unreadable"`
+	// out because they hold no image; Skipped names them.
+	Samples    int               `json:"samples"`
+	Unreadable int               `json:"unreadable"`
+	Skipped    []dataset.Skipped `json:"skipped,omitempty"`
 	// Preprocess is what was done to an image, as dataset.ParsePreprocess reads it.
 	Preprocess string `json:"preprocess"`
 	// Split says how the samples were drawn; with Result.Seed it gives the same

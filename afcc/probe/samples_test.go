@@ -111,7 +111,7 @@ func TestCounts(t *testing.T) {
 				t.Errorf("an accuracy of %v is no share of %d samples", a, 6*testK-4)
 			}
 		}
-		for _, want := range []string{"8 files", "4 evaluation samples"} {
+		for _, want := range []string{"left out: 8: label", "4 evaluation samples"} {
 			if !slices.ContainsFunc(res.Warnings, func(w string) bool { return strings.Contains(w, want) }) {
 				t.Errorf("no warning of %q in %q", want, res.Warnings)
 			}

@@ -91,10 +91,13 @@ func (e *NotClassifierError) Error() string {
 }
 
 // classifierEnds returns the image input and the output of a classifier and the
-// number of its labels, or a *NotClassifierError.
+// number of its labels, a *NotClassifierError, or what is wrong with the model.
 func classifierEnds(m *inspect.Model) (in, out inspect.Value, k int, err error) {
 	refuse := func(format string, a ...any) (inspect.Value, inspect.Value, int, error) {
 		return in, out, 0, &NotClassifierError{File: m.File, Reason: fmt.Sprintf(format, a...)}
+	}
+	if err := m.Check(); err != nil {
+		return in, out, 0, err
 	}
 	if len(m.Inputs) != 1 {
 		return refuse("it has %d inputs, one image input is expected", len(m.Inputs))
@@ -138,12 +141,6 @@ func NewSurvey(m *inspect.Model) (*Survey, error) {
 		return nil, err
 	}
 	g := m.Graph
-	if _, err := g.Order(); err != nil {
-		return nil, err
-	}
-	if err := writtenOnce(m); err != nil {
-		return nil, err
-	}
 	rows, err := newRowCheck(m, in.Shape.Dims[0])
 	if err != nil {
 		return nil, err
@@ -211,20 +208,6 @@ const (
 	// computed from it stay far from overflowing.
 	maxFeatures = 1 << 32
 )
-
-// writtenOnce returns an *inspect.GraphError when two nodes of m write the same
-// tensor: then who reads which cannot be told.
-func writtenOnce(m *inspect.Model) error {
-	for _, n := range m.Graph.Nodes {
-		for _, out := range n.Outputs {
-			if first := m.Graph.Producer(out); out != "" && first != n {
-				return &inspect.GraphError{File: m.File, Index: n.Index, Node: n.Name, Op: n.Op,
-					Err: fmt.Errorf("it writes tensor %q, which %q writes too; export the model again", out, first.Label())}
-			}
-		}
-	}
-	return nil
-}
 
 // A rowCheck tells whether the rows of a tensor are the samples of the input.
 type rowCheck struct {

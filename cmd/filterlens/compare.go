@@ -61,7 +61,11 @@ func compare(c *cli.Context) error {
 		return err
 	}
 	if !k.quiet || out.path != "" {
-		if err := out.report(k, report.NewComparison(r), report.FromComparison(r)); err != nil {
+		doc := report.FromComparison(r)
+		if out.format == csvOut {
+			doc = report.ComparisonTable(r)
+		}
+		if err := out.report(k, report.NewComparison(r), doc); err != nil {
 			return err
 		}
 	}

@@ -75,6 +75,18 @@ func floats(flag, s string) ([]float32, error) {
 // openData opens the data set given with --data. Label names come from --labels,
 // from the data set, or, where it only numbers its labels, from the model.
 func openData(c *cli.Context, k *console, m *inspect.Model) (*dataset.Set, error) {
+	set, err := openSet(c, k, m)
+	if err != nil {
+		return nil, err
+	}
+	if out := c.String("output"); out != "" && out != "-" && set.Owns(out) {
+		set.Close()
+		return nil, usage("the output %s is a file of the data set; give -o another path", out)
+	}
+	return set, nil
+}
+
+func openSet(c *cli.Context, k *console, m *inspect.Model) (*dataset.Set, error) {
 	path := c.String("data")
 	var opt dataset.Options
 	if c.IsSet("labels") {

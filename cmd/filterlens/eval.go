@@ -115,7 +115,8 @@ func evaluateModels(ctx context.Context, c *cli.Context, k *console, models []*i
 		}
 	}
 	if n := len(set.Skipped()); n > 0 {
-		k.warn("files without a readable image were left out: %d, the first is %s (%s)", n, set.Skipped()[0].Name, set.Skipped()[0].Reason)
+		k.warn("files without a readable image were left out: %d: %s", n, dataset.SkippedText(set.Skipped()))
+		e.Skipped = set.Skipped()
 	}
 	e.Warnings = k.warned
 	return e, nil

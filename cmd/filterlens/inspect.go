@@ -54,7 +54,8 @@ func inspectModels(c *cli.Context) error {
 	if len(paths) == 0 {
 		return usage("inspect: no model given; write filterlens inspect MODEL.onnx")
 	}
-	for _, name := range []string{"filters", "theta", "layers", "preprocess", "labels", "mean", "std"} {
+	for _, name := range []string{"filters", "theta", "layers", "preprocess", "labels", "mean", "std", "resize", "crop",
+		"seed", "epochs", "limit", "per-label", "memory", "ep", "device-id", "threads"} {
 		if c.IsSet(name) {
 			return usage("%s needs --data DIR", dashed(name))
 		}
@@ -79,6 +80,9 @@ func inspectModels(c *cli.Context) error {
 		m, err := inspectOne(c, path, opt)
 		if err != nil {
 			return err
+		}
+		if err := m.Check(); err != nil {
+			k.warn("it could not run: %v", err)
 		}
 		values = append(values, report.NewModel(m, c.Int("top")))
 		docs = append(docs, report.FromModel(m, c.Int("top")))

@@ -21,7 +21,15 @@ func openFile(c *cli.Context, path string) (*onnxfile.File, error) {
 	}
 	if path != "-" {
 		f, err := onnxfile.Open(path)
-		return f, notOpened(path, err)
+		if err != nil {
+			return nil, notOpened(path, err)
+		}
+		// The path itself was checked before; now it is known where else data lies.
+		if out := c.String("output"); out != "" && out != "-" && f.SameFile(out) {
+			f.Close()
+			return nil, usage("the output %s is a file of the model %s; give -o another path", out, path)
+		}
+		return f, nil
 	}
 	b, err := io.ReadAll(c.App.Reader)
 	if err != nil {

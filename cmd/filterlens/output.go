@@ -63,7 +63,18 @@ func outputOf(c *cli.Context, inputs ...string) (output, error) {
 	if err := checkFormat(o.format); err != nil {
 		return o, err
 	}
-	return o, checkTarget(o.path, inputs...)
+	return o, checkTarget(o.path, append(inputs, flagFiles(c)...)...)
+}
+
+// flagFiles returns the files that flags name as inputs.
+func flagFiles(c *cli.Context) []string {
+	files := []string{c.String("stats"), c.String("labels"), c.String("data")}
+	for _, l := range append(c.StringSlice("layers"), c.String("filters")) {
+		if path, ok := strings.CutPrefix(l, "@"); ok {
+			files = append(files, path)
+		}
+	}
+	return files
 }
 
 func checkFormat(f string) error {

@@ -110,7 +110,9 @@ func prune(c *cli.Context) error {
 	}
 	r, err := pruneModel(c.Context, c, k, m, res, plan)
 	k.bar.end()
-	if r == nil || k.quiet {
+	// What was interrupted or could not be done has no report.
+	var verdict *export.VerdictError
+	if r == nil || k.quiet || err != nil && !errors.As(err, &verdict) {
 		return err
 	}
 	r.Warnings = append(slices.Clone(k.warned), r.Warnings...)
@@ -158,7 +160,7 @@ func checkPruneFlags(c *cli.Context, model string) error {
 	if out == "" || out == "-" || c.Bool("dry-run") {
 		return nil
 	}
-	return checkTarget(out, model, c.String("stats"))
+	return checkTarget(out, append(flagFiles(c), model)...)
 }
 
 // statistics reads --stats or measures on --data what the plan needs.

@@ -43,9 +43,16 @@ func TestScripts(t *testing.T) {
 	}
 	vgg := filepath.Join(fixtures, "vgg16-glyphs20.onnx")
 	dir := t.TempDir()
-	badOp, reversed := filepath.Join(dir, "badop.onnx"), filepath.Join(dir, "reversed.onnx")
-	writeVariant(t, vgg, badOp, nonsense)
-	writeVariant(t, vgg, reversed, reverseLabels)
+	variants := map[string]string{}
+	for name, edit := range map[string]func(*onnxpb.ModelProto){
+		"BADOP": nonsense, "REVERSED": reverseLabels,
+		"MISSING":  func(m *onnxpb.ModelProto) { m.Graph.Initializer = m.Graph.Initializer[1:] },
+		"CHANNELS": func(m *onnxpb.ModelProto) { setDim(m.Graph.Input[0], 1, 3) },
+		"NOMETA":   func(m *onnxpb.ModelProto) { m.MetadataProps = m.MetadataProps[:1] },
+	} {
+		variants[name] = filepath.Join(dir, strings.ToLower(name)+".onnx")
+		writeVariant(t, vgg, variants[name], edit)
+	}
 	library := sync.OnceValues(func() (ort.Library, error) {
 		return ort.Locate(context.Background(), ort.Options{Log: func(s string) { t.Log(s) }})
 	})
@@ -61,8 +68,9 @@ func TestScripts(t *testing.T) {
 			e.Setenv("VGG", vgg)
 			e.Setenv("EFFNET", filepath.Join(fixtures, "efficientnet-b0-glyphs20.onnx"))
 			e.Setenv("GLYPHS", filepath.Join(fixtures, "glyphs20"))
-			e.Setenv("BADOP", badOp)
-			e.Setenv("REVERSED", reversed)
+			for name, path := range variants {
+				e.Setenv(name, path)
+			}
 			return nil
 		},
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
@@ -161,6 +169,11 @@ func writeVariant(t *testing.T, from, to string, edit func(*onnxpb.ModelProto)) 
 	if err != nil {
 		t.Fatal(err)
 	}
+}
+
+// setDim fixes a dimension of an input.
+func setDim(v *onnxpb.ValueInfoProto, i int, n int64) {
+	v.Type.GetTensorType().Shape.Dim[i].Value = &onnxpb.TensorShapeProto_Dimension_DimValue{DimValue: n}
 }
 
 // nonsense gives the first Relu an operator that does not exist.

@@ -75,8 +75,8 @@ func (p Part) String() string {
 // Skipped names something in a data set that is not used, and why.
 type Skipped struct {
 	// Name is the slash-separated path below the set's root.
-	Name   string
-	Reason string
+	Name   string `json:"name"`
+	Reason string `json:"reason"`
 }
 
 // What can be wrong with a data set; found with errors.Is.

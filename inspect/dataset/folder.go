@@ -14,6 +14,9 @@ import (
 	"sync/atomic"
 )
 
+// folderName is the Format of image folders.
+const folderName = "image folder"
+
 // folder is a set of image files.
 type folder struct {
 	root      string
@@ -182,7 +185,7 @@ func openFolder(root string, opt Options) (*Set, error) {
 
 	sniffAll(root, found)
 	slices.SortFunc(found, func(a, b candidate) int { return strings.Compare(a.name, b.name) })
-	s := &Set{format: "image folder", labels: slices.Clone(labels)}
+	s := &Set{format: folderName, labels: slices.Clone(labels)}
 	src := &folder{root: root, maxPixels: opt.MaxPixels}
 	parts := make([]Part, 0, len(found))
 	for _, c := range found {

@@ -135,3 +135,33 @@ func sides(x inspect.TensorComparison, of func(*inspect.TensorSide) string) Cell
 	}
 	return Words(of(x.A) + " -> " + of(x.B))
 }
+
+// ComparisonTable puts everything that differs in one table, a row a change: for
+// CSV, where a reader cannot be shown two.
+func ComparisonTable(c *inspect.Comparison) Document {
+	t := &Table{Main: true, Columns: []Column{
+		{Key: "kind"}, {Key: "what"}, {Key: "node"}, {Key: "name"}, {Key: "from"}, {Key: "to"},
+		{Key: "changed"}, {Key: "rel_l2"}, {Key: "max_abs"}, {Key: "beyond"}, {Key: "new_zeros"},
+	}}
+	for _, ch := range c.Structure {
+		t.Rows = append(t.Rows, []Cell{mark(ch.Kind), Words(ch.What), Words(ch.Node), Words(ch.Name), Words(ch.From), Words(ch.To),
+			unread, unread, unread, unread, unread})
+	}
+	side := func(s *inspect.TensorSide) Cell {
+		if s == nil {
+			return Words("")
+		}
+		return Words(s.DType + " " + cmp.Or(joined(s.Dims), "scalar"))
+	}
+	for _, x := range c.Tensors {
+		if x.Kind == "" {
+			continue
+		}
+		row := []Cell{mark(x.Kind), Words("tensor"), Words(""), Words(x.Name), side(x.A), side(x.B), unread, unread, unread, unread, unread}
+		if v := x.Values; v != nil {
+			copy(row[6:], []Cell{Count(v.Changed), optional(v.RelL2, significant, unread), optional(v.MaxAbs, significant, unread), Count(v.Beyond), Count(v.NewZeros)})
+		}
+		t.Rows = append(t.Rows, row)
+	}
+	return Document{Title: c.A + " and " + c.B, Sections: []Section{{Table: t}}}
+}

@@ -5,6 +5,7 @@ import (
 	"path/filepath"
 
 	"github.com/filterlens/filterlens/afcc/probe"
+	"github.com/filterlens/filterlens/inspect/dataset"
 )
 
 // EvaluationSchema names the form of Evaluations as JSON.
@@ -26,7 +27,9 @@ type Evaluations struct {
 	EngineVersion string           `json:"engine_version"`
 	Provider      string           `json:"provider"`
 	Models        []EvaluatedModel `json:"models"`
-	Warnings      []string         `json:"warnings,omitempty"`
+	// Skipped names the files that hold no readable image.
+	Skipped  []dataset.Skipped `json:"skipped,omitempty"`
+	Warnings []string          `json:"warnings,omitempty"`
 }
 
 // An EvaluatedModel is one row of Evaluations.

@@ -87,9 +87,6 @@ func Open(ctx context.Context, opts Options) (*Engine, error) {
 	if most := max(64, 4*runtime.NumCPU()); opts.Threads < 0 || opts.Threads > most {
 		return nil, fmt.Errorf("%d threads: from 1 to %d are possible on this machine, 0 leaves it to the library", opts.Threads, most)
 	}
-	if opts.Threads < 0 {
-		return nil, fmt.Errorf("cannot use %d threads", opts.Threads)
-	}
 	lib, err := Locate(ctx, opts)
 	if err != nil {
 		return nil, err
@@ -240,6 +237,13 @@ func (e *Engine) configure(o *ort.SessionOptions) error {
 	if e.opts.Threads > 0 {
 		if err := o.SetIntraOpNumThreads(e.opts.Threads); err != nil {
 			return err
+		}
+		if e.opts.Threads > runtime.NumCPU() {
+			// Waiting threads spin by default, and would take the processors from
+			// those that work.
+			if err := o.AddSessionConfigEntry("session.intra_op.allow_spinning", "0"); err != nil {
+				return err
+			}
 		}
 	}
 	if e.opts.DisableOptimizations {
