@@ -199,9 +199,15 @@ func oneModel(c *cli.Context) (string, error) {
 	verb := c.Command.Name
 	switch c.Args().Len() {
 	case 0:
+		if verb == "prune" {
+			return "", usage("prune: no model given; write filterlens prune --afcc MODEL.onnx --data DIR -o OUT.onnx")
+		}
 		return "", usage("%s: no model given; write filterlens %s MODEL.onnx --data DIR", verb, verb)
 	case 1:
 	default:
+		if verb == "inspect" && c.String("filters") == allLayers {
+			return "", usage("inspect takes one model here, %d are given: %q; a layer is named as --filters=LAYER", c.Args().Len(), c.Args().Slice())
+		}
 		return "", usage("%s takes one model here, %d are given: %q", verb, c.Args().Len(), c.Args().Slice())
 	}
 	if c.Args().First() == "-" {
