@@ -329,7 +329,7 @@ func TestRunsFinite(t *testing.T) {
 			{0, 0, true}, {nan, nan, true}, {inf, inf, true}, {-inf, nan, true}, {nan, 0, true},
 			{0, nan, false}, {0, inf, false}, {0, -inf, false},
 		} {
-			err := runs(t.Context(), eng, build(c.was, second), build(c.is, second))
+			_, err := runs(t.Context(), eng, build(c.was, second), build(c.is, second))
 			if c.ok != (err == nil) || err != nil && !strings.Contains(err.Error(), "not finite") {
 				t.Errorf("%v became %v: %v", c.was, c.is, err)
 			}
@@ -395,5 +395,27 @@ func TestOpenSizeOfArchitecture(t *testing.T) {
 	}
 	if r.After.MACs == nil || r.Before.MACs == nil || *r.After.MACs != *r.Before.MACs {
 		t.Errorf("before %+v, after %+v", r.Before, r.After)
+	}
+}
+
+// TestOpenSizeIsNotCalledRun loads a file whose input size nobody gave: the
+// report must not say that it ran.
+func TestOpenSizeIsNotCalledRun(t *testing.T) {
+	m, eng := efficientNet(t), runtime(t)
+	d := m.Handle.Draft()
+	dims := d.Model.Graph.Input[0].Type.GetTensorType().Shape.Dim
+	dims[2].Value = &onnxpb.TensorShapeProto_Dimension_DimParam{DimParam: "h"}
+	dims[3].Value = &onnxpb.TensorShapeProto_Dimension_DimParam{DimParam: "w"}
+	path := filepath.Join(t.TempDir(), "open.onnx")
+	if err := arch.Write(path, d); err != nil {
+		t.Fatal(err)
+	}
+	sized := open(t, path)
+	ran, err := runs(t.Context(), eng, sized, sized)
+	if err != nil || ran {
+		t.Errorf("ran %v, %v", ran, err)
+	}
+	if ran, err = runs(t.Context(), eng, m, m); err != nil || !ran {
+		t.Errorf("a fixed size: ran %v, %v", ran, err)
 	}
 }

@@ -39,7 +39,8 @@ type Timing struct {
 	Batch  int     `json:"batch"`
 	Runs   int     `json:"runs"`
 	Median float64 `json:"median_ms"`
-	// Low and High are the 10th and the 90th percentile.
+	// Low and High are the 10th and the 90th percentile, interpolated linearly
+	// between the measurements, as the median is.
 	Low  float64 `json:"p10_ms"`
 	High float64 `json:"p90_ms"`
 }
@@ -49,7 +50,12 @@ func newTiming(batch int, ms []float64) *Timing {
 		return nil
 	}
 	slices.Sort(ms)
-	at := func(q float64) float64 { return ms[int(q*float64(len(ms)-1)+0.5)] }
+	at := func(q float64) float64 {
+		pos := q * float64(len(ms)-1)
+		i := int(pos)
+		next := ms[min(i+1, len(ms)-1)]
+		return ms[i] + (pos-float64(i))*(next-ms[i])
+	}
 	return &Timing{Batch: batch, Runs: len(ms), Median: at(0.5), Low: at(0.1), High: at(0.9)}
 }
 

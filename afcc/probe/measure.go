@@ -116,8 +116,8 @@ func (h *head) d() int { return h.tap.Filters * h.tap.Positions() }
 // memory together (one for each epoch where not even one tap's do), and one each
 // for the label means and the accuracies of all heads that fit in memory.
 //
-// Errors are of the engine, of the data set, *NotClassifierError,
-// *UnknownLayerError, *LabelMismatchError or the context's.
+// Errors are of the engine, of the data set, what inspect.Model.Check finds,
+// *NotClassifierError, *UnknownLayerError, *LabelMismatchError or the context's.
 func Measure(ctx context.Context, eng engine.Engine, m *inspect.Model, set *dataset.Set, opt Options) (*Result, error) {
 	if opt.Recipe == (Recipe{}) {
 		opt.Recipe = DefaultRecipe()

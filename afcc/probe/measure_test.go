@@ -515,6 +515,26 @@ func TestEvaluateSizes(t *testing.T) {
 	}
 }
 
+func TestTiming(t *testing.T) {
+	if newTiming(1, nil) != nil {
+		t.Error("a timing without a run")
+	}
+	for _, c := range []struct {
+		ms                []float64
+		median, low, high float64
+	}{
+		{[]float64{7}, 7, 7, 7},
+		{[]float64{4, 1}, 2.5, 1.3, 3.7},
+		{[]float64{11, 1, 2, 3, 10, 4, 5, 9, 6, 7, 8}, 6, 2, 10},
+		{[]float64{1, 100, 3, 2}, 2.5, 1.3, 70.9}, // as numpy.percentile has it
+	} {
+		got := newTiming(5, c.ms)
+		if got.Batch != 5 || got.Runs != len(c.ms) || math.Abs(got.Median-c.median) > 1e-9 || math.Abs(got.Low-c.low) > 1e-9 || math.Abs(got.High-c.high) > 1e-9 {
+			t.Errorf("%v: %+v, want %v, %v to %v", c.ms, *got, c.median, c.low, c.high)
+		}
+	}
+}
+
 func TestEpochs(t *testing.T) {
 	r := DefaultRecipe()
 	for _, c := range [][3]int{{6000, 100, 10}, {720, 100, 50}, {50000, 100, 10}, {1, 100, 400}} {

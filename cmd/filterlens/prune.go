@@ -80,11 +80,6 @@ func prune(c *cli.Context) error {
 		return err
 	}
 	defer m.Handle.Close()
-	if out := c.String("output"); out != "-" {
-		if err := export.CheckOutput(m, out); err != nil {
-			return err
-		}
-	}
 	layers = resolve(m, layers)
 	plan := export.PlanOptions{
 		Target: c.String("target"), Criterion: c.String("criterion"), Layers: layers,
