@@ -9,9 +9,13 @@ import (
 // A Layer is a node that computes with parameters.
 type Layer struct {
 	// Index is the layer's position among the layers, Node that of its node in
-	// the file.
+	// the graph that it belongs to.
 	Index int `json:"index"`
 	Node  int `json:"node"`
+	// Scope names the nested graph or the called function that the node belongs
+	// to, by the labels of the nodes on the way: "if_3/then_branch". It is ""
+	// for the main graph.
+	Scope string `json:"scope,omitempty"`
 	// Name is the node's name, else its first output.
 	Name string `json:"name"`
 	Op   string `json:"op"`
@@ -40,6 +44,11 @@ type Layer struct {
 	Parameters int64 `json:"parameters"`
 	// MACs is nil when a shape is not known, and 0 for normalisations.
 	MACs *int64 `json:"macs"`
+	// WeightBytes is what Weight and Bias take where they are stored, OutBytes
+	// what the output takes when the model runs, nil when its shape or type is
+	// not known; batch 1 where the model leaves the batch open.
+	WeightBytes int64  `json:"weight_bytes"`
+	OutBytes    *int64 `json:"out_bytes"`
 	// Zeros is the share of Weight's elements that are exactly zero, nil when
 	// they were not read.
 	Zeros *float64 `json:"zeros"`

@@ -26,6 +26,8 @@ type Options struct {
 	Batch int64
 	// Weights reads the weights and counts their zeros.
 	Weights bool
+	// Statistics reads the weights and fills Model.Tensors.
+	Statistics bool
 }
 
 // A Model is what can be said of a file without running it.
@@ -46,12 +48,22 @@ type Model struct {
 	// Inputs are the tensors that have to be fed, Outputs those that come out.
 	Inputs  []Value `json:"inputs"`
 	Outputs []Value `json:"outputs"`
-	// Operators counts the nodes of the main graph, most frequent first.
+	// Operators counts the nodes of the main graph and of the graphs nested in
+	// it, most frequent first. Those in the bodies of Functions do not count
+	// unless a node calls the function.
 	Operators []OpCount `json:"operators"`
+	// Functions are the operators that the model defines itself.
+	Functions []Function `json:"functions,omitempty"`
 	// Layers lists the nodes that hold parameters, in the order in which they
-	// run.
+	// run; those of a nested graph or of a function that is called stand where
+	// the node stands that it belongs to.
 	Layers []Layer `json:"layers"`
-	Totals Totals  `json:"totals"`
+	// Types sums up all stored numbers by element type, most bytes first.
+	Types  []TypeCount `json:"types"`
+	Totals Totals      `json:"totals"`
+	// Tensors holds the statistics of all stored tensors, in the order of the
+	// file; nil when they were not asked for.
+	Tensors []TensorStats `json:"tensors,omitempty"`
 
 	// Options are those that New was called with.
 	Options Options `json:"-"`
@@ -64,6 +76,24 @@ type Model struct {
 type Opset struct {
 	Domain  string `json:"domain"`
 	Version int64  `json:"version"`
+}
+
+// A Function is an operator that the model defines itself.
+type Function struct {
+	Name   string `json:"name"`
+	Domain string `json:"domain"`
+	// Nodes counts those of its body, Calls the nodes that stand for it.
+	Nodes int `json:"nodes"`
+	Calls int `json:"calls"`
+}
+
+// A TypeCount sums up the stored tensors of one element type.
+type TypeCount struct {
+	DType    string `json:"dtype"`
+	Tensors  int    `json:"tensors"`
+	Elements int64  `json:"elements"`
+	// Bytes is what they take where they are stored.
+	Bytes int64 `json:"bytes"`
 }
 
 // A KV is an entry of the model's metadata.
@@ -101,6 +131,20 @@ type Totals struct {
 	// WeightBytes is what the parameters and statistics take where they are
 	// stored.
 	WeightBytes int64 `json:"weight_bytes"`
+	// PeakActivationBytes is the largest sum of the bytes of all tensors that
+	// are alive at once, weights not counted, when nodes run one by one in
+	// order and nothing is computed in place. It is nil when there are
+	// activations and the size of none is known; ActivationsUnknown counts
+	// those that are left out. PeakNode is the node at which it is reached.
+	PeakActivationBytes *int64 `json:"peak_activation_bytes"`
+	PeakNode            string `json:"peak_node,omitempty"`
+	ActivationsUnknown  int    `json:"activations_unknown"`
+	// Nodes counts as Operators does; Subgraphs counts the graphs nested in
+	// attributes, at any depth.
+	Nodes     int `json:"nodes"`
+	Subgraphs int `json:"subgraphs"`
+	// TrainingNodes counts the nodes of training_info.
+	TrainingNodes int `json:"training_nodes,omitempty"`
 	// Zeros is the share of exact zeros among the weights of Conv,
 	// ConvTranspose, Gemm and MatMul, each tensor counted once; nil when the
 	// weights were not read.
