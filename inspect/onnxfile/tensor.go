@@ -70,6 +70,17 @@ func (d DType) IsFloat() bool {
 	return false
 }
 
+// IsInteger tells whether d is a type of integers, signed or not; bool is none.
+func (d DType) IsInteger() bool {
+	switch onnxpb.TensorProto_DataType(d) {
+	case onnxpb.TensorProto_INT64, onnxpb.TensorProto_INT32, onnxpb.TensorProto_INT16, onnxpb.TensorProto_INT8,
+		onnxpb.TensorProto_INT4, onnxpb.TensorProto_INT2, onnxpb.TensorProto_UINT64, onnxpb.TensorProto_UINT32,
+		onnxpb.TensorProto_UINT16, onnxpb.TensorProto_UINT8, onnxpb.TensorProto_UINT4, onnxpb.TensorProto_UINT2:
+		return true
+	}
+	return false
+}
+
 // A TensorError says what is wrong with one tensor of a file.
 type TensorError struct {
 	File, Tensor string

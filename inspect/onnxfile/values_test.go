@@ -247,7 +247,7 @@ func TestTensorErrors(t *testing.T) {
 		{"float in int64_data", "cannot be read from int64_data", with(f, []int64{1}, func(x *onnxpb.TensorProto) { x.Int64Data = []int64{1} })},
 		{"int32 in float_data", "cannot be read from float_data", with(onnxpb.TensorProto_INT32, []int64{1}, func(x *onnxpb.TensorProto) { x.FloatData = []float32{1} })},
 		{"string", "string: values of this type cannot be read", with(onnxpb.TensorProto_STRING, []int64{1}, func(x *onnxpb.TensorProto) { x.StringData = [][]byte{{65}} })},
-		{"four bits", "int4: values of this type cannot be read", with(onnxpb.TensorProto_INT4, []int64{2}, raw(1))},
+		{"complex128", "complex128: values of this type cannot be read", with(onnxpb.TensorProto_COMPLEX128, []int64{2}, raw(32))},
 		{"unknown type", "type 99: values of this type cannot be read", with(99, []int64{2}, raw(2))},
 		{"complex", "complex64: values", with(onnxpb.TensorProto_COMPLEX64, []int64{1}, raw(8))},
 		{"segment", "segmented", with(f, []int64{1}, func(x *onnxpb.TensorProto) { x.Segment = &onnxpb.TensorProto_Segment{} })},

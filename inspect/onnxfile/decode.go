@@ -1,0 +1,217 @@
+package onnxfile
+
+import (
+	"encoding/binary"
+	"math"
+
+	"github.com/filterlens/filterlens/inspect/onnxfile/onnxpb"
+)
+
+// rawDecoder returns the function that turns raw bytes into values, as many as
+// dst holds; nil for types without.
+func rawDecoder(d DType) func(dst []float64, b []byte) {
+	le := binary.LittleEndian
+	switch onnxpb.TensorProto_DataType(d) {
+	case onnxpb.TensorProto_FLOAT:
+		return func(dst []float64, b []byte) {
+			// Four at a time, so that bounds are checked once for the four.
+			for len(dst) >= 4 && len(b) >= 16 {
+				d, p := dst[:4], b[:16]
+				d[0] = float64(math.Float32frombits(le.Uint32(p)))
+				d[1] = float64(math.Float32frombits(le.Uint32(p[4:])))
+				d[2] = float64(math.Float32frombits(le.Uint32(p[8:])))
+				d[3] = float64(math.Float32frombits(le.Uint32(p[12:])))
+				dst, b = dst[4:], b[16:]
+			}
+			for i := range dst {
+				dst[i] = float64(math.Float32frombits(le.Uint32(b[4*i:])))
+			}
+		}
+	case onnxpb.TensorProto_DOUBLE:
+		return func(dst []float64, b []byte) {
+			for i := range dst {
+				dst[i] = math.Float64frombits(le.Uint64(b[8*i:]))
+			}
+		}
+	case onnxpb.TensorProto_FLOAT16:
+		return func(dst []float64, b []byte) {
+			for i := range dst {
+				dst[i] = float64(Float16Value(le.Uint16(b[2*i:])))
+			}
+		}
+	case onnxpb.TensorProto_BFLOAT16:
+		return func(dst []float64, b []byte) {
+			for i := range dst {
+				dst[i] = float64(math.Float32frombits(uint32(le.Uint16(b[2*i:])) << 16))
+			}
+		}
+	case onnxpb.TensorProto_INT64:
+		return func(dst []float64, b []byte) {
+			for i := range dst {
+				dst[i] = float64(int64(le.Uint64(b[8*i:])))
+			}
+		}
+	case onnxpb.TensorProto_UINT64:
+		return func(dst []float64, b []byte) {
+			for i := range dst {
+				dst[i] = float64(le.Uint64(b[8*i:]))
+			}
+		}
+	case onnxpb.TensorProto_INT32:
+		return func(dst []float64, b []byte) {
+			for i := range dst {
+				dst[i] = float64(int32(le.Uint32(b[4*i:])))
+			}
+		}
+	case onnxpb.TensorProto_UINT32:
+		return func(dst []float64, b []byte) {
+			for i := range dst {
+				dst[i] = float64(le.Uint32(b[4*i:]))
+			}
+		}
+	case onnxpb.TensorProto_INT16:
+		return func(dst []float64, b []byte) {
+			for i := range dst {
+				dst[i] = float64(int16(le.Uint16(b[2*i:])))
+			}
+		}
+	case onnxpb.TensorProto_UINT16:
+		return func(dst []float64, b []byte) {
+			for i := range dst {
+				dst[i] = float64(le.Uint16(b[2*i:]))
+			}
+		}
+	case onnxpb.TensorProto_INT8:
+		return func(dst []float64, b []byte) {
+			for i := range dst {
+				dst[i] = float64(int8(b[i]))
+			}
+		}
+	case onnxpb.TensorProto_UINT8, onnxpb.TensorProto_BOOL:
+		return func(dst []float64, b []byte) {
+			for i := range dst {
+				dst[i] = float64(b[i])
+			}
+		}
+	}
+	if code := codeValue(d); code != nil {
+		return codeDecoder(d.Bits(), code)
+	}
+	return nil
+}
+
+// codeDecoder decodes elements of at most eight bits, packed from the low bits
+// of a byte to the high ones.
+func codeDecoder(bits int64, value func(code uint8) float64) func(dst []float64, b []byte) {
+	table := make([]float64, 1<<bits)
+	for i := range table {
+		table[i] = value(uint8(i))
+	}
+	switch bits {
+	case 8:
+		return func(dst []float64, b []byte) {
+			for i := range dst {
+				dst[i] = table[b[i]]
+			}
+		}
+	case 6:
+		return func(dst []float64, b []byte) {
+			for i := range dst {
+				at := 6 * i
+				code := uint(b[at/8]) >> (at % 8)
+				if at%8 > 2 {
+					code |= uint(b[at/8+1]) << (8 - at%8)
+				}
+				dst[i] = table[code&63]
+			}
+		}
+	}
+	per := 8 / int(bits)
+	return func(dst []float64, b []byte) {
+		for i := range dst {
+			dst[i] = table[int(b[i/per]>>(i%per*int(bits)))&(1<<bits-1)]
+		}
+	}
+}
+
+// codeValue returns the value of each bit pattern of a type of at most eight
+// bits that is no plain byte, nil for other types. The formats are those of
+// the ONNX documents "Float stored in 8 bits", "4 bit integer types" and of OCP
+// Microscaling Formats (MX) 1.0.
+func codeValue(d DType) func(code uint8) float64 {
+	signed := func(bits int) func(uint8) float64 {
+		return func(c uint8) float64 { return float64(int8(c<<(8-bits)) >> (8 - bits)) }
+	}
+	switch onnxpb.TensorProto_DataType(d) {
+	case onnxpb.TensorProto_UINT4, onnxpb.TensorProto_UINT2:
+		return func(c uint8) float64 { return float64(c) }
+	case onnxpb.TensorProto_INT4:
+		return signed(4)
+	case onnxpb.TensorProto_INT2:
+		return signed(2)
+	case onnxpb.TensorProto_FLOAT8E4M3FN:
+		return func(c uint8) float64 {
+			if c&0x7f == 0x7f {
+				return math.NaN()
+			}
+			return minifloat(c, 4, 3, 7)
+		}
+	case onnxpb.TensorProto_FLOAT8E5M2:
+		return func(c uint8) float64 { return float64(Float16Value(uint16(c) << 8)) }
+	case onnxpb.TensorProto_FLOAT8E4M3FNUZ, onnxpb.TensorProto_FLOAT8E5M2FNUZ:
+		exponent, bias := 4, 8
+		if d == DType(onnxpb.TensorProto_FLOAT8E5M2FNUZ) {
+			exponent, bias = 5, 16
+		}
+		return func(c uint8) float64 {
+			if c == 0x80 { // the place of the missing negative zero
+				return math.NaN()
+			}
+			return minifloat(c, exponent, 7-exponent, bias)
+		}
+	case onnxpb.TensorProto_FLOAT8E8M0:
+		return func(c uint8) float64 {
+			if c == 0xff {
+				return math.NaN()
+			}
+			return math.Ldexp(1, int(c)-127)
+		}
+	case onnxpb.TensorProto_FLOAT6E2M3:
+		return func(c uint8) float64 { return minifloat(c, 2, 3, 1) }
+	case onnxpb.TensorProto_FLOAT6E3M2:
+		return func(c uint8) float64 { return minifloat(c, 3, 2, 3) }
+	case onnxpb.TensorProto_FLOAT4E2M1:
+		return func(c uint8) float64 { return minifloat(c, 2, 1, 1) }
+	}
+	return nil
+}
+
+// minifloat is the value of a sign, an exponent and a fraction (mantissa) of so
+// many bits, without infinities and NaN.
+func minifloat(c uint8, exponent, mantissa, bias int) float64 {
+	e := int(c>>mantissa) & (1<<exponent - 1)
+	m := int(c) & (1<<mantissa - 1)
+	if e > 0 {
+		m += 1 << mantissa
+	} else {
+		e = 1
+	}
+	v := math.Ldexp(float64(m), e-bias-mantissa)
+	if c>>(exponent+mantissa)&1 == 1 {
+		v = math.Copysign(v, -1)
+	}
+	return v
+}
+
+// Float16Value returns the value of an IEEE 754 half-precision bit pattern.
+func Float16Value(h uint16) float32 {
+	// Moved into place, the bits are the number times 2^-112; the product is
+	// exact, subnormals included.
+	const exponents = 31 << 10
+	v := math.Float32frombits(uint32(h&0x7fff)<<13) * 0x1p112
+	bits := math.Float32bits(v) | uint32(h>>15)<<31
+	if h&exponents == exponents {
+		bits |= 0xff << 23
+	}
+	return math.Float32frombits(bits)
+}
