@@ -1,0 +1,98 @@
+package inspect
+
+import (
+	"cmp"
+	"slices"
+)
+
+// A schema is an operator of the standard, with its versions from the oldest on.
+type schema struct {
+	domain, name string
+	versions     []schemaVersion
+}
+
+// A schemaVersion holds from an operator set's version on until the next one.
+// It takes minIn to maxIn inputs and gives minOut to maxOut outputs; a maximum
+// of -1 is no limit.
+type schemaVersion struct {
+	since                        int16
+	minIn, maxIn, minOut, maxOut int16
+	deprecated                   bool
+}
+
+// A release is one of ONNX, with the newest IR version it reads and the newest
+// versions of its operator sets.
+type release struct {
+	version                   string
+	ir, standard, ml, preview int64
+}
+
+const (
+	mlDomain       = "ai.onnx.ml"
+	trainingDomain = "ai.onnx.preview.training"
+)
+
+// schemaOf finds an operator of the standard, nil when no version has it.
+func schemaOf(domain, name string) *schema {
+	i, ok := slices.BinarySearchFunc(schemas, [2]string{plainDomain(domain), name}, func(s schema, key [2]string) int {
+		return cmp.Or(cmp.Compare(s.domain, key[0]), cmp.Compare(s.name, key[1]))
+	})
+	if !ok {
+		return nil
+	}
+	return &schemas[i]
+}
+
+// at returns the version that holds when the operator set is imported at
+// version opset, nil when the operator is younger.
+func (s *schema) at(opset int64) *schemaVersion {
+	for i := len(s.versions) - 1; i >= 0; i-- {
+		if int64(s.versions[i].since) <= opset {
+			return &s.versions[i]
+		}
+	}
+	return nil
+}
+
+func (r *release) opset(domain string) int64 {
+	switch plainDomain(domain) {
+	case "":
+		return r.standard
+	case mlDomain:
+		return r.ml
+	case trainingDomain:
+		return r.preview
+	}
+	return 0
+}
+
+// newestOpset returns the newest version of an operator set that the tables
+// know, 0 when they do not know the domain.
+func newestOpset(domain string) int64 { return releases[len(releases)-1].opset(domain) }
+
+// oldestIR returns the IR version of the first release of ONNX that had the
+// version of an operator set; 0 when none that the tables know had it.
+func oldestIR(domain string, opset int64) int64 {
+	for i := range releases {
+		if releases[i].opset(domain) >= opset {
+			return releases[i].ir
+		}
+	}
+	return 0
+}
+
+// newestIR returns the newest IR version that the tables know.
+func newestIR() int64 { return releases[len(releases)-1].ir }
+
+// outsideStandard tells whether some runtimes know an operator in the standard's
+// own domain at versions that do not have it: the experiments that ONNX had up
+// to 1.4 and then took out, and two normalisations that ONNX Runtime keeps there.
+func outsideStandard(op string) bool {
+	switch op {
+	case "ATen", "Affine", "Caffe2ConvTranspose", "ConstantFill", "Crop", "DynamicSlice", "FC", "GRUUnit", "GivenTensorFill",
+		"ImageScaler", "LoopIndexTensor", "MeanVarianceNormalization", "ParametricSoftplus", "Scale", "ScaledTanh", "SpatialBN",
+		"ThresholdedRelu", "LayerNormalization", "SimplifiedLayerNormalization":
+		return true
+	}
+	return false
+}
