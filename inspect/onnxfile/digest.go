@@ -6,7 +6,6 @@ import (
 	"encoding/hex"
 	"io"
 	"os"
-	"path/filepath"
 
 	"github.com/filterlens/filterlens/inspect/onnxfile/onnxpb"
 )
@@ -23,10 +22,10 @@ func (f *File) SHA256(ctx context.Context) (string, error) {
 	}
 	err := add(f.r, 0, f.Size)
 	eachTensor(f.Model, func(t *onnxpb.TensorProto) {
-		if err != nil || t.GetDataLocation() != onnxpb.TensorProto_EXTERNAL {
+		if err != nil || !isExternal(t) {
 			return
 		}
-		var ext *os.File
+		var ext *steadyFile
 		var off, n int64
 		if ext, off, n, err = f.externalRange(t); err == nil {
 			err = add(ext, off, n)
@@ -64,7 +63,7 @@ func (f *File) SameFile(path string) bool {
 	same := false
 	seen := map[string]bool{}
 	eachTensor(f.Model, func(t *onnxpb.TensorProto) {
-		if same || f.root == nil || t.GetDataLocation() != onnxpb.TensorProto_EXTERNAL {
+		if same || !isExternal(t) {
 			return
 		}
 		e, err := parseExternal(t)
@@ -72,8 +71,9 @@ func (f *File) SameFile(path string) bool {
 			return
 		}
 		seen[e.location] = true
-		info, err := f.root.Stat(filepath.FromSlash(e.location))
-		same = err == nil && os.SameFile(info, target)
+		// A file that is refused for its other names counts too.
+		info, _ := f.folders.stat(e.location)
+		same = info != nil && os.SameFile(info, target)
 	})
 	return same
 }

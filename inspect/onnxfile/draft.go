@@ -202,7 +202,7 @@ func (t Tensor) Raw(edit func(b []byte, off int64)) (Content, error) {
 func (d *Draft) InlineExternal() error {
 	var first error
 	eachTensor(d.Model, func(t *onnxpb.TensorProto) {
-		if first != nil || t.GetDataLocation() != onnxpb.TensorProto_EXTERNAL {
+		if first != nil || !isExternal(t) {
 			return
 		}
 		if d.src == nil {

@@ -13,8 +13,6 @@ import (
 	"fmt"
 	"io"
 	"os"
-	"path/filepath"
-	"strconv"
 
 	"google.golang.org/protobuf/proto"
 
@@ -33,9 +31,9 @@ type File struct {
 	// from its tensors; read them through Tensor.
 	Model *onnxpb.ModelProto
 
-	r    io.ReaderAt
-	c    io.Closer
-	root *os.Root
+	r       io.ReaderAt
+	c       io.Closer
+	folders folders
 }
 
 // A FormatError says that a file is not a well-formed ONNX model.
@@ -63,53 +61,27 @@ func (e *FormatError) Error() string {
 func (e *FormatError) Unwrap() error { return e.Err }
 
 // Open reads the skeleton of the model at path. The file stays open until
-// Close; external data is looked for in its folder and nowhere else. A file
-// that is no ONNX model gives a *FormatError.
+// Close, and reading it fails with ErrChanged once something has written to it.
+// External data is looked for in its folder and nowhere else. A file that is no
+// ONNX model gives a *FormatError.
 func Open(path string) (*File, error) {
-	f, size, err := openRegular(os.Stat, os.Open, path)
+	open := func(path string) (*os.File, error) { return os.OpenFile(path, openFlags, 0) }
+	f, err := openRegular(os.Stat, open, path)
 	if err != nil {
 		return nil, err
 	}
-	m, err := Read(f, size, path)
+	m, err := Read(f.File, f.info.Size(), path)
+	if cerr := f.check(); cerr != nil { // explains any other error
+		err = fmt.Errorf("%s: %w", path, cerr)
+	}
 	if err != nil {
 		f.Close()
 		return nil, err
 	}
-	m.c = f
-	// Links are resolved first: the data lies beside the model, not beside a
-	// link to it.
-	dir := filepath.Dir(path)
-	if real, err := filepath.EvalSymlinks(path); err == nil {
-		dir = filepath.Dir(real)
-	}
-	if m.root, err = os.OpenRoot(dir); err != nil {
-		m.root = nil // only models with external data need it; they will say so
-	}
+	m.r, m.c = f, f
+	m.folders = openFolders(path)
 	return m, nil
 }
-
-// openRegular opens a regular file and returns its size. It looks before it
-// opens, because opening a pipe would wait for a writer.
-func openRegular(stat func(string) (os.FileInfo, error), open func(string) (*os.File, error), path string) (*os.File, int64, error) {
-	info, err := stat(path)
-	if err != nil {
-		return nil, 0, err
-	}
-	if !info.Mode().IsRegular() {
-		return nil, 0, &os.PathError{Op: "open", Path: path, Err: errNotRegular}
-	}
-	f, err := open(path)
-	if err != nil {
-		return nil, 0, err
-	}
-	if info, err = f.Stat(); err != nil {
-		f.Close()
-		return nil, 0, err
-	}
-	return f, info.Size(), nil
-}
-
-var errNotRegular = errors.New("not a regular file")
 
 // Read reads the skeleton of a model of size bytes from r, which must stay
 // readable as long as the File is used. name stands for it in messages. Such a
@@ -152,18 +124,14 @@ func (f *File) Close() error {
 		err = f.c.Close()
 		f.c = nil
 	}
-	if f.root != nil {
-		err = errors.Join(err, f.root.Close())
-		f.root = nil
-	}
-	return err
+	return errors.Join(err, f.folders.close())
 }
 
 // External tells whether any tensor of the model lies outside the file.
 func (f *File) External() bool {
 	found := false
 	eachTensor(f.Model, func(t *onnxpb.TensorProto) {
-		found = found || t.GetDataLocation() == onnxpb.TensorProto_EXTERNAL
+		found = found || isExternal(t)
 	})
 	return found
 }
@@ -217,72 +185,4 @@ func eachTensor(m *onnxpb.ModelProto, fn func(*onnxpb.TensorProto)) {
 			attributes(n.Attribute)
 		}
 	}
-}
-
-// externalEntry is what a tensor's external_data says: a file below the model's
-// folder and a range in it; length is -1 when it is not given.
-type externalEntry struct {
-	location       string
-	offset, length int64
-}
-
-func parseExternal(t *onnxpb.TensorProto) (externalEntry, error) {
-	e := externalEntry{length: -1}
-	for _, kv := range t.ExternalData {
-		var n *int64
-		switch kv.GetKey() {
-		case "location":
-			e.location = kv.GetValue()
-			continue
-		case "offset":
-			n = &e.offset
-		case "length":
-			n = &e.length
-		default:
-			continue
-		}
-		v, err := strconv.ParseInt(kv.GetValue(), 10, 64)
-		if err != nil || v < 0 {
-			return e, fmt.Errorf("external data: %s %q is not a number of bytes", kv.GetKey(), kv.GetValue())
-		}
-		*n = v
-	}
-	if e.location == "" {
-		return e, errors.New("external data without a location")
-	}
-	return e, nil
-}
-
-// externalRange opens the file that holds t's data and returns it with the
-// range that belongs to t. The caller closes it.
-func (f *File) externalRange(t *onnxpb.TensorProto) (*os.File, int64, int64, error) {
-	fail := func(err error) (*os.File, int64, int64, error) {
-		return nil, 0, 0, &TensorError{File: f.Name, Tensor: t.GetName(), Err: err}
-	}
-	e, err := parseExternal(t)
-	if err != nil {
-		return fail(err)
-	}
-	if f.root == nil {
-		return fail(fmt.Errorf("external data %q: the model was not opened from a folder", e.location))
-	}
-	if e.length < 0 {
-		if e.length, err = f.Tensor(t).denseBytes(); err != nil {
-			return nil, 0, 0, err
-		}
-	}
-	// The root keeps the location, and links on its way, inside the model's folder.
-	ext, size, err := openRegular(f.root.Stat, f.root.Open, filepath.FromSlash(e.location))
-	if err != nil {
-		var pe *os.PathError
-		if errors.As(err, &pe) {
-			err = pe.Err
-		}
-		return fail(fmt.Errorf("external data %q: %w", e.location, err))
-	}
-	if e.offset > size || e.length > size-e.offset {
-		ext.Close()
-		return fail(fmt.Errorf("external data %q: %d bytes at %d, the file has %d", e.location, e.length, e.offset, size))
-	}
-	return ext, e.offset, e.length, nil
 }

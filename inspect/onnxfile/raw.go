@@ -2,7 +2,6 @@ package onnxfile
 
 import (
 	"encoding/binary"
-	"errors"
 	"fmt"
 	"io"
 	"math"
@@ -62,7 +61,7 @@ func readFull(r io.ReaderAt, b []byte, off int64) error {
 		return nil
 	}
 	if err == nil || err == io.EOF {
-		err = errors.New("the file became shorter while it was read")
+		err = ErrChanged // it was long enough when it was opened
 	}
 	return err
 }
@@ -72,7 +71,7 @@ func (t Tensor) open() (source, error) {
 	if t.p.Segment != nil {
 		return source{}, t.errorf("segmented tensors are not supported")
 	}
-	if t.p.GetDataLocation() == onnxpb.TensorProto_EXTERNAL {
+	if isExternal(t.p) {
 		ext, off, n, err := t.f.externalRange(t.p)
 		if err != nil {
 			return source{}, err

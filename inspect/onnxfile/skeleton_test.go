@@ -255,8 +255,7 @@ func TestFileShrinks(t *testing.T) {
 	x := tensorOf("w", onnxpb.TensorProto_UINT8, 400_000)
 	x.RawData = make([]byte, 400_000)
 	b := marshal(t, modelOf(x))
-	const want = "became shorter"
-	if _, err := Read(shrinking{bytes.NewReader(b), 30}, int64(len(b)), "m"); err == nil || !strings.Contains(err.Error(), want) {
+	if _, err := Read(shrinking{bytes.NewReader(b), 30}, int64(len(b)), "m"); !errors.Is(err, ErrChanged) {
 		t.Errorf("Read: %v", err)
 	}
 	r := &shrinking{bytes.NewReader(b), int64(len(b))}
@@ -267,10 +266,10 @@ func TestFileShrinks(t *testing.T) {
 	r.size = 200_000
 	err = f.Tensor(f.Model.Graph.Initializer[0]).Values(func([]float64) error { return nil })
 	var te *TensorError
-	if !errors.As(err, &te) || te.Tensor != "w" || !strings.Contains(err.Error(), want) {
+	if !errors.As(err, &te) || te.Tensor != "w" || !errors.Is(err, ErrChanged) {
 		t.Errorf("Values: %v", err)
 	}
-	if _, err := f.Draft().Bytes(); err == nil || !strings.Contains(err.Error(), want) {
+	if _, err := f.Draft().Bytes(); !errors.Is(err, ErrChanged) {
 		t.Errorf("Bytes: %v", err)
 	}
 }

@@ -155,16 +155,22 @@ func (t Tensor) denseBytes() (int64, error) {
 // StoredBytes returns the bytes that the tensor's numbers take where they are
 // stored, in the file or beside it, as the file claims.
 func (t Tensor) StoredBytes() int64 {
-	if t.p.GetDataLocation() == onnxpb.TensorProto_EXTERNAL {
-		if e, err := parseExternal(t.p); err != nil || e.length >= 0 {
-			return max(e.length, 0)
-		}
-		n, err := t.denseBytes()
+	if isExternal(t.p) {
+		e, err := t.external()
 		if err != nil {
 			return 0
 		}
-		return n
+		return e.length
 	}
+	n := t.inlineBytes()
+	for _, p := range t.p.FilterlensPayload {
+		n += p.GetLength()
+	}
+	return n
+}
+
+// inlineBytes is the part of StoredBytes that is in the skeleton.
+func (t Tensor) inlineBytes() int64 {
 	n := int64(len(t.p.RawData)) + 4*int64(len(t.p.FloatData)) + 8*int64(len(t.p.DoubleData))
 	for _, v := range t.p.Int32Data {
 		n += int64(protowire.SizeVarint(uint64(v)))
@@ -177,9 +183,6 @@ func (t Tensor) StoredBytes() int64 {
 	}
 	for _, s := range t.p.StringData {
 		n += int64(len(s))
-	}
-	for _, p := range t.p.FilterlensPayload {
-		n += p.GetLength()
 	}
 	return n
 }
