@@ -276,3 +276,6 @@ func (t term) at(ones map[string]bool) term {
 	t.syms = left
 	return t
 }
+
+// symbols returns the symbols that t depends on.
+func (t term) symbols() []string { return t.syms }
