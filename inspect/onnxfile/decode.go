@@ -3,6 +3,7 @@ package onnxfile
 import (
 	"encoding/binary"
 	"math"
+	"unsafe"
 
 	"github.com/filterlens/filterlens/inspect/onnxfile/onnxpb"
 )
@@ -14,15 +15,6 @@ func rawDecoder(d DType) func(dst []float64, b []byte) {
 	switch onnxpb.TensorProto_DataType(d) {
 	case onnxpb.TensorProto_FLOAT:
 		return func(dst []float64, b []byte) {
-			// Four at a time, so that bounds are checked once for the four.
-			for len(dst) >= 4 && len(b) >= 16 {
-				d, p := dst[:4], b[:16]
-				d[0] = float64(math.Float32frombits(le.Uint32(p)))
-				d[1] = float64(math.Float32frombits(le.Uint32(p[4:])))
-				d[2] = float64(math.Float32frombits(le.Uint32(p[8:])))
-				d[3] = float64(math.Float32frombits(le.Uint32(p[12:])))
-				dst, b = dst[4:], b[16:]
-			}
 			for i := range dst {
 				dst[i] = float64(math.Float32frombits(le.Uint32(b[4*i:])))
 			}
@@ -100,6 +92,25 @@ func rawDecoder(d DType) func(dst []float64, b []byte) {
 	return nil
 }
 
+// littleEndian turns v, whose memory was filled with little-endian floats, into
+// the floats of this machine and returns it.
+func littleEndian(v []float32) []float32 {
+	if binary.NativeEndian.Uint16([]byte{1, 0}) == 1 {
+		return v
+	}
+	b := bytesOfFloats(v)
+	for i := range v {
+		v[i] = math.Float32frombits(binary.LittleEndian.Uint32(b[4*i:]))
+	}
+	return v
+}
+
+// bytesOfFloats is the memory of v. Reading into it saves the copy that would
+// take as long as the reading.
+func bytesOfFloats(v []float32) []byte {
+	return unsafe.Slice((*byte)(unsafe.Pointer(unsafe.SliceData(v))), 4*len(v))
+}
+
 // codeDecoder decodes elements of at most eight bits, packed from the low bits
 // of a byte to the high ones.
 func codeDecoder(bits int64, value func(code uint8) float64) func(dst []float64, b []byte) {
@@ -117,19 +128,24 @@ func codeDecoder(bits int64, value func(code uint8) float64) func(dst []float64,
 	case 6:
 		return func(dst []float64, b []byte) {
 			for i := range dst {
-				at := 6 * i
+				at := 6 * uint(i)
 				code := uint(b[at/8]) >> (at % 8)
 				if at%8 > 2 {
 					code |= uint(b[at/8+1]) << (8 - at%8)
 				}
-				dst[i] = table[code&63]
+				dst[i] = table[code%64]
+			}
+		}
+	case 4:
+		return func(dst []float64, b []byte) {
+			for i := range dst {
+				dst[i] = table[b[uint(i)/2]>>(uint(i)%2*4)%16]
 			}
 		}
 	}
-	per := 8 / int(bits)
 	return func(dst []float64, b []byte) {
 		for i := range dst {
-			dst[i] = table[int(b[i/per]>>(i%per*int(bits)))&(1<<bits-1)]
+			dst[i] = table[b[uint(i)/4]>>(uint(i)%4*2)%4]
 		}
 	}
 }

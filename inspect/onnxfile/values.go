@@ -47,6 +47,29 @@ func (t Tensor) ValuesIn(from, to int64, fn func(block []float64) error) error {
 	return v.each(fn)
 }
 
+// Float32sIn is ValuesIn in single precision, for readers that want the numbers
+// of float tensors at the speed of memory: values of other types are rounded to
+// float32 where they do not fit.
+func (t Tensor) Float32sIn(from, to int64, fn func(block []float32) error) error {
+	v, err := t.valuesIn(from, to)
+	if err != nil {
+		return err
+	}
+	defer v.close()
+	for {
+		b, err := v.bytes()
+		if err != nil {
+			return err
+		}
+		if len(b) == 0 {
+			return nil
+		}
+		if err := fn(v.singles(b)); err != nil {
+			return err
+		}
+	}
+}
+
 // Blocks is Values as an iterator; an error comes last, with a nil block.
 func (t Tensor) Blocks() iter.Seq2[[]float64, error] {
 	return func(yield func([]float64, error) bool) {
@@ -66,12 +89,14 @@ func (t Tensor) Blocks() iter.Seq2[[]float64, error] {
 // valueReader is a rawReader with the numbers decoded.
 type valueReader struct {
 	*rawReader
-	decode func(dst []float64, b []byte)
-	skip   int64 // elements of the next block that were not asked for
-	left   int64 // elements not read yet, those included
-	n      int64 // elements of the last block
-	buf    []byte
-	out    []float64
+	decode  func(dst []float64, b []byte)
+	skip    int64 // elements of the next block that were not asked for
+	left    int64 // elements not read yet, those included
+	n       int64 // elements of the last block
+	buf     []byte
+	single  []float32 // buf as what it is, for the most frequent type
+	rounded []float32
+	out     []float64
 }
 
 func (t Tensor) values() (*valueReader, error) {
@@ -103,12 +128,21 @@ func (t Tensor) valuesIn(from, to int64) (*valueReader, error) {
 		return nil, t.errorf("%w", ErrSequential)
 	}
 	skip := from % 4
+	if from == to {
+		skip = 0
+	}
 	v := &valueReader{rawReader: r, decode: decode, skip: skip, left: to - from + skip}
 	if !r.varints() {
 		r.seek(v.bytesOf(from - skip))
 	}
 	k := min(v.left, blockElements)
-	v.buf, v.out = make([]byte, v.bytesOf(k)), make([]float64, k)
+	v.out = make([]float64, k)
+	if t.DType() == Float {
+		v.single = make([]float32, k)
+		v.buf = bytesOfFloats(v.single)
+	} else {
+		v.buf = make([]byte, v.bytesOf(k))
+	}
 	return v, nil
 }
 
@@ -119,14 +153,14 @@ func (v *valueReader) bytesOf(n int64) int64 { return (n*v.t.DType().Bits() + 7)
 func (v *valueReader) each(fn func(block []float64) error) error {
 	defer v.close()
 	for {
-		block, _, err := v.next()
+		b, err := v.bytes()
 		if err != nil {
 			return err
 		}
-		if len(block) == 0 {
+		if len(b) == 0 {
 			return nil
 		}
-		if err := fn(block); err != nil {
+		if err := fn(v.values(b)); err != nil {
 			return err
 		}
 	}
@@ -142,18 +176,35 @@ func (v *valueReader) bytes() ([]byte, error) {
 // values decodes what bytes returned.
 func (v *valueReader) values(b []byte) []float64 {
 	out := v.out[:v.n]
-	v.decode(out, b)
+	if v.single != nil {
+		single := littleEndian(v.single[:v.n])
+		for i, x := range single[:len(out)] {
+			out[i] = float64(x)
+		}
+	} else {
+		v.decode(out, b)
+	}
 	out = out[v.skip:]
 	v.skip = 0
 	return out
 }
 
-func (v *valueReader) next() ([]float64, []byte, error) {
-	b, err := v.bytes()
-	if err != nil {
-		return nil, nil, err
+// singles is values in single precision.
+func (v *valueReader) singles(b []byte) []float32 {
+	if v.single != nil {
+		out := littleEndian(v.single[:v.n])[v.skip:]
+		v.skip = 0
+		return out
 	}
-	return v.values(b), b, nil
+	if v.rounded == nil {
+		v.rounded = make([]float32, len(v.out))
+	}
+	wide := v.values(b)
+	out := v.rounded[:len(wide)]
+	for i, x := range wide {
+		out[i] = float32(x)
+	}
+	return out
 }
 
 // Pairs reads two tensors of equally many elements side by side and calls fn
@@ -182,7 +233,7 @@ func Pairs(a, b Tensor, fn func(x, y []float64, same bool) error) error {
 	}
 	defer vb.close()
 	for {
-		x, rawX, err := va.next()
+		rawX, err := va.bytes()
 		if err != nil {
 			return err
 		}
@@ -190,15 +241,16 @@ func Pairs(a, b Tensor, fn func(x, y []float64, same bool) error) error {
 		if err != nil {
 			return err
 		}
-		if len(x) == 0 {
+		if len(rawX) == 0 {
 			return nil
 		}
-		if a.DType() == b.DType() && bytes.Equal(rawX, rawY) {
-			err = fn(x, x, true)
-		} else {
-			err = fn(x, vb.values(rawY), false)
+		same := a.DType() == b.DType() && bytes.Equal(rawX, rawY)
+		x := va.values(rawX)
+		y := x
+		if !same {
+			y = vb.values(rawY)
 		}
-		if err != nil {
+		if err := fn(x, y, same); err != nil {
 			return err
 		}
 	}
@@ -252,18 +304,16 @@ func (t Tensor) Float32s(limit int64) ([]float32, error) {
 		return nil, err
 	}
 	defer v.close()
-	out := make([]float32, 0, v.left) // as many as are stored, values has checked
-	for {
-		block, _, err := v.next()
+	out := make([]float32, v.left) // as many as are stored, values has checked
+	for at := 0; ; {
+		b, err := v.bytes()
 		if err != nil {
 			return nil, err
 		}
-		if len(block) == 0 {
+		if len(b) == 0 {
 			return out, nil
 		}
-		for _, x := range block {
-			out = append(out, float32(x))
-		}
+		at += copy(out[at:], v.singles(b))
 	}
 }
 
