@@ -85,17 +85,18 @@ func Open(path string) (*File, error) {
 
 // Read reads the skeleton of a model of size bytes from r, which must stay
 // readable as long as the File is used. name stands for it in messages. Such a
-// model cannot have external data.
+// model cannot have external data. What is no ONNX model gives a *FormatError,
+// what cannot be read an *fs.PathError.
 func Read(r io.ReaderAt, size int64, name string) (*File, error) {
 	if size == 0 {
 		return nil, &FormatError{File: name, Offset: -1, Err: errors.New("the file is empty")}
 	}
-	s := scanner{r: r, size: size}
+	s := scanner{r: r, name: name, size: size}
 	skeleton, err := s.walk(nil, kindModel, 0, size, 0)
 	if err != nil {
 		var fe *FormatError
 		if !errors.As(err, &fe) {
-			return nil, fmt.Errorf("%s: %w", name, err)
+			return nil, err // names the file already
 		}
 		fe.File = name
 		if lfs, err := s.bytes(0, int64(len(lfsPointer))); err == nil && string(lfs) == lfsPointer {

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 
 	"google.golang.org/protobuf/encoding/protowire"
 )
@@ -115,6 +116,7 @@ func isPayload(num protowire.Number) bool {
 // seek and not a read.
 type scanner struct {
 	r    io.ReaderAt
+	name string
 	size int64
 	buf  []byte
 	at   int64 // file offset of buf[0]
@@ -142,6 +144,10 @@ func (s *scanner) bytes(off, n int64) ([]byte, error) {
 	}
 	if err := readFull(s.r, s.buf[:want], off); err != nil {
 		s.buf = s.buf[:0]
+		var pe *fs.PathError
+		if err != ErrChanged && !errors.As(err, &pe) {
+			err = &fs.PathError{Op: "read", Path: s.name, Err: err}
+		}
 		return nil, err
 	}
 	s.buf, s.at = s.buf[:want], off
@@ -181,7 +187,8 @@ var errTruncated = fmt.Errorf("it ends in the middle of a field: %w", io.ErrUnex
 func (s *scanner) walk(out []byte, k kind, pos, end int64, depth int) ([]byte, error) {
 	fail := func(err error) ([]byte, error) {
 		var fe *FormatError
-		if errors.As(err, &fe) {
+		var pe *fs.PathError
+		if errors.As(err, &fe) || errors.As(err, &pe) {
 			return nil, err
 		}
 		return nil, &FormatError{Offset: pos, Where: kindNames[k], Err: err}
