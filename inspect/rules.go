@@ -11,7 +11,7 @@ func ruleOf(op string) rule {
 		"Sin", "Cos", "Tan", "Asin", "Acos", "Atan", "Sinh", "Cosh", "Asinh", "Acosh", "Atanh",
 		"Softmax", "LogSoftmax", "Hardmax", "LRN", "LpNormalization", "MeanVarianceNormalization",
 		"InstanceNormalization", "GroupNormalization", "RMSNormalization", "CumSum", "CumProd", "Trilu", "BitwiseNot", "PRelu", "ReverseSequence",
-		"ScatterElements", "Scatter", "ScatterND":
+		"ScatterElements", "Scatter", "ScatterND", "RotaryEmbedding", "TensorScatter":
 		return sameRule
 	case "Abs", "Neg", "Ceil", "Floor", "Sqrt", "Not", "Clip", "Identity":
 		return unaryRule
@@ -68,6 +68,10 @@ func ruleOf(op string) rule {
 		return gemmRule
 	case "MatMul":
 		return matMulRule
+	case "Einsum":
+		return einsumRule
+	case "Det":
+		return detRule
 	case "MatMulInteger":
 		return matMulIntegerRule
 	case "QLinearMatMul":
@@ -120,6 +124,85 @@ func ruleOf(op string) rule {
 		return rangeRule
 	case "NonZero":
 		return nonZeroRule
+	case "Compress":
+		return compressRule
+	case "Unique":
+		return uniqueRule
+	case "GatherND":
+		return gatherNDRule
+	case "BitCast":
+		return bitCastRule
+	case "RandomNormal", "RandomUniform":
+		return randomRule
+	case "Multinomial":
+		return multinomialRule
+
+	case "LSTM", "GRU", "RNN":
+		return recurrentRule
+	case "Attention":
+		return attentionRule
+	case "NegativeLogLikelihoodLoss", "SoftmaxCrossEntropyLoss":
+		return lossRule
+
+	case "RoiAlign":
+		return roiAlignRule
+	case "MaxRoiPool":
+		return maxRoiPoolRule
+	case "MaxUnpool":
+		return maxUnpoolRule
+	case "GridSample":
+		return gridSampleRule
+	case "AffineGrid":
+		return affineGridRule
+	case "NonMaxSuppression":
+		return nonMaxSuppressionRule
+	case "Col2Im":
+		return col2ImRule
+	case "CenterCropPad":
+		return centerCropPadRule
+	case "DeformConv":
+		return convRule
+	case "ImageDecoder":
+		return imageDecoderRule
+
+	case "DFT":
+		return dftRule
+	case "STFT":
+		return stftRule
+	case "MelWeightMatrix":
+		return melRule
+	case "HannWindow", "HammingWindow", "BlackmanWindow":
+		return windowFunctionRule
+
+	case "RegexFullMatch":
+		return maskRule
+	case "StringConcat":
+		return binaryRule
+	case "StringSplit":
+		return stringSplitRule
+	case "StringNormalizer":
+		return stringNormalizerRule
+	case "TfIdfVectorizer":
+		return tfIdfRule
+
+	// ONNX Runtime has this one in the domain of ONNX itself.
+	case "SimplifiedLayerNormalization":
+		return simplifiedLayerNormRule
+	}
+	return nil
+}
+
+// ruleOfDomain is the table of shape rules for operators of other domains.
+func ruleOfDomain(domain, op string) rule {
+	switch domain {
+	case "ai.onnx.ml":
+		return ruleOfML(op)
+	case "ai.onnx.preview.training":
+		return ruleOfTraining(op)
+	case "com.microsoft":
+		return ruleOfMicrosoft(op)
+	case "com.microsoft.nchwc":
+		return ruleOfBlocked(op)
 	}
 	return nil
 }

@@ -155,41 +155,17 @@ func pick(v *value, shape []term, from func(at []int64) []int64) *value {
 func concatRule(c *call) {
 	d := c.in(0).dtype
 	c.typed(0, d)
-	if len(c.Inputs) == 0 {
-		return
-	}
 	def := int64(0)
 	if c.opset < 4 {
 		def = 1
 	}
-	var out []term
-	at := 0
-	for i := range c.Inputs {
-		t := c.in(i)
-		if !t.known {
-			return
-		}
-		if i == 0 {
-			var ok bool
-			if at, ok = axis(c.AttrInt("axis", def), len(t.shape)); !ok {
-				return
-			}
-			out = slices.Clone(t.shape)
-			continue
-		}
-		if len(t.shape) != len(out) {
-			return
-		}
-		for j, d := range t.shape {
-			switch {
-			case j == at:
-				out[j] = addTerm(out[j], d)
-			case differ(out[j], d):
-				return
-			case out[j].kind == unknownTerm || len(out[j].syms) > 0 && len(d.syms) == 0 && d.kind != unknownTerm:
-				out[j] = d // they are equal, and this one says more
-			}
-		}
+	parts := make([]tensor, len(c.Inputs))
+	for i := range parts {
+		parts[i] = c.in(i)
+	}
+	out, ok := joined(parts, c.AttrInt("axis", def))
+	if !ok {
+		return
 	}
 	c.shape(0, d, out)
 	if len(out) != 1 {
@@ -213,6 +189,37 @@ func concatRule(c *call) {
 	}
 	v.dims = []int64{int64(len(v.e))}
 	c.keep(0, v)
+}
+
+// joined returns the shape of the parts put together along an axis.
+func joined(parts []tensor, along int64) (out []term, ok bool) {
+	at := 0
+	for i, t := range parts {
+		if !t.known {
+			return nil, false
+		}
+		if i == 0 {
+			if at, ok = axis(along, len(t.shape)); !ok {
+				return nil, false
+			}
+			out = slices.Clone(t.shape)
+			continue
+		}
+		if len(t.shape) != len(out) {
+			return nil, false
+		}
+		for j, d := range t.shape {
+			switch {
+			case j == at:
+				out[j] = addTerm(out[j], d)
+			case differ(out[j], d):
+				return nil, false
+			case out[j].kind == unknownTerm || len(out[j].syms) > 0 && len(d.syms) == 0 && d.kind != unknownTerm:
+				out[j] = d // they are equal, and this one says more
+			}
+		}
+	}
+	return out, len(parts) > 0
 }
 
 func splitRule(c *call) {

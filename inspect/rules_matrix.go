@@ -2,9 +2,10 @@ package inspect
 
 import "github.com/filterlens/filterlens/inspect/onnxfile"
 
-func gemmRule(c *call) {
-	a, b := c.in(0), c.in(1)
-	c.typed(0, a.dtype)
+func gemmRule(c *call) { gemmOf(c, c.in(0).dtype, c.in(0), c.in(1)) }
+
+func gemmOf(c *call, d onnxfile.DType, a, b tensor) {
+	c.typed(0, d)
 	if a.known && len(a.shape) != 2 || b.known && len(b.shape) != 2 {
 		return
 	}
@@ -15,7 +16,7 @@ func gemmRule(c *call) {
 	if b.known {
 		out[1] = b.shape[b2i(c.AttrInt("transB", 0) == 0)]
 	}
-	c.shape(0, a.dtype, out)
+	c.shape(0, d, out)
 }
 
 func b2i(b bool) int {

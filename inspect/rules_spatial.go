@@ -224,32 +224,38 @@ func convTransposeRule(c *call) {
 func poolRule(c *call) {
 	x := c.in(0)
 	c.typed(0, x.dtype)
-	if !x.known || len(x.shape) < 3 {
-		return
+	if out, ok := pooled(c, x, false); ok {
+		c.shape(0, x.dtype, out)
+		c.shape(1, onnxfile.Int64, out)
 	}
-	n := len(x.shape) - 2
-	out := unknowns(n + 2)
-	out[0], out[1] = x.shape[0], x.shape[1]
-	if win, ok := windowOf(c.Node, nil, n); ok {
-		for i := range n {
-			out[2+i] = win.size(i, x.shape[2+i])
-		}
-	}
-	c.shape(0, x.dtype, out)
-	c.shape(1, onnxfile.Int64, out)
 }
 
 func globalPoolRule(c *call) {
 	x := c.in(0)
 	c.typed(0, x.dtype)
-	if !x.known || len(x.shape) < 2 {
-		return
+	if out, ok := pooled(c, x, true); ok {
+		c.shape(0, x.dtype, out)
 	}
-	out := append([]term(nil), x.shape...)
-	for i := range out[2:] {
-		out[2+i] = integer(1)
+}
+
+// pooled returns what a pooling over the window of c, or over all positions,
+// makes of x.
+func pooled(c *call, x tensor, global bool) (out []term, ok bool) {
+	if !x.known || len(x.shape) < 2 || !global && len(x.shape) < 3 {
+		return nil, false
 	}
-	c.shape(0, x.dtype, out)
+	out = unknowns(len(x.shape))
+	out[0], out[1] = x.shape[0], x.shape[1]
+	if global {
+		for i := range out[2:] {
+			out[2+i] = integer(1)
+		}
+	} else if win, ok := windowOf(c.Node, nil, len(out)-2); ok {
+		for i := range out[2:] {
+			out[2+i] = win.size(i, x.shape[2+i])
+		}
+	}
+	return out, true
 }
 
 func batchNormRule(c *call) {
