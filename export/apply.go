@@ -94,7 +94,7 @@ func weightOf(d *onnxfile.Draft, name string) *onnxpb.TensorProto {
 // stored finds the layer's weights in the original.
 func stored(m *inspect.Model, l *LayerPlan) (onnxfile.Tensor, bool) {
 	for i := range m.Layers {
-		if m.Layers[i].Name == l.Layer {
+		if m.Layers[i].Scope == "" && m.Layers[i].Name == l.Layer {
 			st, ok := m.Graph.Stored(m.Graph.Nodes[m.Layers[i].Node].Input(1))
 			return st.Tensor, ok && st.Name == l.Weight
 		}

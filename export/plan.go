@@ -189,6 +189,16 @@ func NewPlan(ctx context.Context, m *inspect.Model, res *probe.Result, opt PlanO
 		if !conv && l.Op != "Gemm" && l.Op != "MatMul" && l.Op != "ConvTranspose" {
 			continue
 		}
+		if l.Scope != "" {
+			_, ok := asked[l.Name]
+			if ok {
+				asked[l.Name] = true
+			}
+			if ok || len(asked) == 0 {
+				p.Blocked = append(p.Blocked, Blocked{l.Scope + "/" + l.Name, "it lies in a nested graph or a function"})
+			}
+			continue
+		}
 		if len(asked) > 0 {
 			if _, ok := asked[l.Name]; !ok {
 				continue
@@ -220,7 +230,7 @@ func NewPlan(ctx context.Context, m *inspect.Model, res *probe.Result, opt PlanO
 		if !asked[name] {
 			var known []string
 			for i := range m.Layers {
-				if op := m.Layers[i].Op; op == "Conv" || op == "Gemm" || op == "MatMul" {
+				if op := m.Layers[i].Op; m.Layers[i].Scope == "" && (op == "Conv" || op == "Gemm" || op == "MatMul") {
 					known = append(known, m.Layers[i].Name)
 				}
 			}
@@ -249,7 +259,7 @@ func Taps(m *inspect.Model, opt PlanOptions) ([]string, error) {
 		l := &m.Layers[i]
 		classifier := survey.Classifier != nil && survey.Classifier.Node == l.Node
 		switch {
-		case l.Op != "Conv" && l.Op != "Gemm" && l.Op != "MatMul",
+		case l.Scope != "", l.Op != "Conv" && l.Op != "Gemm" && l.Op != "MatMul",
 			l.Op == "Conv" && (opt.Target == Classifier || l.Group > 1), l.Op != "Conv" && opt.Target == Conv,
 			len(opt.Layers) > 0 && !slices.Contains(opt.Layers, l.Name):
 			continue

@@ -53,6 +53,9 @@ func (m *Model) Check() error {
 // channels returns how many channels of each group a convolution has weights for
 // and how many it reads in all, and whether they fit as far as both are known.
 func (m *Model) channels(l *Layer) (per, have int64, ok bool) {
+	if l.Scope != "" {
+		return 0, 0, true // it may be in a branch that is there for other shapes
+	}
 	w, stored := m.Graph.Stored(m.Graph.Nodes[l.Node].Input(1))
 	if l.Op != "Conv" || !stored || len(w.Tensor.Dims()) < 2 || len(l.In.Dims) < 2 || len(w.Through) > 0 {
 		return 0, 0, true

@@ -9,9 +9,9 @@ import (
 	"github.com/filterlens/filterlens/inspect/onnxfile/onnxpb"
 )
 
-// A Node is one operator of the main graph.
+// A Node is one operator of a graph.
 type Node struct {
-	// Index is the node's position in the file.
+	// Index is the node's position in its graph.
 	Index            int
 	Name, Op, Domain string
 	// Inputs and Outputs are tensor names; "" stands for an optional one that
@@ -19,7 +19,9 @@ type Node struct {
 	Inputs, Outputs []string
 	Proto           *onnxpb.NodeProto
 
-	attrs map[string]*onnxpb.AttributeProto
+	attrs    map[string]*onnxpb.AttributeProto
+	function *function // that the node calls, nil when it calls none
+	bodies   []*Graph  // nested graphs, and the body of the function
 }
 
 // Label returns the node's name, else its first output, else its position.
@@ -82,13 +84,20 @@ func (n *Node) AttrFloat(name string, def float32) float32 {
 // Standard tells whether the node is an operator of ONNX itself.
 func (n *Node) Standard() bool { return n.Domain == "" || n.Domain == "ai.onnx" }
 
-// A Graph is an index over the main graph of a model: who makes a tensor, who
-// reads it, what shape it has, and its numbers where they follow from the graph
-// alone. It is safe for concurrent use.
+// A Graph is an index over the main graph of a model, over a graph nested in
+// an attribute, or over the body of a function as one node calls it: who makes a
+// tensor, who reads it, what shape it has, and its numbers where they follow
+// from the graph alone. All leads from the main graph to the others. It is safe
+// for concurrent use.
+//
+// In a nested graph the names of the graphs around it are visible too: Has,
+// Shape, DType, Ints, Float and Stored find them; Producer, Consumers and
+// Initializer speak of the graph itself.
 type Graph struct {
 	// Nodes holds the nodes in file order.
 	Nodes []*Node
 
+	x         *expansion
 	file      *onnxfile.File
 	producer  map[string]*Node
 	consumers map[string][]*Node
@@ -97,16 +106,17 @@ type Graph struct {
 	inputs    map[string]*onnxpb.ValueInfoProto
 	outputs   map[string]*onnxpb.ValueInfoProto
 	declared  map[string]*onnxpb.ValueInfoProto
-	functions map[[2]string]bool
 	opsets    map[string]int64
 	order     []*Node
 	ordered   int // so many of order come after all they read
 	cycle     error
 
+	nesting
 	tensors map[string]tensor
 	live    map[string]bool // made by nodes from what is fed or drawn
 	batch   map[string]bool // symbols that stand for the batch
 	trust   bool            // declared shapes describe what was asked for
+	layers  []foundLayer    // of a Model, by Layer.Index
 }
 
 // A GraphError says that the graph of a file is not well formed.
@@ -128,61 +138,76 @@ func (e *GraphError) Error() string {
 
 func (e *GraphError) Unwrap() error { return e.Err }
 
-// NewGraph indexes the main graph of f and infers its shapes. Of opt it reads
-// the shapes, not Weights. A graph with a cycle or with missing tensors is
-// indexed all the same: see Order and Has. It fails with an *OptionError when
-// opt does not fit the model.
+// NewGraph indexes the main graph of f and the graphs within, and infers their
+// shapes. Of opt it reads the shapes, not Weights. A graph with a cycle or with
+// missing tensors is indexed all the same: see Order and Has. It fails with an
+// *OptionError when opt does not fit the model.
 func NewGraph(f *onnxfile.File, opt Options) (*Graph, error) {
-	pb := f.Model.GetGraph()
-	g := &Graph{
-		file:      f,
-		Nodes:     make([]*Node, len(pb.GetNode())),
-		producer:  make(map[string]*Node, len(pb.GetNode())),
-		consumers: make(map[string][]*Node, len(pb.GetNode())),
-		inits:     make(map[string]*onnxpb.TensorProto, len(pb.GetInitializer())),
-		sparse:    make(map[string]*onnxpb.SparseTensorProto),
-		inputs:    make(map[string]*onnxpb.ValueInfoProto),
-		outputs:   make(map[string]*onnxpb.ValueInfoProto),
-		declared:  make(map[string]*onnxpb.ValueInfoProto),
-		functions: make(map[[2]string]bool),
-		opsets:    make(map[string]int64),
+	x := newExpansion(f)
+	g := &Graph{x: x, file: f, opsets: versions(f.Model.GetOpsetImport())}
+	g.index(graphSource(f.Model.GetGraph()))
+	x.work = workPerNode*x.nested + minWork
+	g.findLive()
+	if err := g.infer(opt); err != nil {
+		return nil, err
 	}
-	for _, o := range f.Model.GetOpsetImport() {
-		g.opsets[plainDomain(o.GetDomain())] = o.GetVersion()
-	}
-	for _, fn := range f.Model.GetFunctions() {
-		g.functions[[2]string{plainDomain(fn.GetDomain()), fn.GetName()}] = true
-	}
-	for _, t := range pb.GetInitializer() {
-		g.inits[t.GetName()] = t
-	}
-	for _, t := range pb.GetSparseInitializer() {
-		g.sparse[t.GetValues().GetName()] = t
-	}
-	for _, v := range pb.GetInput() {
+	return g, nil
+}
+
+// A source is what a graph and the body of a function have in common.
+type source struct {
+	nodes                 []*onnxpb.NodeProto
+	inits                 []*onnxpb.TensorProto
+	sparse                []*onnxpb.SparseTensorProto
+	inputs, outputs, info []*onnxpb.ValueInfoProto
+}
+
+func graphSource(pb *onnxpb.GraphProto) source {
+	return source{pb.GetNode(), pb.GetInitializer(), pb.GetSparseInitializer(), pb.GetInput(), pb.GetOutput(), pb.GetValueInfo()}
+}
+
+// index fills g from s, and the graphs nested in it.
+func (g *Graph) index(s source) {
+	g.Nodes = make([]*Node, len(s.nodes))
+	g.producer = make(map[string]*Node, len(s.nodes))
+	g.consumers = make(map[string][]*Node, len(s.nodes))
+	g.inits = make(map[string]*onnxpb.TensorProto, len(s.inits))
+	g.sparse = make(map[string]*onnxpb.SparseTensorProto, len(s.sparse))
+	g.inputs = make(map[string]*onnxpb.ValueInfoProto, len(s.inputs))
+	g.outputs = make(map[string]*onnxpb.ValueInfoProto, len(s.outputs))
+	g.declared = make(map[string]*onnxpb.ValueInfoProto, len(s.outputs)+len(s.info))
+	for _, v := range s.inputs {
 		g.inputs[v.GetName()] = v
 	}
-	for _, v := range pb.GetOutput() {
+	for _, t := range s.inits {
+		if g.parent == nil || g.inputs[t.GetName()] == nil { // what is fed to a body hides its default
+			g.inits[t.GetName()] = t
+		}
+	}
+	for _, t := range s.sparse {
+		if name := t.GetValues().GetName(); g.parent == nil || g.inputs[name] == nil {
+			g.sparse[name] = t
+		}
+	}
+	for _, v := range s.outputs {
 		g.outputs[v.GetName()] = v
 		g.declared[v.GetName()] = v
 	}
-	for _, v := range pb.GetValueInfo() {
+	for _, v := range s.info {
 		g.declared[v.GetName()] = v
 	}
-	for i, p := range pb.GetNode() {
-		n := &Node{Index: i, Name: p.GetName(), Op: p.GetOpType(), Domain: p.GetDomain(), Inputs: p.GetInput(), Outputs: p.GetOutput(), Proto: p}
-		if len(p.GetAttribute()) > 0 {
-			n.attrs = make(map[string]*onnxpb.AttributeProto, len(p.GetAttribute()))
-		}
-		for _, a := range p.GetAttribute() {
-			n.attrs[a.GetName()] = a
-		}
+	if g.parent != nil {
+		g.formals(s)
+	}
+	for i, p := range s.nodes {
+		n := g.newNode(i, p)
 		g.Nodes[i] = n
 		for _, out := range n.Outputs {
 			if out != "" && g.producer[out] == nil {
 				g.producer[out] = n
 			}
 		}
+		g.nest(n)
 	}
 	for _, n := range g.Nodes {
 		seen := make(map[string]bool, len(n.Inputs))
@@ -195,18 +220,16 @@ func NewGraph(f *onnxfile.File, opt Options) (*Graph, error) {
 		for _, in := range n.Inputs {
 			read(in)
 		}
-		for _, sub := range n.subgraphs() {
-			for name := range freeNames(sub) {
+		for _, b := range n.bodies {
+			for _, name := range b.free {
 				read(name)
 			}
 		}
 	}
-	g.sort()
-	g.findLive()
-	if err := g.infer(opt); err != nil {
-		return nil, err
+	if g.parent != nil && g.calls == nil {
+		g.findFree()
 	}
-	return g, nil
+	g.sort()
 }
 
 func plainDomain(d string) string {
@@ -214,53 +237,6 @@ func plainDomain(d string) string {
 		return ""
 	}
 	return d
-}
-
-func (n *Node) subgraphs() []*onnxpb.GraphProto {
-	var subs []*onnxpb.GraphProto
-	for _, a := range n.Proto.GetAttribute() {
-		if a.G != nil {
-			subs = append(subs, a.G)
-		}
-		subs = append(subs, a.Graphs...)
-	}
-	return subs
-}
-
-// freeNames returns the tensors that a subgraph reads from outside.
-func freeNames(g *onnxpb.GraphProto) map[string]bool {
-	free := make(map[string]bool)
-	for _, n := range g.GetNode() {
-		for _, in := range n.GetInput() {
-			free[in] = true
-		}
-		for _, a := range n.GetAttribute() {
-			for _, sub := range append(a.Graphs[:len(a.Graphs):len(a.Graphs)], a.G) {
-				for name := range freeNames(sub) {
-					free[name] = true
-				}
-			}
-		}
-	}
-	for _, o := range g.GetOutput() {
-		free[o.GetName()] = true
-	}
-	for _, n := range g.GetNode() {
-		for _, out := range n.GetOutput() {
-			delete(free, out)
-		}
-	}
-	for _, t := range g.GetInitializer() {
-		delete(free, t.GetName())
-	}
-	for _, t := range g.GetSparseInitializer() {
-		delete(free, t.GetValues().GetName())
-	}
-	for _, v := range g.GetInput() {
-		delete(free, v.GetName())
-	}
-	delete(free, "")
-	return free
 }
 
 type byIndex []*Node
@@ -337,19 +313,22 @@ func (g *Graph) Producer(tensor string) *Node { return g.producer[tensor] }
 // node whose subgraph reads it is one of them.
 func (g *Graph) Consumers(tensor string) []*Node { return g.consumers[tensor] }
 
-// IsInput tells whether a tensor has to be fed when the model runs. An
+// IsInput tells whether a tensor has to be fed when the graph runs. An
 // initializer that is listed among the inputs, as files of IR version 3 do, is
 // none.
 func (g *Graph) IsInput(tensor string) bool {
 	return g.inputs[tensor] != nil && g.inits[tensor] == nil && g.sparse[tensor] == nil
 }
 
-// IsOutput tells whether a tensor is an output of the model.
+// IsOutput tells whether a tensor is an output of the graph.
 func (g *Graph) IsOutput(tensor string) bool { return g.outputs[tensor] != nil }
 
 // Has tells whether anything provides a tensor: an input, an initializer or a
-// node.
-func (g *Graph) Has(tensor string) bool {
+// node, of the graph or of one around it.
+func (g *Graph) Has(tensor string) bool { return g.home(tensor) != nil }
+
+// owns tells whether the graph itself provides a tensor.
+func (g *Graph) owns(tensor string) bool {
 	return g.producer[tensor] != nil || g.inits[tensor] != nil || g.sparse[tensor] != nil || g.inputs[tensor] != nil
 }
 
@@ -364,14 +343,22 @@ func (g *Graph) Initializer(name string) (onnxfile.Tensor, bool) {
 // fixed tells whether a tensor is the same in every run: stored, or computed
 // from stored numbers alone.
 func (g *Graph) fixed(tensor string) bool {
-	return g.Has(tensor) && !g.IsInput(tensor) && !g.live[tensor]
+	for {
+		if g = g.home(tensor); g == nil {
+			return false
+		}
+		if g.calls == nil || g.inputs[tensor] == nil {
+			return !g.IsInput(tensor) && !g.live[tensor]
+		}
+		tensor, g = g.args[tensor], g.parent
+	}
 }
 
-// findLive fills g.live.
+// findLive fills g.live, and those of the graphs within.
 func (g *Graph) findLive() {
 	g.live = make(map[string]bool, len(g.producer))
 	for i, n := range g.order {
-		live := i >= g.ordered || !n.Standard() || len(n.subgraphs()) > 0
+		live := i >= g.ordered || !n.Standard() || n.function != nil || len(n.bodies) > 0
 		switch n.Op {
 		case "RandomNormal", "RandomUniform", "RandomNormalLike", "RandomUniformLike", "Bernoulli", "Multinomial":
 			live = true
@@ -385,10 +372,15 @@ func (g *Graph) findLive() {
 			}
 		}
 	}
+	for _, n := range g.Nodes {
+		for _, b := range n.bodies {
+			b.findLive()
+		}
+	}
 }
 
-// Opset returns the version of an operator set that the model imports, 0 when
-// it does not. A model older than operator sets imports version 1.
+// Opset returns the version of an operator set that the model imports, or the
+// function that the graph belongs to; 0 when it does not. A model older than operator sets imports version 1.
 func (g *Graph) Opset(domain string) int64 {
 	if v, ok := g.opsets[plainDomain(domain)]; ok {
 		return v
@@ -413,32 +405,59 @@ type Stored struct {
 
 // Stored finds the constant numbers behind a tensor: directly, or through nodes
 // that only rearrange or convert them (Identity, Transpose, Reshape, Cast,
-// QuantizeLinear, DequantizeLinear and the like). It is not ok for what depends
-// on an input, for sparse initializers and for computed weights.
+// QuantizeLinear, DequantizeLinear and the like). From the body of a function it
+// goes on to what the node that calls it hands over. It is not ok for what
+// depends on an input, for sparse initializers and for computed weights.
 func (g *Graph) Stored(tensor string) (s Stored, ok bool) {
+	w, _ := g.weight(tensor)
+	return w.stored(g.file)
+}
+
+// A weight is a stored tensor, dense or sparse.
+type weight struct {
+	name    string
+	dense   *onnxpb.TensorProto
+	sparse  *onnxpb.SparseTensorProto
+	through []*Node
+}
+
+func (w weight) stored(f *onnxfile.File) (s Stored, ok bool) {
+	if w.dense == nil {
+		return s, false
+	}
+	return Stored{Name: w.name, Tensor: f.Tensor(w.dense), Through: w.through}, true
+}
+
+// weight does the work of Stored, and finds sparse tensors as well.
+func (g *Graph) weight(tensor string) (w weight, ok bool) {
 	for range 16 { // a cycle of such nodes is no weight
-		if t, ok := g.Initializer(tensor); ok {
-			s.Name, s.Tensor = tensor, t
-			return s, true
+		for g = g.home(tensor); g != nil && g.calls != nil && g.inputs[tensor] != nil; g = g.home(tensor) {
+			tensor, g = g.args[tensor], g.parent
+		}
+		if g == nil {
+			return weight{}, false
+		}
+		w.name = tensor
+		if w.dense = g.inits[tensor]; w.dense != nil {
+			return w, true
+		}
+		if w.sparse = g.sparse[tensor]; w.sparse != nil {
+			return w, true
 		}
 		n := g.producer[tensor]
-		if n == nil || !n.Standard() || n.Output(0) != tensor {
-			return Stored{}, false
+		if n == nil || !n.Standard() || n.function != nil || n.Output(0) != tensor {
+			return weight{}, false
 		}
 		switch n.Op {
 		case "Constant":
-			t := n.Attr("value").GetT()
-			if t == nil {
-				return Stored{}, false
-			}
-			s.Name, s.Tensor = tensor, g.file.Tensor(t)
-			return s, true
+			w.dense, w.sparse = n.Attr("value").GetT(), n.Attr("sparse_value").GetSparseTensor()
+			return w, w.dense != nil || w.sparse != nil
 		case "Identity", "Transpose", "Reshape", "Squeeze", "Unsqueeze", "Flatten", "Cast", "CastLike", "QuantizeLinear", "DequantizeLinear":
-			s.Through = append(s.Through, n)
+			w.through = append(w.through, n)
 			tensor = n.Input(0)
 		default:
-			return Stored{}, false
+			return weight{}, false
 		}
 	}
-	return Stored{}, false
+	return weight{}, false
 }

@@ -20,13 +20,29 @@ const (
 	maxFold = 1024
 )
 
-// A tensor is what is known of one tensor without running the model.
+// A tensor is what is known of one tensor without running the model, or of a
+// sequence or an optional of them.
 type tensor struct {
 	dtype onnxfile.DType // 0 unknown
 	known bool           // of shape: the number of dimensions
 	shape []term         // a dimension is an integer term that is not negative, or unknown
 	value *value
+
+	// Of a sequence and an optional the fields above are empty. elem holds for
+	// every element; it is nil for a sequence that never had one.
+	kind   kind
+	elem   *tensor
+	length term // of a sequence
 }
+
+// A kind is that of a type; what nothing is known of is a tensorKind as well.
+type kind uint8
+
+const (
+	tensorKind kind = iota
+	sequenceKind
+	optionalKind
+)
 
 // A value is a small tensor whose elements are known, each of them or in part.
 type value struct {
@@ -74,27 +90,90 @@ func (e *OptionError) Error() string {
 
 func (e *OptionError) Unwrap() error { return e.Err }
 
-// infer fills g.tensors, node by node.
+// infer fills g.tensors of the main graph and of those within.
 func (g *Graph) infer(opt Options) error {
 	g.tensors = make(map[string]tensor, len(g.producer)+len(g.inits)+len(g.inputs))
 	g.batch = make(map[string]bool)
-	for name, t := range g.sparse {
-		g.tensors[name] = tensor{dtype: onnxfile.DType(t.GetValues().GetDataType())}.withDims(t.GetDims())
-	}
-	for name, p := range g.inits {
-		g.tensors[name] = tensor{dtype: onnxfile.DType(p.GetDataType())}.withDims(p.GetDims())
-	}
+	g.inferStored()
 	if err := g.inferInputs(opt); err != nil {
 		return err
 	}
 	// A declared shape describes the model as it was exported, not as it is
 	// asked about here.
 	g.trust = len(opt.InputShapes) == 0 && len(opt.Dims) == 0 && opt.Batch == 0
+	g.inferNodes()
+	return nil
+}
+
+// inferBody infers a nested graph or the body of a function anew, given what is
+// known of its inputs in all runs; inputs beyond those given are unknown. It is
+// not ok when the bodies of this model have been inferred often enough: then
+// nothing is known of what is within.
+func (g *Graph) inferBody(in []tensor) bool {
+	g.inferred = true
+	g.trips, g.idle = term{}, false
+	if g.x.work -= len(g.Nodes) + 1; g.x.work < 0 {
+		g.forget()
+		return false
+	}
+	g.batch = g.parent.batch
+	// The body of a function is made for any call.
+	g.trust = g.parent.trust && g.calls == nil
+	g.tensors = make(map[string]tensor, len(g.producer)+len(g.inits)+len(g.inputs))
+	g.inferStored()
+	for i, name := range g.ins {
+		declared := g.declaration(name, g.inputs[name])
+		t := declared
+		if i < len(in) {
+			if t = in[i]; t.dtype == 0 && t.kind == tensorKind {
+				t.dtype = declared.dtype
+			}
+		}
+		g.tensors[name] = t
+	}
+	g.inferNodes()
+	return true
+}
+
+// forget drops what was inferred of g and the graphs within.
+func (g *Graph) forget() {
+	if g.tensors == nil {
+		return
+	}
+	g.tensors = nil
+	for _, n := range g.Nodes {
+		for _, b := range n.bodies {
+			b.forget()
+			b.trips, b.idle = term{}, false
+		}
+	}
+}
+
+// inferStored fills g.tensors with the initializers.
+func (g *Graph) inferStored() {
+	for name, t := range g.sparse {
+		g.tensors[name] = tensor{dtype: onnxfile.DType(t.GetValues().GetDataType())}.withDims(t.GetDims())
+	}
+	for name, p := range g.inits {
+		g.tensors[name] = tensor{dtype: onnxfile.DType(p.GetDataType())}.withDims(p.GetDims())
+	}
+}
+
+// inferNodes fills g.tensors, node by node.
+func (g *Graph) inferNodes() {
 	for _, n := range g.order[:g.ordered] {
 		c := call{g: g, Node: n, opset: g.Opset(n.Domain), out: make([]tensor, len(n.Outputs))}
+		for _, b := range n.bodies {
+			b.inferred = false
+		}
 		r := g.rule(n)
 		if r != nil {
 			r(&c)
+		}
+		for _, b := range n.bodies {
+			if !b.inferred {
+				b.inferBody(nil)
+			}
 		}
 		for i, name := range n.Outputs {
 			if name == "" || g.producer[name] != n {
@@ -102,18 +181,63 @@ func (g *Graph) infer(opt Options) error {
 			}
 			t := c.out[i]
 			if r == nil && g.trust {
-				t = g.fromDeclaration(g.declared[name].GetType(), name)
+				t = g.declaration(name, g.declared[name])
 			}
 			g.tensors[name] = t.checked()
 		}
 	}
-	return nil
+}
+
+// declaration reads what the file declares of a tensor. In a body a symbol may
+// stand for another number in each run, so only numbers count there.
+func (g *Graph) declaration(name string, v *onnxpb.ValueInfoProto) tensor {
+	t := g.fromDeclaration(v.GetType(), name)
+	if g.parent != nil {
+		t = t.numbers()
+	}
+	if !g.trust {
+		t = t.shapeless()
+	}
+	return t
+}
+
+// shapeless drops the shape, that of elements too.
+func (t tensor) shapeless() tensor {
+	t.known, t.shape, t.value, t.length = false, nil, nil, term{}
+	if t.elem != nil {
+		e := t.elem.shapeless()
+		t.elem = &e
+	}
+	return t
+}
+
+// numbers drops symbols.
+func (t tensor) numbers() tensor {
+	for i, d := range t.shape {
+		if _, ok := d.number(); !ok {
+			t.shape[i] = term{}
+		}
+	}
+	return t
+}
+
+// lookup returns what is known of a tensor, in the graphs around g too.
+func (g *Graph) lookup(name string) tensor {
+	if g = g.home(name); g == nil {
+		return tensor{}
+	}
+	return g.tensors[name]
 }
 
 // rule returns how the outputs of n follow from its inputs, nil when that is
 // not known.
 func (g *Graph) rule(n *Node) rule {
-	if g.functions[[2]string{plainDomain(n.Domain), n.Op}] {
+	if n.function != nil {
+		for _, b := range n.bodies {
+			if b.calls == n.function {
+				return functionRule
+			}
+		}
 		return nil // the model brings its own definition
 	}
 	if n.Standard() {
@@ -244,6 +368,13 @@ func (g *Graph) fromDeclaration(p *onnxpb.TypeProto, name string) tensor {
 		t.dtype, shape = onnxfile.DType(v.TensorType.GetElemType()), v.TensorType.GetShape()
 	case *onnxpb.TypeProto_SparseTensorType:
 		t.dtype, shape = onnxfile.DType(v.SparseTensorType.GetElemType()), v.SparseTensorType.GetShape()
+	case *onnxpb.TypeProto_SequenceType:
+		// A symbol may stand for another number in each element.
+		e := g.fromDeclaration(v.SequenceType.GetElemType(), name).numbers()
+		return tensor{kind: sequenceKind, elem: &e}
+	case *onnxpb.TypeProto_OptionalType:
+		e := g.fromDeclaration(v.OptionalType.GetElemType(), name).numbers()
+		return tensor{kind: optionalKind, elem: &e}
 	}
 	if shape == nil || len(shape.Dim) > maxRank {
 		return t
@@ -276,6 +407,9 @@ func (t tensor) withDims(dims []int64) tensor {
 
 // checked drops what no rule should have made.
 func (t tensor) checked() tensor {
+	if t.kind != tensorKind {
+		return tensor{kind: t.kind, elem: t.elem, length: t.length}
+	}
 	if !t.known || len(t.shape) > maxRank {
 		t.known, t.shape, t.value = false, nil, nil
 		return t
@@ -299,13 +433,14 @@ func outerShape(t tensor) Shape {
 	return s
 }
 
-// Shape returns the shape of a tensor.
+// Shape returns the shape of a tensor; that of a sequence or an optional is
+// unknown.
 func (g *Graph) Shape(tensor string) Shape {
-	return outerShape(g.tensors[tensor])
+	return outerShape(g.lookup(tensor))
 }
 
 // DType returns the element type of a tensor, 0 when it is not known.
-func (g *Graph) DType(tensor string) onnxfile.DType { return g.tensors[tensor].dtype }
+func (g *Graph) DType(tensor string) onnxfile.DType { return g.lookup(tensor).dtype }
 
 // Value describes a tensor. For an output of the model whose shape does not
 // follow from its inputs the declaration stands in.
@@ -372,13 +507,21 @@ func (g *Graph) Float(tensor string) (v float64, ok bool) {
 }
 
 func (g *Graph) valueOf(name string) *value {
-	if t, ok := g.tensors[name]; ok && t.value != nil {
-		return t.value
+	for {
+		if g = g.home(name); g == nil {
+			return nil
+		}
+		if t, ok := g.tensors[name]; ok && t.value != nil {
+			return t.value
+		}
+		if p := g.inits[name]; p != nil && g.producer[name] == nil {
+			return g.stored(p)
+		}
+		if g.calls == nil || g.inputs[name] == nil {
+			return nil
+		}
+		name, g = g.args[name], g.parent
 	}
-	if p := g.inits[name]; p != nil && g.producer[name] == nil {
-		return g.stored(p)
-	}
-	return nil
 }
 
 // stored reads the numbers of a small tensor; nil when it is none. What cannot
@@ -439,7 +582,7 @@ func (c *call) in(i int) tensor {
 	if name == "" {
 		return tensor{}
 	}
-	return c.g.tensors[name]
+	return c.g.lookup(name)
 }
 
 // has tells whether input i is given.

@@ -133,7 +133,8 @@ func TestLayerFields(t *testing.T) {
 		node("Conv", "x w", "z", attrString("auto_pad", "SAME_LOWER"), attrInt("group", 2)).model(t, Options{})
 	want := Layer{Index: 0, Node: 0, Name: "y", Op: "Conv", Kernel: []int64{3, 5}, Strides: []int64{2, 1}, Dilations: []int64{1, 1},
 		Pads: []int64{1, 0, 0, 2}, Group: 2, InTensor: "x", OutTensor: "y", Weight: "w", Parameters: 180,
-		In: m.Graph.Shape("x"), Out: m.Graph.Shape("y"), MACs: m.Layers[0].MACs}
+		In: m.Graph.Shape("x"), Out: m.Graph.Shape("y"), MACs: m.Layers[0].MACs, WeightBytes: 4 * 180, OutBytes: new(int64)}
+	*want.OutBytes = 4 * 6 * 4 * 7
 	if !reflect.DeepEqual(m.Layers[0], want) {
 		t.Errorf("%+v\nwant %+v", m.Layers[0], want)
 	}
@@ -157,8 +158,10 @@ func TestModel(t *testing.T) {
 		`"producer":"maker","producer_version":"1.2","model_version":3,"metadata":[{"key":"b","value":"2"},{"key":"a","value":"1"}],`+
 		`"inputs":[{"name":"x","dtype":"float","shape":["batch",3]}],"outputs":[{"name":"y","dtype":"float","shape":["batch",2]}],`+
 		`"operators":[{"op":"Relu","count":2},{"op":"MatMul","count":1},{"op":"Relu","domain":"com.example","count":1}],`+
-		`"layers":[{"index":0,"node":0,"name":"u","op":"MatMul","in":["batch",3],"out":["batch",2],"in_tensor":"x","out_tensor":"u","weight":"w","parameters":6,"macs":%d,"zeros":null}],`+
-		`"totals":{"layers":1,"parameters":6,"statistics":0,"constants":0,"macs":6,"macs_unknown":0,"weight_bytes":24,"zeros":null}}`, m.FileBytes, zero)
+		`"layers":[{"index":0,"node":0,"name":"u","op":"MatMul","in":["batch",3],"out":["batch",2],"in_tensor":"x","out_tensor":"u","weight":"w","parameters":6,"macs":%d,"weight_bytes":24,"out_bytes":8,"zeros":null}],`+
+		`"types":[{"dtype":"float","tensors":1,"elements":6,"bytes":24}],`+
+		`"totals":{"layers":1,"parameters":6,"statistics":0,"constants":0,"macs":6,"macs_unknown":0,"weight_bytes":24,`+
+		`"peak_activation_bytes":20,"peak_node":"u","activations_unknown":1,"nodes":4,"subgraphs":0,"zeros":null}}`, m.FileBytes, zero)
 	if string(b) != want {
 		t.Errorf("JSON\n%s\nwant\n%s", b, want)
 	}

@@ -6,12 +6,9 @@
 package inspect
 
 import (
-	"cmp"
 	"context"
-	"slices"
 
 	"github.com/filterlens/filterlens/inspect/onnxfile"
-	"github.com/filterlens/filterlens/inspect/onnxfile/onnxpb"
 )
 
 // Options says what New is to find out.
@@ -34,7 +31,8 @@ type Options struct {
 type Model struct {
 	// File is the name it was opened with.
 	File string `json:"file"`
-	// FileBytes is its size, ExternalBytes that of the data stored beside it.
+	// FileBytes is its size, ExternalBytes that of the data stored beside it,
+	// each byte once.
 	FileBytes       int64   `json:"file_bytes"`
 	ExternalBytes   int64   `json:"external_bytes"`
 	IRVersion       int64   `json:"ir_version"`
@@ -50,7 +48,8 @@ type Model struct {
 	Outputs []Value `json:"outputs"`
 	// Operators counts the nodes of the main graph and of the graphs nested in
 	// it, most frequent first. Those in the bodies of Functions do not count
-	// unless a node calls the function.
+	// unless a node calls the function; then they count once, as they stand in
+	// the file, however many calls there are.
 	Operators []OpCount `json:"operators"`
 	// Functions are the operators that the model defines itself.
 	Functions []Function `json:"functions,omitempty"`
@@ -58,7 +57,9 @@ type Model struct {
 	// run; those of a nested graph or of a function that is called stand where
 	// the node stands that it belongs to.
 	Layers []Layer `json:"layers"`
-	// Types sums up all stored numbers by element type, most bytes first.
+	// Types sums up all stored tensors by element type, most bytes first: in
+	// nested graphs, functions, attributes and training_info too. The values of a
+	// sparse one and their places are two tensors.
 	Types  []TypeCount `json:"types"`
 	Totals Totals      `json:"totals"`
 	// Tensors holds the statistics of all stored tensors, in the order of the
@@ -82,7 +83,8 @@ type Opset struct {
 type Function struct {
 	Name   string `json:"name"`
 	Domain string `json:"domain"`
-	// Nodes counts those of its body, Calls the nodes that stand for it.
+	// Nodes counts those of its body, Calls the nodes that stand for it among
+	// those that Model.Operators counts.
 	Nodes int `json:"nodes"`
 	Calls int `json:"calls"`
 }
@@ -154,9 +156,10 @@ type Totals struct {
 // Definitions returns what the numbers of a report mean, a sentence each.
 func Definitions() []string {
 	return []string{
-		"parameters: elements of the weights and biases of Conv, ConvTranspose, Gemm and MatMul, of the scale and shift of normalisations and of PRelu slopes; a tensor that several nodes share counts once in the total",
-		"statistics: running mean and variance of BatchNormalization; constants: all other stored numbers",
-		"MACs: multiply-accumulates of Conv, ConvTranspose, Gemm and MatMul, bias not counted; batch 1 where the model leaves the batch open",
+		"parameters: elements of the weights and biases of Conv, ConvTranspose, Gemm and MatMul, of the scale and shift of normalisations and of PRelu slopes; a tensor that several nodes share counts once in the total, a sparse one with the elements of its dense shape",
+		"statistics: running mean and variance of BatchNormalization; constants: elements of all other stored tensors, those in nested graphs, functions, attributes and training_info included",
+		"MACs: multiply-accumulates of Conv, ConvTranspose, Gemm and MatMul, bias not counted; batch 1 where the model leaves the batch open. Of an If the branch with more of them counts, unless the condition is known; the body of a Loop or Scan as often as it runs, as unknown where that is not known; a function at each call",
+		"activation memory: the largest sum of the bytes of tensors alive at once, batch 1 where the model leaves the batch open, weights and Constant nodes not counted, nodes run one by one in order, nothing computed in place. An input is alive until it is last read, an output of the model to the end, any other tensor from the node that makes it to the last one that reads it. While a Loop, a Scan or the like runs, its body's own largest sum is added to its outputs; an If and a call of a function count the larger of the two",
 		"zeros: share of a weight's elements that are exactly zero",
 	}
 }
@@ -174,7 +177,6 @@ func New(ctx context.Context, f *onnxfile.File, opt Options) (*Model, error) {
 	m := &Model{
 		File:            f.Name,
 		FileBytes:       f.Size,
-		ExternalBytes:   externalBytes(f),
 		IRVersion:       pb.GetIrVersion(),
 		Opsets:          []Opset{},
 		Producer:        pb.GetProducerName(),
@@ -185,7 +187,6 @@ func New(ctx context.Context, f *onnxfile.File, opt Options) (*Model, error) {
 		Metadata:        []KV{},
 		Inputs:          []Value{},
 		Outputs:         []Value{},
-		Operators:       countOperators(g),
 		Options:         opt,
 		Graph:           g,
 		Handle:          f,
@@ -205,6 +206,8 @@ func New(ctx context.Context, f *onnxfile.File, opt Options) (*Model, error) {
 		m.Outputs = append(m.Outputs, g.Value(v.GetName()))
 	}
 	m.findLayers()
+	m.count()
+	m.findPeak()
 	if err := m.checkChannels(opt); err != nil {
 		return nil, err
 	}
@@ -214,51 +217,4 @@ func New(ctx context.Context, f *onnxfile.File, opt Options) (*Model, error) {
 		}
 	}
 	return m, ctx.Err()
-}
-
-func countOperators(g *Graph) []OpCount {
-	counts := make(map[OpCount]int)
-	for _, n := range g.Nodes {
-		counts[OpCount{Op: n.Op, Domain: plainDomain(n.Domain)}]++
-	}
-	ops := make([]OpCount, 0, len(counts))
-	for op, n := range counts {
-		op.Count = n
-		ops = append(ops, op)
-	}
-	slices.SortFunc(ops, func(a, b OpCount) int {
-		return cmp.Or(cmp.Compare(b.Count, a.Count), cmp.Compare(a.Op, b.Op), cmp.Compare(a.Domain, b.Domain))
-	})
-	return ops
-}
-
-// externalBytes sums the data stored beside the file, a range that several
-// tensors share once.
-func externalBytes(f *onnxfile.File) int64 {
-	total := int64(0)
-	seen := make(map[[3]string]bool)
-	for _, t := range f.Model.GetGraph().GetInitializer() {
-		if t.GetDataLocation() != onnxpb.TensorProto_EXTERNAL {
-			continue
-		}
-		var key [3]string
-		for _, kv := range t.GetExternalData() {
-			switch kv.GetKey() {
-			case "location":
-				key[0] = kv.GetValue()
-			case "offset":
-				key[1] = kv.GetValue()
-			case "length":
-				key[2] = kv.GetValue()
-			}
-		}
-		if seen[key] && key[2] != "" {
-			continue
-		}
-		seen[key] = true
-		if n, ok := add(total, f.Tensor(t).StoredBytes()); ok {
-			total = n
-		}
-	}
-	return total
 }

@@ -188,6 +188,37 @@ func ruleOf(op string) rule {
 	// ONNX Runtime has this one in the domain of ONNX itself.
 	case "SimplifiedLayerNormalization":
 		return simplifiedLayerNormRule
+
+	case "If":
+		return ifRule
+	case "Loop":
+		return loopRule
+	case "Scan":
+		return scanRule
+	case "SequenceMap":
+		return sequenceMapRule
+	case "SequenceConstruct":
+		return sequenceConstructRule
+	case "SequenceEmpty":
+		return sequenceEmptyRule
+	case "SequenceAt":
+		return sequenceAtRule
+	case "SequenceInsert":
+		return sequenceInsertRule
+	case "SequenceErase":
+		return sequenceEraseRule
+	case "SequenceLength":
+		return sequenceLengthRule
+	case "SplitToSequence":
+		return splitToSequenceRule
+	case "ConcatFromSequence":
+		return concatFromSequenceRule
+	case "Optional":
+		return optionalRule
+	case "OptionalGetElement":
+		return optionalGetElementRule
+	case "OptionalHasElement":
+		return optionalHasElementRule
 	}
 	return nil
 }

@@ -14,18 +14,18 @@ import (
 // shares of zeros. A weight of a type whose numbers cannot be read has none.
 func (m *Model) countZeros(ctx context.Context) error {
 	type count struct{ zeros, all int64 }
-	tensors := make(map[string]onnxfile.Tensor)
-	for _, l := range m.Layers {
-		if s, ok := m.Graph.Stored(l.Weight); ok {
-			tensors[s.Name] = s.Tensor
+	tensors := make(map[onnxfile.Tensor]bool)
+	for i := range m.Layers {
+		if s, ok := m.LayerWeight(&m.Layers[i]); ok {
+			tensors[s.Tensor] = true
 		}
 	}
-	counts := make(map[string]*count, len(tensors))
+	counts := make(map[onnxfile.Tensor]*count, len(tensors))
 	group, ctx := errgroup.WithContext(ctx)
 	group.SetLimit(runtime.GOMAXPROCS(0))
-	for name, t := range tensors {
+	for t := range tensors {
 		c := new(count)
-		counts[name] = c
+		counts[t] = c
 		group.Go(func() error {
 			err := t.Values(func(block []float64) error {
 				for _, v := range block {
@@ -47,10 +47,11 @@ func (m *Model) countZeros(ctx context.Context) error {
 		return err
 	}
 	var total count
-	added := make(map[string]bool)
+	added := make(map[*count]bool)
 	for i := range m.Layers {
 		l := &m.Layers[i]
-		c := counts[l.Weight]
+		s, _ := m.LayerWeight(l)
+		c := counts[s.Tensor]
 		if c == nil || c.all == 0 {
 			continue
 		}
@@ -58,8 +59,8 @@ func (m *Model) countZeros(ctx context.Context) error {
 		l.Zeros = &share
 		switch l.Op {
 		case "Conv", "ConvTranspose", "Gemm", "MatMul":
-			if !added[l.Weight] {
-				added[l.Weight] = true
+			if !added[c] {
+				added[c] = true
 				total.zeros += c.zeros
 				total.all += c.all
 			}

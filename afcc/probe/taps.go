@@ -153,6 +153,9 @@ func NewSurvey(m *inspect.Model) (*Survey, error) {
 		l := &m.Layers[i]
 		skip := func(reason string) { s.Skipped = append(s.Skipped, Skip{l.Name, reason}) }
 		switch {
+		case l.Scope != "" && (l.Op == "Conv" || l.Op == "Gemm" || l.Op == "MatMul"):
+			s.Skipped = append(s.Skipped, Skip{l.Scope + "/" + l.Name, "it lies in a nested graph or a function"})
+			continue
 		case l.Op != "Conv" && l.Op != "Gemm" && l.Op != "MatMul":
 			if l.Op == "ConvTranspose" {
 				skip("transposed convolution")
@@ -569,7 +572,7 @@ func (w *walker) classifier(m *inspect.Model, output string, k int) *Classifier 
 		}
 		for i := range m.Layers {
 			l := &m.Layers[i]
-			if l.Node != n.Index {
+			if l.Node != n.Index || l.Scope != "" {
 				continue
 			}
 			st, ok := w.g.Stored(n.Input(1))
