@@ -104,6 +104,9 @@ func Read(r io.ReaderAt, size int64, name string) (*File, error) {
 		}
 		return nil, fe
 	}
+	if err := checkCost(skeleton); err != nil {
+		return nil, &FormatError{File: name, Offset: -1, Err: err}
+	}
 	m := new(onnxpb.ModelProto)
 	if err := proto.Unmarshal(skeleton, m); err != nil {
 		// What the walk does not enter; protobuf does not say where it was.

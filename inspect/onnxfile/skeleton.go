@@ -180,6 +180,8 @@ func wireError(n int) error {
 
 var errSkeleton = errors.New("the model without its weights exceeds 2 GB")
 
+var errTooDeep = fmt.Errorf("messages are nested deeper than %d", maxDepth)
+
 var errTruncated = fmt.Errorf("it ends in the middle of a field: %w", io.ErrUnexpectedEOF)
 
 // walk appends to out the message of kind k that lies in [pos, end), without
@@ -194,7 +196,7 @@ func (s *scanner) walk(out []byte, k kind, pos, end int64, depth int) ([]byte, e
 		return nil, &FormatError{Offset: pos, Where: kindNames[k], Err: err}
 	}
 	if depth > maxDepth {
-		return fail(fmt.Errorf("messages are nested deeper than %d", maxDepth))
+		return fail(errTooDeep)
 	}
 	var payloads []byte
 	var seen, ranged uint64 // bits by field number, for what may be there only once
