@@ -146,7 +146,7 @@ func NewGraph(f *onnxfile.File, opt Options) (*Graph, error) {
 	x := newExpansion(f)
 	g := &Graph{x: x, file: f, opsets: versions(f.Model.GetOpsetImport())}
 	g.index(graphSource(f.Model.GetGraph()))
-	x.work = workPerNode*x.nested + minWork
+	x.work = workPerUnit*x.nested + minWork
 	g.findLive()
 	if err := g.infer(opt); err != nil {
 		return nil, err
@@ -209,25 +209,37 @@ func (g *Graph) index(s source) {
 		}
 		g.nest(n)
 	}
+	around := make(map[string]bool) // what is read from around g
 	for _, n := range g.Nodes {
 		seen := make(map[string]bool, len(n.Inputs))
 		read := func(name string) {
-			if name != "" && !seen[name] {
-				seen[name] = true
+			switch {
+			case name == "" || seen[name]:
+				return
+			case g.parent != nil && g.calls == nil && !g.owns(name):
+				around[name] = true
+			default:
 				g.consumers[name] = append(g.consumers[name], n)
 			}
+			seen[name] = true
 		}
 		for _, in := range n.Inputs {
 			read(in)
 		}
 		for _, b := range n.bodies {
-			for _, name := range b.free {
+			for name := range b.around {
 				read(name)
 			}
+			b.around = nil
 		}
 	}
 	if g.parent != nil && g.calls == nil {
-		g.findFree()
+		for _, name := range g.outs {
+			if name != "" && !g.owns(name) {
+				around[name] = true
+			}
+		}
+		g.around = around
 	}
 	g.sort()
 }
@@ -309,8 +321,9 @@ func (g *Graph) Order() ([]*Node, error) { return g.order, g.cycle }
 // initializer or missing.
 func (g *Graph) Producer(tensor string) *Node { return g.producer[tensor] }
 
-// Consumers returns the nodes that read a tensor, in file order, each once; a
-// node whose subgraph reads it is one of them.
+// Consumers returns the nodes of g that read a tensor, in file order, each once;
+// a node whose subgraph reads it is one of them. In a nested graph it does not
+// tell of tensors from around it.
 func (g *Graph) Consumers(tensor string) []*Node { return g.consumers[tensor] }
 
 // IsInput tells whether a tensor has to be fed when the graph runs. An

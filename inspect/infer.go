@@ -18,6 +18,11 @@ const (
 	// maxFold bounds the elements of a tensor that is computed with. Shape
 	// arithmetic needs a handful.
 	maxFold = 1024
+	// maxTerms bounds the terms of all tensors of a model that have many, some 50
+	// bytes each: more numbers than smallValue or more dimensions than smallRank.
+	maxTerms   = 1 << 18
+	smallValue = 16
+	smallRank  = 8
 )
 
 // A tensor is what is known of one tensor without running the model, or of a
@@ -112,7 +117,7 @@ func (g *Graph) infer(opt Options) error {
 func (g *Graph) inferBody(in []tensor) bool {
 	g.inferred = true
 	g.trips, g.idle = term{}, false
-	if g.x.work -= len(g.Nodes) + 1; g.x.work < 0 {
+	if g.x.work -= g.size; g.x.work < 0 {
 		g.forget()
 		return false
 	}
@@ -183,9 +188,25 @@ func (g *Graph) inferNodes() {
 			if r == nil && g.trust {
 				t = g.declaration(name, g.declared[name])
 			}
-			g.tensors[name] = t.checked()
+			g.tensors[name] = g.x.bounded(t.checked())
 		}
 	}
+}
+
+// bounded drops the numbers and the shape of a tensor when there are many of
+// them and the model has used up what all of them may take.
+func (x *expansion) bounded(t tensor) tensor {
+	if t.value != nil && len(t.value.e) > smallValue {
+		if x.terms -= len(t.value.e); x.terms < 0 {
+			t.value = nil
+		}
+	}
+	if len(t.shape) > smallRank {
+		if x.terms -= len(t.shape); x.terms < 0 {
+			return tensor{dtype: t.dtype}
+		}
+	}
+	return t
 }
 
 // declaration reads what the file declares of a tensor. In a body a symbol may

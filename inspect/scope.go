@@ -11,14 +11,15 @@ import (
 const (
 	// maxCalls bounds how deep calls of functions lie within each other.
 	maxCalls = 64
-	// maxExpansion bounds what the bodies of functions may take, a few hundred
-	// bytes each: a node counts one, a graph graphCost. A small file could ask
-	// for any amount of it. Calls beyond are left as they are.
-	maxExpansion = 1 << 16
+	// maxExpansion bounds what the bodies of functions may take; a small file
+	// could ask for any amount of it. A unit is a node or four names, a few
+	// hundred bytes; a graph counts graphCost besides. Calls beyond are left as
+	// they are.
+	maxExpansion = 1 << 17
 	graphCost    = 8
 	// Bodies of loops may be inferred more than once, in a file made for it very
-	// often; workPerNode and minWork bound how often.
-	workPerNode = 16
+	// often; workPerUnit and minWork bound how often.
+	workPerUnit = 16
 	minWork     = 1 << 12
 	// maxLabel and maxScope bound what a name adds to a scope, and a scope.
 	maxLabel = 160
@@ -30,6 +31,7 @@ type function struct {
 	pb     *onnxpb.FunctionProto
 	body   source
 	opsets map[string]int64
+	size   int
 }
 
 // functionID is a function's domain, name and overload.
@@ -43,12 +45,23 @@ func calledBy(n *onnxpb.NodeProto) functionID {
 type expansion struct {
 	functions map[functionID]*function
 	room      int // left of maxExpansion
-	nested    int // nodes in nested graphs and bodies
-	work      int // so many nodes in them may still be inferred
+	nested    int // units in nested graphs and bodies
+	work      int // so many of them may still be inferred
+	sizes     map[*onnxpb.GraphProto]int
+	terms     int // left of maxTerms
+}
+
+// size returns how many units s takes, what is nested in it not counted.
+func (s source) size() int {
+	names := len(s.inits) + len(s.sparse) + len(s.inputs) + len(s.outputs) + len(s.info)
+	for _, n := range s.nodes {
+		names += len(n.GetInput()) + len(n.GetOutput()) + len(n.GetAttribute())
+	}
+	return graphCost + len(s.nodes) + names/4
 }
 
 func newExpansion(f *onnxfile.File) *expansion {
-	x := &expansion{functions: make(map[functionID]*function, len(f.Model.GetFunctions())), room: maxExpansion}
+	x := &expansion{functions: make(map[functionID]*function, len(f.Model.GetFunctions())), room: maxExpansion, terms: maxTerms, sizes: make(map[*onnxpb.GraphProto]int)}
 	for _, pb := range f.Model.GetFunctions() {
 		id := functionID{plainDomain(pb.GetDomain()), pb.GetName(), pb.GetOverload()}
 		if x.functions[id] != nil {
@@ -65,6 +78,7 @@ func newExpansion(f *onnxfile.File) *expansion {
 		if fn.opsets = versions(pb.GetOpsetImport()); len(fn.opsets) == 0 {
 			fn.opsets = versions(f.Model.GetOpsetImport())
 		}
+		fn.size = fn.body.size() + (len(pb.GetAttribute())+len(pb.GetAttributeProto()))/4
 		x.functions[id] = fn
 	}
 	return x
@@ -91,7 +105,8 @@ type nesting struct {
 	bind  map[string]*onnxpb.AttributeProto // what attributes of the body may refer to
 
 	ins, outs []string
-	free      []string // what it reads from around it, each once
+	around    map[string]bool // what it reads from around it, until its parent has taken note
+	size      int             // as maxExpansion counts
 
 	// What the owner's rule found out.
 	inferred bool
@@ -114,8 +129,8 @@ func (g *Graph) Function() *onnxpb.FunctionProto {
 
 // All yields g and all graphs within with their scopes, as in Layer.Scope: a
 // graph before those nested in it, otherwise in file order. A function has a
-// body for each node that calls it, none when nothing does; calls beyond 64,000
-// nodes and those that would never end are left out.
+// body for each node that calls it, none when nothing does; calls that would never
+// end are left out, and so are those beyond some ten thousands of nodes.
 func (g *Graph) All() iter.Seq2[string, *Graph] {
 	return func(yield func(string, *Graph) bool) { g.all(g.Scope(), yield) }
 }
@@ -243,34 +258,41 @@ func (g *Graph) nest(n *Node) {
 			return // it would never end
 		}
 	}
-	if !g.x.take(len(n.function.pb.GetNode())) {
+	if !g.x.take(n.function.size) {
 		return
 	}
 	b := &Graph{x: g.x, file: g.file, opsets: n.function.opsets}
-	b.nesting = nesting{parent: g, owner: n, depth: g.depth + 1, calls: n.function, bind: n.function.bind(n)}
+	b.nesting = nesting{parent: g, owner: n, depth: g.depth + 1, calls: n.function, bind: n.function.bind(n), size: n.function.size}
 	n.bodies = append(n.bodies, b)
 	b.index(n.function.body)
 }
 
 func (g *Graph) add(n *Node, attr string, pb *onnxpb.GraphProto) {
+	s := graphSource(pb)
+	size, ok := g.x.sizes[pb]
+	if !ok {
+		size = s.size()
+		g.x.sizes[pb] = size
+	}
 	if g.depth == 0 {
-		g.x.nested += len(pb.GetNode()) + 1
-	} else if !g.x.take(len(pb.GetNode())) {
+		g.x.nested += size
+	} else if !g.x.take(size) {
 		return
 	}
 	b := &Graph{x: g.x, file: g.file, opsets: g.opsets}
-	b.nesting = nesting{parent: g, owner: n, attr: attr, depth: g.depth, bind: g.bind}
+	b.nesting = nesting{parent: g, owner: n, attr: attr, depth: g.depth, bind: g.bind, size: size}
 	n.bodies = append(n.bodies, b)
-	b.index(graphSource(pb))
+	b.index(s)
 }
 
-// take uses up room for a graph of n nodes; it is not ok when there is too little.
-func (x *expansion) take(n int) bool {
-	if n > x.room-graphCost {
+// take uses up room for a graph of that size; it is not ok when there is too
+// little.
+func (x *expansion) take(size int) bool {
+	if size > x.room {
 		return false
 	}
-	x.room -= n + graphCost
-	x.nested += n + 1
+	x.room -= size
+	x.nested += size
 	return true
 }
 
@@ -292,18 +314,4 @@ func (f *function) bind(n *Node) map[string]*onnxpb.AttributeProto {
 		}
 	}
 	return bind
-}
-
-// findFree fills g.free.
-func (g *Graph) findFree() {
-	for name := range g.consumers {
-		if !g.owns(name) {
-			g.free = append(g.free, name)
-		}
-	}
-	for _, name := range g.outs {
-		if name != "" && !g.owns(name) && g.consumers[name] == nil {
-			g.free = append(g.free, name)
-		}
-	}
 }
