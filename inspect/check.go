@@ -1,61 +1,124 @@
 package inspect
 
-import "fmt"
+import (
+	"errors"
+	"fmt"
+	"iter"
+
+	"github.com/filterlens/filterlens/inspect/onnxfile"
+)
 
 // Check tells whether the model could run: every tensor that a node reads is
 // provided, none is written twice, nothing reads from itself, stored tensors have the bytes that their
 // shapes need, and convolutions read as many channels as they have weights for.
-// It returns the first fault, a *GraphError or *onnxfile.TensorError, and reads
-// no weights. A nil result is no promise that a runtime accepts the model.
+// It returns the first fault of the main graph, a *GraphError or
+// *onnxfile.TensorError, and reads no weights. A nil result is no promise that a
+// runtime accepts the model; Findings looks further.
 func (m *Model) Check() error {
 	g := m.Graph
-	if _, err := g.Order(); err != nil {
-		return err
-	}
-	fault := func(n *Node, format string, a ...any) error {
-		return &GraphError{File: m.File, Index: n.Index, Node: n.Label(), Op: n.Op, Err: fmt.Errorf(format, a...)}
-	}
-	for _, n := range g.Nodes {
-		for _, out := range n.Outputs {
-			if first := g.Producer(out); out != "" && first != n {
-				return fault(n, "it writes tensor %q, which %q writes too; export the model again", out, first.Label())
-			}
+	fault := func(n *Node, what string) error {
+		e := &GraphError{File: m.File, Index: -1, Err: errors.New(what)}
+		if n != nil {
+			e.Index, e.Node, e.Op, e.Err = n.Index, n.Label(), n.Op, errors.New("it "+what)
 		}
-		for _, in := range n.Inputs {
-			if in != "" && !g.Has(in) {
-				return fault(n, "it reads %q, which is neither an input, an initializer nor any node's output; export the model again", in)
-			}
-		}
+		return e
 	}
-	for _, v := range m.Outputs {
-		if !g.Has(v.Name) {
-			return &GraphError{File: m.File, Index: -1, Err: fmt.Errorf("no node makes the output %q; export the model again", v.Name)}
-		}
+	for x := range g.faults() {
+		return fault(x.node, x.what)
 	}
 	for _, p := range m.Handle.Model.GetGraph().GetInitializer() {
-		t := m.Handle.Tensor(p)
-		if t.DType().Bits() == 0 {
-			continue // strings and types of the future
-		}
-		if _, err := t.Raw(nil); err != nil {
+		if err := storedFault(m.Handle.Tensor(p)); err != nil {
 			return err
 		}
 	}
 	for i := range m.Layers {
 		l := &m.Layers[i]
+		if l.Scope != "" {
+			continue
+		}
 		if per, have, ok := m.channels(l); !ok {
-			return fault(g.Nodes[l.Node], "it has weights for %d channels in each of %d groups and reads %q with %d", per, max(l.Group, 1), l.InTensor, have)
+			return fault(g.Nodes[l.Node], channelFault(l, per, have))
 		}
 	}
 	return nil
 }
 
+// A fault keeps a graph from running: what is wrong with node, or with the whole
+// graph when it is nil.
+type fault struct {
+	code   string
+	node   *Node
+	tensor string
+	what   string
+}
+
+// faults yields what keeps g itself from running.
+func (g *Graph) faults() iter.Seq[fault] {
+	return func(yield func(fault) bool) {
+		var e *GraphError
+		if errors.As(g.cycle, &e) && !yield(fault{"cycle", g.Nodes[e.Index], "", "is part of a cycle or reads from one; export the model again"}) {
+			return
+		}
+		for _, n := range g.Nodes {
+			for _, out := range n.Outputs {
+				if first := g.Producer(out); out != "" && first != n &&
+					!yield(fault{"written-twice", n, out, fmt.Sprintf("writes tensor %q, which %q writes too; export the model again", out, first.Label())}) {
+					return
+				}
+			}
+			for _, in := range n.Inputs {
+				if in != "" && !g.Has(in) &&
+					!yield(fault{"missing-tensor", n, in, fmt.Sprintf("reads %q, which is neither an input, an initializer nor any node's output; export the model again", in)}) {
+					return
+				}
+			}
+		}
+		for _, name := range g.outputNames() {
+			if !g.Has(name) && !yield(fault{"output-missing", nil, name, fmt.Sprintf("no node makes the output %q; export the model again", name)}) {
+				return
+			}
+		}
+	}
+}
+
+// outputNames returns the names of what comes out of g, those without a name left
+// out.
+func (g *Graph) outputNames() []string {
+	var names []string
+	if fn := g.Function(); fn != nil {
+		names = append(names, fn.GetOutput()...)
+	}
+	for _, v := range g.proto().GetOutput() {
+		names = append(names, v.GetName())
+	}
+	kept := names[:0]
+	for _, name := range names {
+		if name != "" || g.parent == nil {
+			kept = append(kept, name)
+		}
+	}
+	return kept
+}
+
+// storedFault tells why the bytes of a tensor do not fit its shape or are not
+// there, without reading them. Types whose size is not known always fit.
+func storedFault(t onnxfile.Tensor) error {
+	if t.DType().Bits() == 0 {
+		return nil // strings and types of the future
+	}
+	if _, err := t.Raw(nil); err != nil && !errors.Is(err, onnxfile.ErrUnsupportedType) {
+		return err
+	}
+	return nil
+}
+
+func channelFault(l *Layer, per, have int64) string {
+	return fmt.Sprintf("has weights for %d channels in each of %d groups and reads %q with %d", per, max(l.Group, 1), l.InTensor, have)
+}
+
 // channels returns how many channels of each group a convolution has weights for
 // and how many it reads in all, and whether they fit as far as both are known.
 func (m *Model) channels(l *Layer) (per, have int64, ok bool) {
-	if l.Scope != "" {
-		return 0, 0, true // it may be in a branch that is there for other shapes
-	}
 	w, stored := m.Graph.Stored(m.Graph.Nodes[l.Node].Input(1))
 	if l.Op != "Conv" || !stored || len(w.Tensor.Dims()) < 2 || len(l.In.Dims) < 2 || len(w.Through) > 0 {
 		return 0, 0, true
@@ -72,6 +135,9 @@ func (m *Model) checkChannels(opt Options) error {
 	}
 	for i := range m.Layers {
 		l := &m.Layers[i]
+		if l.Scope != "" {
+			continue
+		}
 		if per, have, ok := m.channels(l); !ok {
 			return &OptionError{File: m.File,
 				Err: fmt.Errorf("layer %q reads %d channels in %d groups, the sizes given leave it %d", l.Name, per, max(l.Group, 1), have)}
