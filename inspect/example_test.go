@@ -7,27 +7,20 @@ import (
 	"os"
 	"path/filepath"
 
-	"github.com/filterlens/filterlens/fixtures/arch"
 	"github.com/filterlens/filterlens/inspect"
 	"github.com/filterlens/filterlens/inspect/onnxfile"
 )
 
-func ExampleNew() {
-	dir, err := os.MkdirTemp("", "")
-	if err != nil {
-		log.Fatal(err)
-	}
-	defer os.RemoveAll(dir)
-	path := filepath.Join(dir, "vgg16.onnx")
-	draft, err := arch.VGG16(arch.Options{Zero: true})
-	if err != nil {
-		log.Fatal(err)
-	}
-	if err := arch.Write(path, draft); err != nil {
-		log.Fatal(err)
-	}
+// The models of the examples are those that the repository keeps for tests.
+const (
+	vgg          = "../fixtures/vgg16-glyphs20.onnx"
+	efficientNet = "../fixtures/efficientnet-b0-bn-glyphs20.onnx"
+)
 
-	f, err := onnxfile.Open(path)
+// Open a model and print its layers. Weights stay where they are: a file of half
+// a gigabyte takes no longer than one of half a megabyte.
+func Example() {
+	f, err := onnxfile.Open(vgg)
 	if err != nil {
 		log.Fatal(err)
 	}
@@ -37,12 +30,136 @@ func ExampleNew() {
 		log.Fatal(err)
 	}
 	for _, l := range m.Layers[:3] {
-		fmt.Println(l.Name, l.Op, l.In, "->", l.Out, l.Parameters)
+		fmt.Printf("%s: %s, %v -> %v, %d parameters\n", l.Name, l.Op, l.In, l.Out, l.Parameters)
 	}
-	fmt.Println(m.Totals.Parameters, "parameters,", *m.Totals.MACs, "multiply-accumulates")
+	fmt.Printf("%d layers, %d parameters, %d multiply-accumulates\n", m.Totals.Layers, m.Totals.Parameters, *m.Totals.MACs)
 	// Output:
-	// /features/features.0/Conv Conv batch x 3 x 224 x 224 -> batch x 64 x 224 x 224 1792
-	// /features/features.2/Conv Conv batch x 64 x 224 x 224 -> batch x 64 x 224 x 224 36928
-	// /features/features.5/Conv Conv batch x 64 x 112 x 112 -> batch x 128 x 112 x 112 73856
-	// 138357544 parameters, 15470264320 multiply-accumulates
+	// /features/features.0/Conv: Conv, batch x 1 x 32 x 32 -> batch x 8 x 32 x 32, 80 parameters
+	// /features/features.3/Conv: Conv, batch x 8 x 32 x 32 -> batch x 8 x 32 x 32, 584 parameters
+	// /features/features.7/Conv: Conv, batch x 8 x 16 x 16 -> batch x 16 x 16 x 16, 1168 parameters
+	// 14 layers, 231724 parameters, 4941056 multiply-accumulates
+}
+
+// The shapes of all tensors follow from those of the inputs. A dimension that a
+// model leaves open keeps its name until it is given a size.
+func ExampleOptions_batch() {
+	f, err := onnxfile.Open(vgg)
+	if err != nil {
+		log.Fatal(err)
+	}
+	defer f.Close()
+	for _, batch := range []int64{0, 8} {
+		m, err := inspect.New(context.Background(), f, inspect.Options{Batch: batch})
+		if err != nil {
+			log.Fatal(err)
+		}
+		fmt.Println(m.Graph.Shape("/features/features.0/Conv_output_0"))
+	}
+	// Output:
+	// batch x 8 x 32 x 32
+	// 8 x 8 x 32 x 32
+}
+
+// Print the values of one tensor. The limit bounds what a lying shape can ask for.
+func ExampleGraph_Initializer() {
+	f, err := onnxfile.Open(vgg)
+	if err != nil {
+		log.Fatal(err)
+	}
+	defer f.Close()
+	m, err := inspect.New(context.Background(), f, inspect.Options{})
+	if err != nil {
+		log.Fatal(err)
+	}
+	bias, ok := m.Graph.Initializer(m.Layers[0].Bias)
+	if !ok {
+		log.Fatal("the first layer has no bias of its own")
+	}
+	values, err := bias.Float32s(1000)
+	if err != nil {
+		log.Fatal(err)
+	}
+	fmt.Println(bias.Name(), bias.DType(), bias.Dims())
+	fmt.Printf("%.3f\n", values)
+	// Output:
+	// features.0.bias float [8]
+	// [0.617 1.168 0.140 -0.020 -0.015 0.615 0.075 0.047]
+}
+
+// Follow a tensor through the graph: who makes it, who reads it.
+func ExampleGraph_Consumers() {
+	f, err := onnxfile.Open(efficientNet)
+	if err != nil {
+		log.Fatal(err)
+	}
+	defer f.Close()
+	g, err := inspect.NewGraph(f, inspect.Options{})
+	if err != nil {
+		log.Fatal(err)
+	}
+	tensor := g.Nodes[1].Output(0)
+	fmt.Println(tensor, "is made by", g.Producer(tensor).Op)
+	for _, n := range g.Consumers(tensor) {
+		fmt.Println("and read by", n.Op, n.Label())
+	}
+	// Output:
+	// /features/features.0/features.0.1/BatchNormalization_output_0 is made by BatchNormalization
+	// and read by Sigmoid /features/features.0/features.0.2/Sigmoid
+	// and read by Mul /features/features.0/features.0.2/Mul
+}
+
+// What became of a model: here the bias of the classifier was set to zero.
+func ExampleCompare() {
+	dir, err := os.MkdirTemp("", "")
+	if err != nil {
+		log.Fatal(err)
+	}
+	defer os.RemoveAll(dir)
+	a, err := onnxfile.Open(vgg)
+	if err != nil {
+		log.Fatal(err)
+	}
+	defer a.Close()
+
+	draft := a.Draft()
+	bias := draft.Initializer("classifier.bias")
+	draft.SetFloat32(bias, make([]float32, 20), 20)
+	path := filepath.Join(dir, "changed.onnx")
+	if err := write(path, draft); err != nil {
+		log.Fatal(err)
+	}
+
+	b, err := onnxfile.Open(path)
+	if err != nil {
+		log.Fatal(err)
+	}
+	defer b.Close()
+	c, err := inspect.Compare(context.Background(), a, b, inspect.CompareOptions{})
+	if err != nil {
+		log.Fatal(err)
+	}
+	fmt.Println("the same:", c.Same)
+	fmt.Println("changes of structure:", len(c.Structure))
+	for _, t := range c.Tensors {
+		if !t.Same {
+			fmt.Printf("%s: %d of %d values differ\n", t.Name, t.Values.Changed, t.Values.Elements)
+		}
+	}
+	// Output:
+	// the same: false
+	// changes of structure: 0
+	// classifier.bias: 20 of 20 values differ
+}
+
+// write puts a model at path, or nothing when it fails.
+func write(path string, d *onnxfile.Draft) error {
+	p, err := onnxfile.CreatePending(path)
+	if err != nil {
+		return err
+	}
+	defer p.Abort()
+	if _, err := d.WriteTo(p); err != nil {
+		return err
+	}
+	return p.Commit()
 }
