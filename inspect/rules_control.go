@@ -136,15 +136,20 @@ func (g *Graph) carry(head, state, tail []tensor, skip int) []tensor {
 	for i := range state {
 		state[i].value = nil
 	}
-	const rounds = 4
+	changed := make([]bool, len(state))
+	const rounds = 5
 	for round := range rounds {
-		switch round {
-		case rounds - 2:
-			for i, t := range state {
+		// What still changes is given up, more of it each time.
+		for i, t := range state {
+			switch {
+			case !changed[i]:
+			case round == rounds-3 && t.known:
+				state[i].shape = unknowns(len(t.shape))
+			case round == rounds-2:
 				state[i] = t.shapeless()
+			case round == rounds-1:
+				state[i] = tensor{}
 			}
-		case rounds - 1:
-			clear(state)
 		}
 		in := append(append(append([]tensor(nil), head...), state...), tail...)
 		if !g.inferBody(in) {
@@ -153,7 +158,9 @@ func (g *Graph) carry(head, state, tail []tensor, skip int) []tensor {
 		stable := true
 		for i := range state {
 			next := merge(state[i], g.result(skip+i))
-			stable = stable && next.equal(state[i])
+			if !next.equal(state[i]) {
+				stable, changed[i] = false, true
+			}
 			state[i] = next
 		}
 		if stable {
