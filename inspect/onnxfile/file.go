@@ -88,10 +88,14 @@ func Open(path string) (*File, error) {
 // model cannot have external data. What is no ONNX model gives a *FormatError,
 // what cannot be read an *fs.PathError.
 func Read(r io.ReaderAt, size int64, name string) (*File, error) {
+	return readFile(r, size, name, payloadLimit)
+}
+
+func readFile(r io.ReaderAt, size int64, name string, limit int64) (*File, error) {
 	if size == 0 {
 		return nil, &FormatError{File: name, Offset: -1, Err: errors.New("the file is empty")}
 	}
-	s := scanner{r: r, name: name, size: size}
+	s := scanner{r: r, name: name, size: size, limit: limit}
 	skeleton, err := s.walk(nil, kindModel, 0, size, 0)
 	if err != nil {
 		var fe *FormatError

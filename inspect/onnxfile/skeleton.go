@@ -118,9 +118,11 @@ type scanner struct {
 	r    io.ReaderAt
 	name string
 	size int64
-	buf  []byte
-	at   int64 // file offset of buf[0]
-	step int64 // bytes of the last read; doubles while reads follow each other
+	// limit is the size from which a payload stays in the file.
+	limit int64
+	buf   []byte
+	at    int64 // file offset of buf[0]
+	step  int64 // bytes of the last read; doubles while reads follow each other
 }
 
 // bytes returns at least one and at most n bytes at off, valid until the next call.
@@ -258,7 +260,7 @@ func (s *scanner) walk(out []byte, k kind, pos, end int64, depth int) ([]byte, e
 					return fail(err)
 				}
 				out = prefixLength(out, start)
-			case payload && length >= payloadLimit:
+			case payload && length >= s.limit:
 				ranged |= 1 << num
 				payloads = protowire.AppendTag(payloads, payloadField, protowire.BytesType)
 				start := len(payloads)

@@ -5,7 +5,6 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
-	"io"
 	"math"
 	"math/rand/v2"
 	"os"
@@ -15,7 +14,6 @@ import (
 	"sync"
 	"testing"
 
-	"google.golang.org/protobuf/encoding/protowire"
 	"google.golang.org/protobuf/proto"
 
 	"github.com/filterlens/filterlens/inspect/onnxfile/onnxpb"
@@ -575,153 +573,4 @@ func TestSameDataOfTypesWithoutValues(t *testing.T) {
 			}
 		}
 	}
-}
-
-func FuzzTensorValues(f *testing.F) {
-	rnd := rand.New(rand.NewPCG(7, 8))
-	for d := range readable {
-		_, raw, typed := sample(f, rnd, d, 600)
-		x := tensorOf("raw", d, 600)
-		x.RawData = raw
-		f.Add(marshal(f, x))
-		f.Add(marshal(f, typed))
-	}
-	f.Add(append(marshal(f, tensorOf("w", onnxpb.TensorProto_INT64, 3)), field(int64Field, bytes.Repeat([]byte{0xff}, 700))...))
-	f.Fuzz(func(t *testing.T, tensor []byte) {
-		b := field(7, field(5, tensor))
-		m, err := Read(bytes.NewReader(b), int64(len(b)), "m")
-		if err != nil {
-			return
-		}
-		x := m.Tensor(m.Model.Graph.Initializer[0])
-		x.StoredBytes()
-		n := int64(0)
-		err = x.Values(func(block []float64) error { n += int64(len(block)); return nil })
-		if want, e := x.Elements(); err == nil && (e != nil || n != want) {
-			t.Errorf("%d values, %v has %d (%v)", n, x.Dims(), want, e)
-		}
-		if n > 4*int64(len(b)) { // four of two bits in a byte
-			t.Errorf("%d values from %d bytes", n, len(b))
-		}
-		c, rerr := x.Raw(nil)
-		if err == nil && rerr != nil {
-			t.Errorf("values can be read, raw data not: %v", rerr)
-		}
-		if rerr == nil {
-			k, werr := c.WriteTo(io.Discard)
-			if err == nil && (werr != nil || k != c.Len()) {
-				t.Errorf("Raw: %d of %d bytes, %v", k, c.Len(), werr)
-			}
-		}
-		if same, serr := SameData(x, x); err == nil && (!same || serr != nil) {
-			t.Errorf("SameData with itself: %v, %v", same, serr)
-		}
-		if i, ierr := x.Int64s(1 << 20); ierr == nil && err == nil && int64(len(i)) != n {
-			t.Errorf("Int64s: %d of %d", len(i), n)
-		}
-	})
-}
-
-// Whatever a model says about external data, nothing outside its folder is
-// read and nothing waits.
-func FuzzExternalData(f *testing.F) {
-	for _, s := range []string{"w.bin", "../secret", "/etc/passwd", "link", "sub", "fifo", "sub/../w.bin", ".", "", "a/../../secret", "w.bin/", "updir/secret"} {
-		f.Add(s, "0", "8", int64(2))
-		f.Add(s, "", "", int64(2))
-	}
-	f.Add("w.bin", "9223372036854775807", "1", int64(1))
-	f.Add("w.bin", "4", "9223372036854775807", int64(1<<60))
-	f.Add("w.bin", "-4", "-1", int64(-1))
-	parent := f.TempDir()
-	dir := filepath.Join(parent, "model")
-	if err := os.MkdirAll(filepath.Join(dir, "sub"), 0o755); err != nil {
-		f.Fatal(err)
-	}
-	inside, secret := []byte{0, 0, 128, 63, 0, 0, 128, 63}, []byte("secretsecretsecret")
-	write(f, filepath.Join(parent, "secret"), secret)
-	write(f, filepath.Join(dir, "w.bin"), inside)
-	for link, to := range map[string]string{"link": "../secret", "updir": ".."} {
-		if err := os.Symlink(to, filepath.Join(dir, link)); err != nil {
-			f.Skip(err)
-		}
-	}
-	mkfifo(f, filepath.Join(dir, "fifo"))
-	model := filepath.Join(dir, "m.onnx")
-	write(f, model, marshal(f, modelOf()))
-	m := openAt(f, model)
-	f.Fuzz(func(t *testing.T, location, offset, length string, n int64) {
-		x := tensorOf("w", onnxpb.TensorProto_UINT8, n)
-		x.DataLocation = onnxpb.TensorProto_EXTERNAL.Enum()
-		x.ExternalData = entries("location", location)
-		if offset != "" {
-			x.ExternalData = append(x.ExternalData, entries("offset", offset)...)
-		}
-		if length != "" {
-			x.ExternalData = append(x.ExternalData, entries("length", length)...)
-		}
-		tensor := m.Tensor(x)
-		tensor.StoredBytes()
-		var got []byte
-		err := tensor.Values(func(block []float64) error {
-			for _, v := range block {
-				got = append(got, byte(v))
-			}
-			return nil
-		})
-		if err != nil {
-			var te *TensorError
-			if !errors.As(err, &te) {
-				t.Errorf("error %T: %v", err, err)
-			}
-			return
-		}
-		if int64(len(got)) != n {
-			t.Errorf("%d of %d values", len(got), n)
-		}
-		if len(got) > 4 && bytes.Contains(secret, got) {
-			t.Errorf("location %q reads outside the folder", location)
-		}
-	})
-}
-
-func FuzzRead(f *testing.F) {
-	f.Add(marshal(f, modelOf()))
-	f.Add(marshal(f, everywhere(3)))
-	f.Add(field(7, field(5, field(9, bytes.Repeat([]byte{1}, payloadLimit)), field(8, []byte("w")))))
-	f.Add(nested(3))
-	f.Add(field(7, field(5, field(payloadField, appendPayload(nil, 9, 0, 1<<40)))))
-	f.Add(append(field(7), field(7)...))
-	f.Add(field(7, field(5, protowire.AppendVarint(protowire.AppendTag(nil, 9, protowire.VarintType), 3))))
-	f.Fuzz(func(t *testing.T, b []byte) {
-		m, err := Read(bytes.NewReader(b), int64(len(b)), "m")
-		want := new(onnxpb.ModelProto)
-		official := proto.Unmarshal(b, want)
-		if err != nil {
-			var fe *FormatError
-			if !errors.As(err, &fe) {
-				t.Fatalf("error %T: %v", err, err)
-			}
-			return
-		}
-		if official != nil {
-			t.Fatalf("opens although it is no protobuf message: %v", official)
-		}
-		if !proto.Equal(restore(t, m.Model, b), want) {
-			t.Fatal("skeleton and payloads are not the model")
-		}
-		out, err := m.Draft().Bytes()
-		if err != nil {
-			t.Fatal(err)
-		}
-		if _, err := Read(bytes.NewReader(out), int64(len(out)), "again"); err != nil {
-			t.Fatal(err)
-		}
-		again := new(onnxpb.ModelProto)
-		if err := proto.Unmarshal(out, again); err != nil {
-			t.Fatal(err)
-		}
-		if !proto.Equal(again, want) {
-			t.Fatal("an unchanged draft is another model")
-		}
-	})
 }
