@@ -37,7 +37,7 @@ func (m *Model) Check() error {
 			continue
 		}
 		if per, have, ok := m.channels(l); !ok {
-			return fault(g.Nodes[l.Node], channelFault(l, per, have))
+			return fault(m.layer(l).node, channelFault(l, per, have))
 		}
 	}
 	return nil
@@ -119,7 +119,11 @@ func channelFault(l *Layer, per, have int64) string {
 // channels returns how many channels of each group a convolution has weights for
 // and how many it reads in all, and whether they fit as far as both are known.
 func (m *Model) channels(l *Layer) (per, have int64, ok bool) {
-	w, stored := m.Graph.Stored(m.Graph.Nodes[l.Node].Input(1))
+	at := m.layer(l)
+	if at.node == nil {
+		return 0, 0, true
+	}
+	w, stored := at.graph.Stored(at.node.Input(1))
 	if l.Op != "Conv" || !stored || len(w.Tensor.Dims()) < 2 || len(l.In.Dims) < 2 || len(w.Through) > 0 {
 		return 0, 0, true
 	}
@@ -135,9 +139,6 @@ func (m *Model) checkChannels(opt Options) error {
 	}
 	for i := range m.Layers {
 		l := &m.Layers[i]
-		if l.Scope != "" {
-			continue
-		}
 		if per, have, ok := m.channels(l); !ok {
 			return &OptionError{File: m.File,
 				Err: fmt.Errorf("layer %q reads %d channels in %d groups, the sizes given leave it %d", l.Name, per, max(l.Group, 1), have)}

@@ -225,16 +225,12 @@ func (f *finder) faults() {
 				count(late, "node stands", "nodes stand"), described(first))
 		}
 	}
-	for i := range f.m.Layers {
-		l := &f.m.Layers[i]
-		if l.Scope != "" {
-			continue
-		}
+	f.eachLayer(func(l *Layer, at foundLayer) error {
 		if per, have, ok := f.m.channels(l); !ok {
-			n := f.m.Graph.Nodes[l.Node]
-			f.add("channels", place{node: n, tensor: l.InTensor}, "%s %s", described(n), channelFault(l, per, have))
+			f.add("channels", place{l.Scope, at.node, l.InTensor}, "%s %s", described(at.node), channelFault(l, per, have))
 		}
-	}
+		return nil
+	})
 }
 
 // interfaces adds what is wrong with names: of nodes, of what goes in and of what
@@ -351,7 +347,7 @@ func list(names []string) string {
 	return b.String()
 }
 
-// described is how a tensor's type and shape read.
+// typeAndShape is how a tensor's type and shape read.
 func typeAndShape(t onnxfile.Tensor) string {
 	return fmt.Sprintf("%s, %s", t.DType(), FixedShape(t.Dims()...))
 }

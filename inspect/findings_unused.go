@@ -5,7 +5,6 @@ import (
 	"slices"
 	"strings"
 
-	"github.com/filterlens/filterlens/inspect/onnxfile"
 	"github.com/filterlens/filterlens/inspect/onnxfile/onnxpb"
 )
 
@@ -315,11 +314,4 @@ func (g *Graph) baked(n *Node) string {
 		}
 	}
 	return ""
-}
-
-// stored describes a tensor that a model stores.
-type stored struct {
-	scope, name string
-	node        *Node // a Constant that it is the value of
-	t           onnxfile.Tensor
 }

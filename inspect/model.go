@@ -211,8 +211,8 @@ func New(ctx context.Context, f *onnxfile.File, opt Options) (*Model, error) {
 	if err := m.checkChannels(opt); err != nil {
 		return nil, err
 	}
-	if opt.Weights {
-		if err := m.countZeros(ctx); err != nil {
+	if opt.Weights || opt.Statistics {
+		if err := m.readWeights(ctx); err != nil {
 			return nil, err
 		}
 	}

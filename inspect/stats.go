@@ -276,7 +276,7 @@ func (s *spread) merge(o *spread) {
 	}
 }
 
-// stats puts both readings together. The variance is that of the corrected
+// stats puts both readings together; s is nil when there was no second one. The variance is that of the corrected
 // two-pass algorithm (Chan, Golub and LeVeque, "Algorithms for Computing the
 // Sample Variance", 1983): the mean square of the distances from a center near
 // the mean, less the square of their mean.
@@ -290,6 +290,9 @@ func (t *census) stats(d onnxfile.DType, s *spread) *ValueStats {
 	}
 	lo, hi := t.lo+0, t.hi+0 // -0 becomes 0
 	v.Min, v.Max = &lo, &hi
+	if s == nil {
+		return v
+	}
 	mean, std := lo, 0.0
 	if r, ok := t.ruler(); ok {
 		n := float64(t.n)
@@ -328,12 +331,18 @@ func smallestNormal(d onnxfile.DType) float64 {
 	return 0
 }
 
-// readStats reads tensors, several at a time and large ones in parts, and
-// returns the statistics of each, nil for one that is empty or has a type whose
-// numbers cannot be read. A tensor that cannot be read otherwise is an error.
-// Memory is bounded by a few blocks for each goroutine.
-func readStats(ctx context.Context, tensors []onnxfile.Tensor) ([]*ValueStats, error) {
-	stats := make([]*ValueStats, len(tensors))
+// A reading is what became of reading one tensor.
+type reading struct {
+	stats *ValueStats // nil for one that is empty or of a type without numbers
+	err   error       // a *onnxfile.TensorError
+}
+
+// readStats reads tensors, several at a time and large ones in parts. With
+// spread the statistics are complete; without it each tensor is read once, and
+// mean, deviation and histogram are missing. An error is that ctx ended. Memory
+// is bounded by a few blocks for each goroutine.
+func readStats(ctx context.Context, tensors []onnxfile.Tensor, spread bool) ([]reading, error) {
+	out := make([]reading, len(tensors))
 	var large []int
 	group, inner := errgroup.WithContext(ctx)
 	group.SetLimit(runtime.GOMAXPROCS(0))
@@ -343,25 +352,23 @@ func readStats(ctx context.Context, tensors []onnxfile.Tensor) ([]*ValueStats, e
 			large = append(large, i)
 			continue
 		}
-		group.Go(func() (err error) {
-			if err := inner.Err(); err != nil {
-				return err
+		group.Go(func() error {
+			if inner.Err() == nil {
+				out[i].stats, out[i].err = statsOf(inner, t, spread)
 			}
-			stats[i], err = statsOf(inner, t)
-			return err
+			return inner.Err()
 		})
 	}
 	if err := group.Wait(); err != nil {
 		return nil, err
 	}
 	for _, i := range large {
-		s, err := statsInParts(ctx, tensors[i])
-		if err != nil {
+		out[i].stats, out[i].err = statsInParts(ctx, tensors[i], spread)
+		if err := ctx.Err(); err != nil {
 			return nil, err
 		}
-		stats[i] = s
 	}
-	return stats, ctx.Err()
+	return out, ctx.Err()
 }
 
 // sequential tells whether the numbers of t can only be read from the front.
@@ -370,7 +377,7 @@ func sequential(t onnxfile.Tensor, n int64) bool {
 }
 
 // statsOf reads a tensor in one goroutine.
-func statsOf(ctx context.Context, t onnxfile.Tensor) (*ValueStats, error) {
+func statsOf(ctx context.Context, t onnxfile.Tensor, full bool) (*ValueStats, error) {
 	var s spread
 	n, err := t.Elements()
 	if err != nil {
@@ -380,7 +387,7 @@ func statsOf(ctx context.Context, t onnxfile.Tensor) (*ValueStats, error) {
 	one := false
 	err = t.Values(func(block []float64) error {
 		first.add(block, tiny)
-		if int64(len(block)) == n { // the whole of it is at hand
+		if full && int64(len(block)) == n { // the whole of it is at hand
 			if r, ok := first.ruler(); ok {
 				s.add(block, r)
 			}
@@ -391,7 +398,7 @@ func statsOf(ctx context.Context, t onnxfile.Tensor) (*ValueStats, error) {
 	if err != nil || n == 0 {
 		return nil, unlessUnsupported(err)
 	}
-	if r, ok := first.ruler(); ok && !one {
+	if r, ok := first.ruler(); ok && full && !one {
 		err = t.Values(func(block []float64) error {
 			s.add(block, r)
 			return ctx.Err()
@@ -400,17 +407,20 @@ func statsOf(ctx context.Context, t onnxfile.Tensor) (*ValueStats, error) {
 			return nil, err
 		}
 	}
+	if !full {
+		return first.stats(t.DType(), nil), nil
+	}
 	return first.stats(t.DType(), &s), nil
 }
 
 // statsInParts reads a tensor in several goroutines.
-func statsInParts(ctx context.Context, t onnxfile.Tensor) (*ValueStats, error) {
+func statsInParts(ctx context.Context, t onnxfile.Tensor, full bool) (*ValueStats, error) {
 	first, err := censusInParts(ctx, t)
 	if err != nil {
 		return nil, unlessUnsupported(err)
 	}
 	var s spread
-	if r, ok := first.ruler(); ok {
+	if r, ok := first.ruler(); ok && full {
 		parts, err := inParts(ctx, t, func(part *spread, block []float64) { part.add(block, r) }, func() spread { return spread{} })
 		if err != nil {
 			return nil, err
@@ -418,6 +428,9 @@ func statsInParts(ctx context.Context, t onnxfile.Tensor) (*ValueStats, error) {
 		for i := range parts {
 			s.merge(&parts[i])
 		}
+	}
+	if !full {
+		return first.stats(t.DType(), nil), nil
 	}
 	return first.stats(t.DType(), &s), nil
 }

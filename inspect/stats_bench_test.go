@@ -61,7 +61,7 @@ func BenchmarkStats(b *testing.B) {
 				return err
 			})
 			run("first", func() error { _, err := censusInParts(context.Background(), t); return err })
-			run("both", func() error { _, err := readStats(context.Background(), []onnxfile.Tensor{t}); return err })
+			run("both", func() error { _, err := readStats(context.Background(), []onnxfile.Tensor{t}, true); return err })
 		}
 	}
 }

@@ -60,11 +60,11 @@ func opened(t testing.TB, tensors ...*onnxpb.TensorProto) []onnxfile.Tensor {
 
 func statsFor(t testing.TB, p *onnxpb.TensorProto) *ValueStats {
 	t.Helper()
-	s, err := readStats(t.Context(), opened(t, p))
-	if err != nil {
-		t.Fatal(err)
+	s, err := readStats(t.Context(), opened(t, p), true)
+	if err != nil || s[0].err != nil {
+		t.Fatal(err, s[0].err)
 	}
-	return s[0]
+	return s[0].stats
 }
 
 // slowStats is the definition, with exact sums.
@@ -250,17 +250,17 @@ func TestStatsDeterministic(t *testing.T) {
 		v[i] = float32(r.NormFloat64() * math.Exp(4*r.NormFloat64()))
 	}
 	tensors := opened(t, floats(v), floats(v[:1000]), floats(v[:chunkElements]))
-	var first []*ValueStats
+	var first []reading
 	for _, procs := range []int{1, 2, 7} {
 		defer runtime.GOMAXPROCS(runtime.GOMAXPROCS(procs))
-		s, err := readStats(t.Context(), tensors)
+		s, err := readStats(t.Context(), tensors, true)
 		if err != nil {
 			t.Fatal(err)
 		}
 		if first == nil {
 			first = s
 		} else if !reflect.DeepEqual(s, first) {
-			t.Errorf("%d goroutines: %+v, one: %+v", procs, s[0], first[0])
+			t.Errorf("%d goroutines: %+v, one: %+v", procs, s[0].stats, first[0].stats)
 		}
 	}
 }
@@ -303,18 +303,19 @@ func TestStatsMerge(t *testing.T) {
 func TestStatsErrors(t *testing.T) {
 	var te *onnxfile.TensorError
 	short := rawTensor(onnxpb.TensorProto_FLOAT, []int64{1 << 40}, make([]byte, 16))
-	if _, err := readStats(t.Context(), opened(t, short)); !errors.As(err, &te) {
-		t.Errorf("a tensor that claims more than it has: %v", err)
+	s, err := readStats(t.Context(), opened(t, floats([]float32{1}), short), true)
+	if err != nil || s[0].err != nil || s[0].stats == nil || !errors.As(s[1].err, &te) {
+		t.Errorf("a tensor that claims more than it has: %v, %v", s, err)
 	}
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
 	big := floats(make([]float32, 2*chunkElements))
 	for _, p := range []*onnxpb.TensorProto{floats([]float32{1}), big} {
-		if _, err := readStats(ctx, opened(t, p)); !errors.Is(err, context.Canceled) {
+		if _, err := readStats(ctx, opened(t, p), true); !errors.Is(err, context.Canceled) {
 			t.Errorf("cancelled: %v", err)
 		}
 	}
-	if s, err := readStats(t.Context(), nil); err != nil || len(s) != 0 {
+	if s, err := readStats(t.Context(), nil, true); err != nil || len(s) != 0 {
 		t.Errorf("no tensors: %v, %v", s, err)
 	}
 }

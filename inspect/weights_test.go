@@ -21,7 +21,7 @@ func TestZeros(t *testing.T) {
 		node("Conv", "x w bias", "a").node("Conv", "a v", "b").node("Conv", "b v", "c").
 		node("BatchNormalization", "c scale bias bias bias", "d")
 	s.Graph.Initializer = append(s.Graph.Initializer, &onnxpb.TensorProto{Name: proto.String("odd"), Dims: []int64{4, 4, 1, 1},
-		DataType: proto.Int32(int32(onnxpb.TensorProto_FLOAT8E8M0)), RawData: make([]byte, 16)})
+		DataType: proto.Int32(int32(onnxpb.TensorProto_COMPLEX64)), RawData: make([]byte, 128)})
 	s.node("Conv", "x odd", "e")
 	m := s.model(t, Options{Weights: true})
 	want := []float64{0.5, 0.75, 0.75, 1, -1}
