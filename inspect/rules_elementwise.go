@@ -42,7 +42,7 @@ func foldUnary(op string, x term, d onnxfile.DType) term {
 		if x.kind == floatTerm {
 			return float(math.Abs(x.f))
 		}
-		if x.k >= 0 {
+		if x.atLeast(0) {
 			return x
 		}
 	case "Ceil":
@@ -81,9 +81,12 @@ func fit(t term, d onnxfile.DType) term {
 		case onnxfile.Int64:
 			return t
 		case onnxfile.Int32:
-			if t.k >= math.MinInt32 && t.k <= math.MaxInt32 {
-				return t
+			for _, p := range t.monomials() {
+				if p.k < math.MinInt32 || p.k > math.MaxInt32 {
+					return term{}
+				}
 			}
+			return t
 		case boolType:
 			return t
 		}
@@ -301,6 +304,9 @@ func foldBinary(op string, a, b term, d onnxfile.DType, fmod bool) term {
 	case "Mod":
 		n, ok1 := a.number()
 		m, ok2 := b.number()
+		if ok2 && m != 0 && !ok1 && exactTerm(a, b).kind == integerTerm {
+			return integer(0)
+		}
 		if !ok1 || !ok2 || m == 0 {
 			return term{}
 		}

@@ -79,11 +79,7 @@ func reshapeRule(c *call) {
 // quotient returns the product of a divided by the product of b. Dimensions
 // that both have, even unknown ones of the same symbol, cancel.
 func quotient(a, b []term) term {
-	p, q := productTerm(a), productTerm(b)
-	if q.kind != integerTerm || q.k == 0 || p.kind != integerTerm || p.k%q.k != 0 {
-		return term{}
-	}
-	return divTerm(p, q).dim()
+	return exactTerm(productTerm(a), productTerm(b)).dim()
 }
 
 func transposeRule(c *call) {
@@ -214,7 +210,7 @@ func joined(parts []tensor, along int64) (out []term, ok bool) {
 				out[j] = addTerm(out[j], d)
 			case differ(out[j], d):
 				return nil, false
-			case out[j].kind == unknownTerm || len(out[j].syms) > 0 && len(d.syms) == 0 && d.kind != unknownTerm:
+			case out[j].kind == unknownTerm || out[j].symbolic() && !d.symbolic() && d.kind != unknownTerm:
 				out[j] = d // they are equal, and this one says more
 			}
 		}
@@ -267,7 +263,7 @@ func splitRule(c *call) {
 				clear(sizes) // before opset 18 it must be even
 			}
 		} else if parts > 0 && !ok {
-			even := divTerm(x.shape[a], integer(parts))
+			even := exactTerm(x.shape[a], integer(parts))
 			for i := range sizes {
 				sizes[i] = even
 			}
@@ -382,17 +378,17 @@ func cut(dim, start, end term, step int64) (length term, first int64) {
 	n, fixed := dim.number()
 	s, ok1 := start.number()
 	e, ok2 := end.number()
-	if !fixed {
+	if !fixed || !ok1 || !ok2 {
 		switch {
-		// All of a dimension, from either side.
-		case step == 1 && start.is(0) && (ok2 && e >= maxExtent || same(end, dim)):
-			return dim, 0
+		case step > 0 && step <= maxExtent:
+			return cutSymbolic(dim, start, end, step)
+		// All of a dimension, from behind.
 		case step == -1 && ok1 && ok2 && (s == -1 || s >= maxExtent) && e < -maxExtent:
 			return dim, 0
 		}
 		return term{}, 0
 	}
-	if !ok1 || !ok2 || n > math.MaxInt64/4 || step == 0 || step > maxExtent || step < -maxExtent {
+	if n > math.MaxInt64/4 || step == 0 || step > maxExtent || step < -maxExtent {
 		return term{}, 0
 	}
 	if s < 0 {
@@ -407,6 +403,50 @@ func cut(dim, start, end term, step int64) (length term, first int64) {
 	}
 	s, e = min(max(s, 0), n-1), min(max(e, -1), n-1)
 	return integer(max(0, (s-e-step-1)/-step)), s
+}
+
+// cutSymbolic is cut for a positive step and what depends on symbols. It knows
+// a length only where it is certain on which side of the ends of the dimension
+// the cuts lie.
+func cutSymbolic(dim, start, end term, step int64) (length term, first int64) {
+	if dim.kind != integerTerm {
+		return term{}, 0
+	}
+	// place returns where a cut lies between 0 and dim.
+	place := func(t term) term {
+		if k, ok := t.number(); ok && k >= maxExtent {
+			return dim // the customary way to say the end
+		} else if ok && k < -maxExtent {
+			return integer(0)
+		}
+		switch {
+		case t.kind != integerTerm:
+			return term{}
+		case subTerm(t, dim).atLeast(0):
+			return dim
+		case t.atLeast(0) && subTerm(dim, t).atLeast(0):
+			return t
+		}
+		if high, ok := t.upper(); ok && high < 0 {
+			if t = addTerm(t, dim); t.atLeast(0) {
+				return t
+			}
+			if high, ok := t.upper(); ok && high <= 0 {
+				return integer(0)
+			}
+		}
+		return term{}
+	}
+	from, to := place(start), place(end)
+	first, _ = from.number()
+	span := subTerm(to, from)
+	if high, ok := span.upper(); ok && high <= 0 {
+		return integer(0), first
+	}
+	if !span.atLeast(0) {
+		return term{}, 0
+	}
+	return ceilTerm(span, step), first
 }
 
 // axesArgument returns the axes of Squeeze and Unsqueeze, an attribute before
@@ -706,33 +746,42 @@ func constantOfShapeRule(c *call) {
 func rangeRule(c *call) {
 	d := c.in(0).dtype
 	c.shape(0, d, unknowns(1))
-	var v [3]int64
+	var v [3]term
 	for i := range v {
-		t, ok := c.value(i).scalar()
-		if !ok {
-			return
-		}
-		if v[i], ok = t.number(); !ok || v[i] > 1<<61 || v[i] < -1<<61 {
-			return
-		}
+		v[i] = c.scalarInput(i)
 	}
-	if v[2] == 0 {
+	step, ok := v[2].number()
+	if !ok {
 		return
 	}
-	n := (v[1] - v[0]) / v[2]
-	if (v[1]-v[0])%v[2] != 0 && (v[1] > v[0]) == (v[2] > 0) {
-		n++
-	}
-	n = max(n, 0)
-	c.shape(0, d, []term{integer(n)})
-	if n > maxFold {
+	n := steps(v[0], v[1], step)
+	c.shape(0, d, []term{n})
+	from, ok1 := v[0].number()
+	k, ok2 := n.number()
+	if !ok1 || !ok2 || k > maxFold {
 		return
 	}
-	r := &value{dims: []int64{n}, e: make([]term, n)}
+	r := &value{dims: []int64{k}, e: make([]term, k)}
 	for i := range r.e {
-		r.e[i] = integer(v[0] + int64(i)*v[2])
+		r.e[i] = integer(from + int64(i)*step)
 	}
 	c.keep(0, r)
+}
+
+// steps returns how many steps lead from one number to another, the last one
+// left out: max(ceil((to-from)/step), 0).
+func steps(from, to term, step int64) term {
+	if step < 0 && step > -maxExtent {
+		from, to, step = negTerm(from), negTerm(to), -step
+	}
+	span := subTerm(to, from)
+	if high, ok := span.upper(); ok && high <= 0 {
+		return integer(0)
+	}
+	if step < 1 || step > maxExtent || !span.atLeast(0) {
+		return term{}
+	}
+	return ceilTerm(span, step)
 }
 
 func nonZeroRule(c *call) {

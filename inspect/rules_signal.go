@@ -15,11 +15,7 @@ func (c *call) scalarInput(i int) term {
 // oneSided returns the number of frequencies that a real signal of n samples
 // has: floor(n/2) + 1.
 func oneSided(n term) term {
-	k, ok := n.number()
-	if !ok || k < 0 {
-		return term{}
-	}
-	return integer(k/2 + 1)
+	return addTerm(floorTerm(n.dim(), 2), integer(1))
 }
 
 func dftRule(c *call) {
@@ -84,11 +80,8 @@ func stftRule(c *call) {
 		return
 	}
 	out[0] = x.shape[0]
-	n, ok1 := x.shape[1].number()
-	f, ok2 := frame.number()
-	step, ok3 := c.scalarInput(1).number()
-	if ok1 && ok2 && ok3 && f >= 1 && f <= n && step >= 1 {
-		out[1] = integer((n-f)/step + 1)
+	if step, ok := c.scalarInput(1).number(); ok {
+		out[1] = addTerm(floorTerm(subTerm(x.shape[1], frame).dim(), step), integer(1))
 	}
 }
 

@@ -93,18 +93,17 @@ func (w window) size(i int, in term) term {
 	stride := w.strides[i]
 	n, fixed := in.number()
 	if w.auto == "SAME_UPPER" || w.auto == "SAME_LOWER" {
-		if fixed && n <= math.MaxInt64-stride {
-			return integer((n + stride - 1) / stride)
-		}
-		if stride == 1 {
-			return in
-		}
-		return term{}
+		return ceilTerm(in, stride)
 	}
 	pad := w.begin[i] + w.end[i]
 	if !fixed {
-		if stride == 1 && pad == extent-1 {
-			return in
+		span := addTerm(in, integer(pad-extent)).dim()
+		switch {
+		case !w.ceil:
+			return addTerm(floorTerm(span, stride), integer(1))
+		case extent-w.end[i] >= stride:
+			// The last window begins before the padding, whatever the size.
+			return addTerm(ceilTerm(span, stride), integer(1))
 		}
 		return term{}
 	}
@@ -201,8 +200,8 @@ func convTransposeRule(c *call) {
 		return
 	}
 	for i := range n {
-		in, fixed := x.shape[2+i].number()
-		if !fixed || in < 1 || in > maxExtent {
+		in := x.shape[2+i]
+		if n, fixed := in.number(); fixed && (n < 1 || n > maxExtent) {
 			continue
 		}
 		e := int64(0)
@@ -211,12 +210,12 @@ func convTransposeRule(c *call) {
 				continue
 			}
 		}
-		size := in * win.strides[i]
+		size := mulTerm(in, integer(win.strides[i]))
 		if win.auto != "SAME_UPPER" && win.auto != "SAME_LOWER" {
-			size = (in-1)*win.strides[i] + e + (win.kernel[i]-1)*win.dilations[i] + 1 - win.begin[i] - win.end[i]
+			size = addTerm(size, integer(e+(win.kernel[i]-1)*win.dilations[i]+1-win.strides[i]-win.begin[i]-win.end[i]))
 		}
-		if size > 0 {
-			out[2+i] = integer(size)
+		if n, fixed := size.number(); !fixed || n > 0 {
+			out[2+i] = size.dim()
 		}
 	}
 }
@@ -305,24 +304,11 @@ func blocks(c *call, toSpace bool) {
 		return
 	}
 	k := integer(b)
-	deep, wide := mulTerm, divTerm
+	deep, wide := mulTerm, exactTerm
 	if toSpace {
-		deep, wide = divTerm, mulTerm
-	}
-	exact := func(a term) term {
-		if n, ok := a.number(); ok && n%b != 0 {
-			return term{}
-		}
-		return a
+		deep, wide = exactTerm, mulTerm
 	}
 	out := []term{x.shape[0], x.shape[1], x.shape[2], x.shape[3]}
-	if toSpace {
-		if n, ok := out[1].number(); ok && n%(b*b) != 0 {
-			out[1] = term{}
-		}
-	} else {
-		out[2], out[3] = exact(out[2]), exact(out[3])
-	}
 	out[1] = deep(deep(out[1], k), k)
 	out[2], out[3] = wide(out[2], k), wide(out[3], k)
 	c.shape(0, x.dtype, out)
@@ -429,6 +415,10 @@ func scaled(d, s term) term {
 	if !ok {
 		if s.f == math.Trunc(s.f) && s.f < maxExtent {
 			return mulTerm(d, integer(int64(s.f)))
+		}
+		// A power of two is exact in every type.
+		if frac, _ := math.Frexp(s.f); frac == 0.5 && s.f < 1 && s.f > 1.0/maxExtent {
+			return floorTerm(d, int64(1/s.f))
 		}
 		return term{}
 	}
