@@ -52,11 +52,13 @@ func (g *Graph) peak() peak {
 		default:
 			p.unknown++
 		}
-		if end := until(name, i); end >= 0 {
+		switch end := until(name, i); {
+		case end >= 0:
 			freed[end] = addUp(freed[end], b)
-			return b
+		case !g.IsOutput(name):
+			return 0
 		}
-		return 0
+		return b
 	}
 	if g.calls == nil {
 		for name := range g.inputs {

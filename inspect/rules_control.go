@@ -132,7 +132,7 @@ func functionRule(c *call) {
 // returns what holds for the carried values in all runs, nil when that is not
 // known.
 func (g *Graph) carry(head, state, tail []tensor, skip int) []tensor {
-	state = append([]tensor(nil), state...)
+	state = append([]tensor{}, state...)
 	for i := range state {
 		state[i].value = nil
 	}
