@@ -125,7 +125,7 @@ func TestPeakAgainstSlow(t *testing.T) {
 		for i := range 1 + rng.IntN(3) {
 			name, n := fmt.Sprintf("x%d", i), 1+rng.IntN(20)
 			s.input(name, n)
-			size[name], made[name], read[name] = int64(4*n), -1, -1
+			size[name], made[name], read[name] = int64(4*n), -1, -2
 			names = append(names, name)
 		}
 		count := rng.IntN(12)
