@@ -146,8 +146,8 @@ func FuzzSkeleton(f *testing.F) {
 		if err := proto.Unmarshal(out, got); err != nil || !proto.Equal(got, want) {
 			t.Fatalf("the changed draft is another model, %v", err)
 		}
-		if n := proto.Size(want); n != len(out) {
-			t.Errorf("%d bytes written, the model takes %d", len(out), n)
+		if n, err := d.Size(); err != nil || n != int64(len(out)) {
+			t.Errorf("%d bytes written, announced %d, %v", len(out), n, err)
 		}
 	})
 }

@@ -112,6 +112,20 @@ func isPayload(num protowire.Number) bool {
 	return false
 }
 
+// singleValue returns the wire type of one number in a field of them that is not
+// packed.
+func singleValue(num protowire.Number) protowire.Type {
+	switch num {
+	case floatField:
+		return protowire.Fixed32Type
+	case doubleField:
+		return protowire.Fixed64Type
+	case int32Field, int64Field, uint64Field:
+		return protowire.VarintType
+	}
+	return protowire.BytesType
+}
+
 // scanner reads a file through one window, so that skipping a payload costs a
 // seek and not a read.
 type scanner struct {
@@ -223,6 +237,10 @@ func (s *scanner) walk(out []byte, k kind, pos, end int64, depth int) ([]byte, e
 		}
 		body := pos + n
 		payload := k == kindTensor && isPayload(num)
+		if payload && typ != protowire.BytesType && typ != singleValue(num) {
+			// An unknown field to protobuf, and so one that could follow a range.
+			return fail(fmt.Errorf("field %d has wire type %d, which ONNX does not use for it", num, typ))
+		}
 		switch typ {
 		case protowire.VarintType, protowire.Fixed32Type, protowire.Fixed64Type:
 			n := int64(4)

@@ -201,6 +201,8 @@ func TestReadRefuses(t *testing.T) {
 		{"payload, single value", "field 4 is stored in several pieces", tensor(field(4, big), []byte{4<<3 | 5, 1, 2, 3, 4})},
 		{"tensor of an attribute twice", "field 5 is given twice", attr(field(5, field(9, big)), field(5, field(9, []byte{1})))},
 		{"values of a sparse tensor twice", "field 1 is given twice", field(7, field(15, field(1), field(1)))},
+		{"raw data as a number", "field 9 has wire type 0", tensor([]byte{9 << 3, 1})},
+		{"float data as a varint", "field 4 has wire type 0", tensor([]byte{4 << 3, 1})},
 		{"nested too deep", "nested deeper than 200", nested(80)},
 		{"nested much too deep", "nested deeper than 200", nested(5000)},
 		{"wrong type in a nested message", "does not decode", field(7, field(11, field(2, []byte{0xff})))},
