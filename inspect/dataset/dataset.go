@@ -1,5 +1,6 @@
-// Package dataset reads labelled images: image folders, CIFAR-10 and CIFAR-100
-// binary files and IDX files. It finds the samples, their labels and the names
+// Package dataset reads labelled images: image folders, Parquet as Hugging Face
+// ships it, tar shards, NumPy archives, CIFAR-10 and CIFAR-100 binary files and
+// IDX files. It finds the samples, their labels and the names
 // of the labels, splits them into disjoint parts, and hands them out in batches
 // that are decoded, resampled and normalised ahead of their consumer.
 //
@@ -33,8 +34,16 @@ type Options struct {
 	// and so set the order too; a class folder that is not among them is an
 	// error, a name without a folder is a label without samples.
 	Labels []string
+	// Classes are the labels of a model, index = label, see ReadClasses; not
+	// together with Labels. Class folders and other labels that are names are
+	// found among them by synset, name or alias, labels that are numbers by
+	// number. A name that is not among them, or is that of several, is an error
+	// that names it; so are classes without samples unless Subset is set.
+	Classes []Class
+	// Subset says that classes without samples are meant.
+	Subset bool
 	// MaxPixels is the largest width times height of one image; 0 means
-	// DefaultMaxPixels. A larger image is skipped, in an IDX file refused.
+	// DefaultMaxPixels. A larger image is skipped, in arrays (IDX, NPZ) refused.
 	MaxPixels int64
 	// MaxBytes bounds what compressed files may hold in memory, all files of
 	// the set together; 0 means DefaultMaxBytes.
@@ -176,7 +185,8 @@ type Set struct {
 //     PATH/test (val, valid, validation) beside it. PNG, JPEG, WebP, BMP and
 //     the first frame of GIF, told by content; folders below a class belong to
 //     it; names that begin with a dot are passed over. Labels are the folder
-//     names in byte order, as torchvision's ImageFolder numbers them.
+//     names in byte order, as torchvision's ImageFolder numbers them; a folder
+//     without images is no label unless Options.Labels or Classes name it.
 //   - CIFAR-10 and CIFAR-100 binary: a .bin file, or a folder with train.bin,
 //     test.bin or data_batch_1.bin ..., test_batch.bin. Names come from
 //     batches.meta.txt or fine_label_names.txt; of CIFAR-100's two labels the
@@ -184,16 +194,40 @@ type Set struct {
 //   - IDX, plain or .gz: an images file with its labels file beside it, or a
 //     folder with train-images..., t10k-images...; of 8 bit, [N,H,W],
 //     [N,H,W,C] or [N,C,H,W]; label names from labels.txt.
+//   - Parquet as Hugging Face ships it: a .parquet file, or a folder with such
+//     files in it or below it (data/train-00000-of-00003.parquet,
+//     test.parquet). Images are image files in a column image or img, a struct
+//     of bytes and path or just the bytes; labels are integers or texts in a
+//     column label, fine_label or labels; names come from the ClassLabel of the
+//     metadata. A test part without labels (-1) is passed over for validation.
+//   - tar shards as WebDataset writes them: a .tar file, or a folder of them;
+//     KEY.jpg (png, webp, ...) with KEY.cls, KEY.cls.txt or KEY.json, an object
+//     with label or class. Names come from classnames.txt or labels.txt.
+//   - NumPy arrays: a .npz file, or a folder with one or with .npy files.
+//     x_train and y_train, train_images and train_labels, images and labels;
+//     test and val likewise. Images are uint8, [N,H,W], [N,H,W,C] or [N,C,H,W];
+//     labels of any integer type, [N] or [N,1]. Compressed arrays are
+//     decompressed once, into memory. Names come from labels.txt.
 //
-// Files that are no image are left out and listed by Skipped. The error is an
-// *Error.
+// Of parts other than train and test one is taken as the test part, the first
+// of test, testing, val, valid and validation; what is left out is listed by
+// Skipped, as are files that are no image. The error is an *Error.
 func Open(path string, opt Options) (*Set, error) {
 	opt = opt.withDefaults()
+	if opt.Labels != nil && opt.Classes != nil {
+		return nil, failure("open", path, fault(ErrLabel, "labels are given twice, as names and as classes"))
+	}
 	s, err := open(path, opt)
 	if err != nil {
 		return nil, failure("open", path, err)
 	}
 	s.root = path
+	if opt.Classes != nil {
+		if err := s.classify(opt.Classes, opt.Subset); err != nil {
+			s.Close()
+			return nil, failure("open", path, err)
+		}
+	}
 	return s, nil
 }
 
@@ -203,21 +237,7 @@ func open(path string, opt Options) (*Set, error) {
 		return nil, err
 	}
 	if st.IsDir() {
-		entries, err := os.ReadDir(path)
-		if err != nil {
-			return nil, err
-		}
-		var names []string
-		for _, e := range entries {
-			names = append(names, e.Name())
-		}
-		if files := cifarFiles(names); len(files) > 0 {
-			return openCIFAR(path, files, opt)
-		}
-		if images := idxImages(path, names); len(images) > 0 {
-			return openIDX(path, images, names, opt)
-		}
-		return openFolder(path, opt)
+		return openDir(path, opt)
 	}
 	if !st.Mode().IsRegular() {
 		return nil, fault(ErrFormat, "neither a folder nor a regular file")
@@ -226,10 +246,22 @@ func open(path string, opt Options) (*Set, error) {
 	if dir == "" {
 		dir = "."
 	}
-	isIDX, fits := sniffIDX(path)
+	switch ext := strings.ToLower(filepath.Ext(name)); {
+	case ext == ".parquet":
+		return openParquet(dir, []string{name}, opt)
+	case ext == ".tar":
+		return openTar(dir, []string{name}, opt)
+	case compressedTar(name):
+		return nil, errCompressedTar()
+	case ext == ".npz":
+		return openNPZ(dir, name, opt)
+	case ext == ".npy":
+		return nil, fault(ErrFormat, "one array; give the folder with the arrays of images and of labels")
+	}
+	reason, fits := sniffIDX(path)
 	isBin := strings.EqualFold(filepath.Ext(name), ".bin")
 	switch {
-	case fits, isIDX && !isBin:
+	case fits, reason == nil && !isBin:
 		names, err := fileNames(dir)
 		if err != nil {
 			return nil, err
@@ -237,8 +269,72 @@ func open(path string, opt Options) (*Set, error) {
 		return openIDX(dir, []string{name}, names, opt)
 	case isBin:
 		return openCIFAR(dir, []string{name}, opt)
+	case idxLike(name):
+		return nil, reason
 	}
-	return nil, fault(ErrFormat, "neither a CIFAR .bin file nor an IDX images file; give a folder of class folders for image files")
+	return nil, fault(ErrFormat, "neither Parquet, tar, NPZ, CIFAR .bin nor an IDX images file; give a folder of class folders for image files")
+}
+
+// openDir opens a folder. Folders of images come before archives, which may be
+// what the images were unpacked from, but not before Parquet files called train
+// or test: pictures beside these illustrate.
+func openDir(path string, opt Options) (*Set, error) {
+	names, err := fileNames(path)
+	if err != nil {
+		return nil, err
+	}
+	if files := cifarFiles(names); len(files) > 0 {
+		return openCIFAR(path, files, opt)
+	}
+	images, rejected := idxImages(path, names)
+	if len(images) > 0 {
+		return openIDX(path, images, names, opt)
+	}
+	ends := func(end string) func(string) bool {
+		return func(n string) bool { return strings.EqualFold(filepath.Ext(n), end) }
+	}
+	isPart := func(n string) bool { return ends(".parquet")(n) && partWord(n) != "" }
+	switch {
+	case hasFiles(path, 0, isPart):
+		return openShards(path, ".parquet", openParquet, opt)
+	case hasFiles(path, 1, isImageFile):
+	case hasFiles(path, 0, ends(".parquet")):
+		return openShards(path, ".parquet", openParquet, opt)
+	case hasFiles(path, 0, ends(".tar")):
+		return openShards(path, ".tar", openTar, opt)
+	case hasFiles(path, 0, compressedTar):
+		return nil, errCompressedTar()
+	default:
+		names = slices.DeleteFunc(names, hidden)
+		npz := slices.DeleteFunc(slices.Clone(names), func(n string) bool { return !ends(".npz")(n) })
+		npy := slices.DeleteFunc(slices.Clone(names), func(n string) bool { return !ends(".npy")(n) })
+		switch {
+		case len(npz) == 1:
+			return openNPZ(path, npz[0], opt)
+		case len(npz) > 1:
+			return nil, fault(ErrFormat, "more than one data set in it (%s); give one of the files", someOf(npz))
+		case len(npy) > 0:
+			return openNPY(path, npy, opt)
+		}
+	}
+	s, err := openFolder(path, opt)
+	if err != nil && rejected != nil {
+		return nil, rejected
+	}
+	return s, err
+}
+
+// openShards opens all files below root that end in ext.
+func openShards(root, ext string, open func(string, []string, Options) (*Set, error), opt Options) (*Set, error) {
+	files, err := shardFiles(root, ext)
+	if err != nil {
+		return nil, err
+	}
+	return open(root, files, opt)
+}
+
+func isImageFile(name string) bool {
+	return isImageExt(strings.TrimPrefix(strings.ToLower(filepath.Ext(name)), "."))
 }
 
 func fileNames(dir string) ([]string, error) {
@@ -286,7 +382,7 @@ func readNames(path string) ([]string, error) {
 func (s *Set) Len() int { return len(s.label) }
 
 // Format says what was recognised: "image folder", "CIFAR-10 binary",
-// "CIFAR-100 binary" or "IDX".
+// "CIFAR-100 binary", "IDX", "Parquet", "tar shards", "NPZ" or "NPY".
 func (s *Set) Format() string { return s.format }
 
 // Labels returns the name of each label, index = label. A label may be without
@@ -297,8 +393,10 @@ func (s *Set) Labels() []string { return slices.Clone(s.labels) }
 func (s *Set) Label(i int) int { return int(s.label[i]) }
 
 // ID returns a name of sample i that stays the same from machine to machine:
-// its slash-separated path below the set's root, or "train.bin#123" for record
-// 123, counted from 0, of a file.
+// its slash-separated path below the set's root; "train.bin#123" for record 123,
+// counted from 0, of a file, "data/test.parquet#123" for a row,
+// "mnist.npz/x_test#123" for an image of an array; "train-000.tar#a/b.jpg" for a
+// member of a shard.
 func (s *Set) ID(i int) string { return s.src.id(i) }
 
 // Part returns the part that sample i was shipped in.
@@ -309,9 +407,9 @@ func (s *Set) Part(i int) Part {
 	return s.part[i]
 }
 
-// Skipped lists what is not used: files that Open found to be no images, then
-// samples that could not be decoded so far, each once, in the order of their
-// names.
+// Skipped lists what is not used, and why: files that Open found to be no
+// images, class folders without any, parts that are left out, then samples that
+// could not be decoded so far; each once, in the order of their names.
 func (s *Set) Skipped() []Skipped {
 	s.mu.Lock()
 	defer s.mu.Unlock()

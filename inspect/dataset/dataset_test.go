@@ -117,7 +117,7 @@ func TestOpenFolder(t *testing.T) {
 	}
 
 	s := mustOpen(t, dir, Options{})
-	if got, want := s.Labels(), []string{"cat", "dog", "emu"}; !slices.Equal(got, want) {
+	if got, want := s.Labels(), []string{"cat", "dog"}; !slices.Equal(got, want) {
 		t.Errorf("labels %q, want %q", got, want)
 	}
 	if got, want := ids(s), []string{"cat/c", "cat/d.dat", "cat/e.webp", "dog/a.jpg", "dog/deep/er/b.png"}; !slices.Equal(got, want) {
@@ -136,7 +136,7 @@ func TestOpenFolder(t *testing.T) {
 		names = append(names, k.Name+": "+k.Reason)
 	}
 	want := []string{"cat/empty.png: empty file", "cat/notes.txt: not a PNG, JPEG, WebP, BMP or GIF file",
-		"emu: class folder without files", "readme.txt: outside of a class folder"}
+		"emu: class folder without images; it is no label unless the labels are given", "readme.txt: outside of a class folder"}
 	if !slices.Equal(names, want) {
 		t.Errorf("skipped %q, want %q", names, want)
 	}
@@ -198,7 +198,7 @@ func TestOpenErrors(t *testing.T) {
 		{"no such path", nil, "missing", Options{}, fs.ErrNotExist, "missing: no such file"},
 		{"empty folder", nil, "", Options{}, ErrEmpty, "expected DIR/LABEL/*.png"},
 		{"no class folders", files{"a.png": img}, "", Options{}, ErrNoClasses, "expected DIR/LABEL/*.png"},
-		{"only other files", files{"a/x.txt": []byte("x"), "a/y.txt": nil}, "", Options{}, ErrEmpty, "2 files skipped, the first is a/x.txt (not a PNG"},
+		{"only other files", files{"a/x.txt": []byte("x"), "a/y.txt": nil}, "", Options{}, ErrEmpty, "no images in it: a/x.txt (not a PNG, JPEG, WebP, BMP or GIF file), a/y.txt (empty file)"},
 		{"folder not a label", files{"a/1.png": img}, "", Options{Labels: []string{"b"}}, ErrLabel, `"a" is not among the 1 labels`},
 		{"label twice", files{"a/1.png": img}, "", Options{Labels: []string{"a", "a"}}, ErrLabel, `"a" is given twice`},
 		{"one image", files{"a.png": img}, "a.png", Options{}, ErrFormat, "give a folder"},
@@ -221,9 +221,9 @@ func TestOpenErrors(t *testing.T) {
 		{"IDX names", files{"images": idx(idxUint8, []int{1, 1, 1}, make([]byte, 1)), "labels": idx(idxUint8, []int{1}, []byte{2}), "labels.txt": []byte("a\nb\n")}, "", Options{}, ErrLabel, "images#0 has label 2, but there are 2 label names"},
 		{"IDX several sets", files{"a-train-images": idx(idxUint8, []int{1, 1, 1}, make([]byte, 1)), "b-train-images": idx(idxUint8, []int{1, 1, 1}, make([]byte, 1))}, "", Options{}, ErrFormat, "give one of the files"},
 		{"IDX pixel limit", files{"images": idx(idxUint8, []int{1, 4, 4}, make([]byte, 16)), "labels": idx(idxUint8, []int{1}, make([]byte, 1))}, "", Options{MaxPixels: 15}, ErrTooLarge, "4x4 pixels"},
-		{"gzip bomb", files{"images.gz": zip(t, idx(idxUint8, []int{1000, 100, 100}, nil)), "labels": idx(idxUint8, []int{1}, make([]byte, 1))}, "", Options{MaxBytes: 1 << 20}, ErrTooLarge, "decompress the file on disk"},
-		{"gzip that lies", files{"images.gz": zip(t, idx(idxUint8, []int{1000, 1000, 1000}, make([]byte, 50))), "labels": idx(idxUint8, []int{1}, make([]byte, 1))}, "", Options{}, ErrFormat, "ends before the 1000000016 bytes"},
-		{"gzip too long", files{"images.gz": zip(t, idx(idxUint8, []int{1, 2, 2}, make([]byte, 5))), "labels": idx(idxUint8, []int{1}, make([]byte, 1))}, "", Options{}, ErrFormat, "longer than the 20 bytes"},
+		{"gzip bomb", files{"images.gz": gzipped(t, idx(idxUint8, []int{1000, 100, 100}, nil)), "labels": idx(idxUint8, []int{1}, make([]byte, 1))}, "", Options{MaxBytes: 1 << 20}, ErrTooLarge, "decompress the file on disk"},
+		{"gzip that lies", files{"images.gz": gzipped(t, idx(idxUint8, []int{1000, 1000, 1000}, make([]byte, 50))), "labels": idx(idxUint8, []int{1}, make([]byte, 1))}, "", Options{}, ErrFormat, "ends before the 1000000016 bytes"},
+		{"gzip too long", files{"images.gz": gzipped(t, idx(idxUint8, []int{1, 2, 2}, make([]byte, 5))), "labels": idx(idxUint8, []int{1}, make([]byte, 1))}, "", Options{}, ErrFormat, "longer than the 20 bytes"},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			dir := t.TempDir()

@@ -138,11 +138,11 @@ func openFolder(root string, opt Options) (*Set, error) {
 				return nil, fault(ErrNoClasses, "images but no class folders in it; expected DIR/LABEL/*.png")
 			}
 		}
-		return nil, fault(ErrEmpty, "no images in it; expected DIR/LABEL/*.png, CIFAR .bin or IDX files")
+		return nil, fault(ErrEmpty, "no images in it; expected DIR/LABEL/*.png, Parquet, tar, NPZ, CIFAR .bin or IDX files")
 	}
 	roots, skipped := classRoots(root, dirs)
 	var found []candidate
-	classes := map[string]bool{}
+	var folders []string
 	for _, r := range roots {
 		dirs, files, err := subfolders(filepath.Join(root, r.dir))
 		if err != nil {
@@ -152,15 +152,35 @@ func openFolder(root string, opt Options) (*Set, error) {
 			skipped = append(skipped, Skipped{path.Join(r.dir, f), "outside of a class folder"})
 		}
 		for _, d := range dirs {
-			classes[d] = true
 			sub, more := classFiles(root, path.Join(r.dir, d))
-			if len(sub)+len(more) == 0 {
-				skipped = append(skipped, Skipped{path.Join(r.dir, d), "class folder without files"})
-			}
+			folders = append(folders, path.Join(r.dir, d))
 			for _, f := range sub {
 				found = append(found, candidate{name: f, class: d, part: r.part})
 			}
 			skipped = append(skipped, more...)
+		}
+	}
+	sniffAll(root, found)
+	slices.SortFunc(found, func(a, b candidate) int { return strings.Compare(a.name, b.name) })
+
+	// A folder without images is no class: it would shift the labels behind it.
+	classes, full := map[string]bool{}, map[string]bool{}
+	for _, c := range found {
+		if c.err == nil {
+			classes[c.class] = true
+			for dir := path.Dir(c.name); dir != "."; dir = path.Dir(dir) {
+				full[dir] = true
+			}
+		}
+	}
+	var hollow []Skipped
+	for _, d := range folders {
+		switch {
+		case full[d]:
+		case classes[path.Base(d)], slices.Contains(opt.Labels, path.Base(d)):
+			hollow = append(hollow, Skipped{d, "class folder without images"})
+		default:
+			hollow = append(hollow, Skipped{d, "class folder without images; it is no label unless the labels are given"})
 		}
 	}
 	labels := opt.Labels
@@ -183,8 +203,6 @@ func openFolder(root string, opt Options) (*Set, error) {
 		}
 	}
 
-	sniffAll(root, found)
-	slices.SortFunc(found, func(a, b candidate) int { return strings.Compare(a.name, b.name) })
 	s := &Set{format: folderName, labels: slices.Clone(labels)}
 	src := &folder{root: root, maxPixels: opt.MaxPixels}
 	parts := make([]Part, 0, len(found))
@@ -202,11 +220,11 @@ func openFolder(root string, opt Options) (*Set, error) {
 	}
 	if len(src.files) == 0 {
 		if len(skipped) > 0 {
-			return nil, fault(ErrEmpty, "no images in it: %d files skipped, the first is %s (%s)", len(skipped), skipped[0].Name, skipped[0].Reason)
+			return nil, fault(ErrEmpty, "no images in it: %s", SkippedText(skipped))
 		}
 		return nil, fault(ErrEmpty, "no images in its class folders")
 	}
-	s.src, s.skipped = src, skipped
+	s.src, s.skipped = src, append(skipped, hollow...)
 	return s, nil
 }
 

@@ -80,30 +80,47 @@ func short(err error, text string) error {
 
 func isGzip(head []byte) bool { return len(head) >= 2 && head[0] == 0x1f && head[1] == 0x8b }
 
-// sniffIDX reports whether a file has an IDX header, looking through gzip, and
-// whether a plain file has just the size that the header says.
-func sniffIDX(file string) (isIDX, fits bool) {
+// sniffIDX returns why a file is no IDX file, nil when it has such a header,
+// looking through gzip, and whether a plain file has just the size that the
+// header says.
+func sniffIDX(file string) (reason error, fits bool) {
 	st, err := os.Stat(file)
-	if err != nil || !st.Mode().IsRegular() {
-		return false, false
+	if err != nil {
+		return failure("open", file, err), false
+	}
+	if !st.Mode().IsRegular() {
+		return failure("read", file, fault(ErrFormat, "not a regular file")), false
 	}
 	f, err := os.Open(file)
 	if err != nil {
-		return false, false
+		return failure("open", file, err), false
 	}
 	defer f.Close()
 	br := bufio.NewReader(f)
 	head, _ := br.Peek(2)
 	if isGzip(head) {
 		z, err := gzip.NewReader(br)
-		if err != nil {
-			return false, false
+		if err == nil {
+			_, err = readIDXHeader(z)
+		} else {
+			err = short(err, "gzip stream is cut off")
 		}
-		_, err = readIDXHeader(z)
-		return err == nil, false
+		if err != nil {
+			return failure("read", file, err), false
+		}
+		return nil, false
 	}
 	h, err := readIDXHeader(br)
-	return err == nil, err == nil && h.bytes == st.Size()
+	if err != nil {
+		return failure("read", file, err), false
+	}
+	return nil, h.bytes == st.Size()
+}
+
+// idxLike tells whether a file name claims to be IDX.
+func idxLike(name string) bool {
+	name = strings.ToLower(name)
+	return strings.Contains(name, "ubyte") || strings.Contains(name, "idx")
 }
 
 // idxName takes a file name apart: "train-images-idx3-ubyte.gz" is the images
@@ -123,19 +140,23 @@ func idxName(name string) (set string, images, labels bool) {
 	}, set), " "), images && !labels, labels && !images
 }
 
-// idxImages picks the images files of an IDX folder.
-func idxImages(dir string, names []string) []string {
-	var out []string
+// idxImages picks the images files of an IDX folder. rejected is why the first
+// file that is called so is none.
+func idxImages(dir string, names []string) (out []string, rejected error) {
 	for _, n := range names {
 		if _, images, _ := idxName(n); !images {
 			continue
 		}
-		if ok, _ := sniffIDX(filepath.Join(dir, n)); ok {
+		reason, _ := sniffIDX(filepath.Join(dir, n))
+		switch {
+		case reason == nil:
 			out = append(out, n)
+		case rejected == nil && idxLike(n):
+			rejected = reason
 		}
 	}
 	slices.Sort(out)
-	return out
+	return out, rejected
 }
 
 func idxPart(set string) Part {
@@ -237,12 +258,19 @@ func openIDX(dir string, images, names []string, opt Options) (_ *Set, err error
 func idxLabels(dir, images string, names []string) (string, error) {
 	set, _, _ := idxName(images)
 	var found []string
+	var rejected error
 	for _, n := range names {
 		if s, _, labels := idxName(n); labels && s == set {
-			if ok, _ := sniffIDX(filepath.Join(dir, n)); ok {
+			reason, _ := sniffIDX(filepath.Join(dir, n))
+			if reason == nil {
 				found = append(found, n)
+			} else if rejected == nil && !strings.EqualFold(filepath.Ext(n), ".txt") {
+				rejected = reason
 			}
 		}
+	}
+	if len(found) == 0 && rejected != nil {
+		return "", rejected
 	}
 	if len(found) == 0 {
 		return "", fault(ErrFormat, "no labels file beside %s; expected %s", images,

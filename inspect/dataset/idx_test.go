@@ -17,7 +17,7 @@ func idx(kind byte, dims []int, values []byte) []byte {
 	return append(out, values...)
 }
 
-func zip(t testing.TB, data []byte) []byte {
+func gzipped(t testing.TB, data []byte) []byte {
 	t.Helper()
 	var b bytes.Buffer
 	w := gzip.NewWriter(&b)
@@ -53,7 +53,7 @@ func TestOpenIDX(t *testing.T) {
 					put(t, dir, file, data)
 				}
 				if name != "plain" {
-					put(t, dir, file+".gz", zip(t, data))
+					put(t, dir, file+".gz", gzipped(t, data))
 				}
 			}
 			put(t, dir, "labels.txt", []byte("x\ny\nz\nmore"))
@@ -140,10 +140,10 @@ func TestBlocks(t *testing.T) {
 func FuzzIDX(f *testing.F) {
 	images, labels := idx(idxUint8, []int{2, 2, 3}, counting(12)), idx(idxUint8, []int{2}, []byte{1, 0})
 	f.Add(images, labels)
-	f.Add(zip(f, images), zip(f, labels))
+	f.Add(gzipped(f, images), gzipped(f, labels))
 	f.Add(idx(idxUint8, []int{2, 2, 3, 1}, counting(12)), idx(idxInt32, []int{2}, make([]byte, 8)))
 	f.Add(idx(idxUint8, []int{1 << 20, 1 << 10, 3}, nil), labels)
-	f.Add(zip(f, idx(idxUint8, []int{1 << 10, 1 << 10, 3}, nil)), labels)
+	f.Add(gzipped(f, idx(idxUint8, []int{1 << 10, 1 << 10, 3}, nil)), labels)
 	f.Fuzz(func(t *testing.T, images, labels []byte) {
 		dir := t.TempDir()
 		file := put(t, dir, "images", images)

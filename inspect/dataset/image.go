@@ -47,6 +47,8 @@ type scratch struct {
 	sums []int32
 	buf  []byte
 	br   *bufio.Reader
+	// packed is what buf is decompressed from.
+	packed []byte
 }
 
 type codec struct {

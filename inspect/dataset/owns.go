@@ -34,7 +34,7 @@ func (s *Set) Owns(path string) bool {
 		return strings.Contains(rel, string(filepath.Separator))
 	}
 	base := strings.ToLower(filepath.Base(rel))
-	for _, end := range []string{".bin", ".gz", "-ubyte", ".txt", ".names"} {
+	for _, end := range []string{".bin", ".gz", "-ubyte", ".txt", ".names", ".parquet", ".tar", ".npz", ".npy"} {
 		if strings.HasSuffix(base, end) {
 			return true
 		}

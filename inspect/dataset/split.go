@@ -24,6 +24,11 @@ type SplitOptions struct {
 	// labels, PerLabel how many of each label; 0 is no limit. Of a set shipped
 	// in two parts, each part gives in proportion to its size.
 	Limit, PerLabel int
+	// Balanced takes the same number of samples of every label that has any: as
+	// many as the scarcest has, or fewer where a limit is lower. Of a set shipped
+	// in two parts that holds in each, and the parts give in proportion to what
+	// their scarcest labels have.
+	Balanced bool
 }
 
 // Split is a part of a set that shares no sample with the others.
@@ -78,15 +83,42 @@ func (s *Set) split(opt SplitOptions) (out [3]Split, err error) {
 		samples[p][l] = append(samples[p][l], i)
 		total[l]++
 	}
+	if opt.Balanced {
+		total, err = s.level(samples, total, pools)
+		if err != nil {
+			return out, err
+		}
+	}
 	quota, err := quotas(total, opt)
 	if err != nil {
 		return out, err
+	}
+	if opt.Balanced {
+		// The limit need not be a multiple of the labels.
+		least := slices.Max(quota)
+		for _, n := range quota {
+			if n > 0 {
+				least = min(least, n)
+			}
+		}
+		for l := range quota {
+			quota[l] = min(quota[l], least)
+		}
+	}
+	available := func(l int) []int {
+		n := make([]int, len(pools))
+		for p := range pools {
+			if n[p] = len(samples[p][l]); opt.Balanced {
+				n[p] = scarcest(samples[p])
+			}
+		}
+		return n
 	}
 	for l, n := range total {
 		if n == 0 {
 			continue
 		}
-		take := partQuotas(quota[l], samples, l, pools)
+		take := partQuotas(quota[l], available(l), pools)
 		for p, shares := range pools {
 			have := samples[p][l]
 			// One stream a label and part: what is drawn of a label does not
@@ -187,13 +219,47 @@ func quotas(total []int, opt SplitOptions) ([]int, error) {
 	return quota, nil
 }
 
+// scarcest counts the samples of the label with the fewest, labels without any
+// left aside.
+func scarcest(samples [][]int) int {
+	least := 0
+	for _, list := range samples {
+		if n := len(list); n > 0 && (least == 0 || n < least) {
+			least = n
+		}
+	}
+	return least
+}
+
+// level returns how many samples of each label there are when every label gives
+// as many as the scarcest does, pool by pool.
+func (s *Set) level(samples [][][]int, total []int, pools [][]share) ([]int, error) {
+	out := make([]int, len(total))
+	for p := range pools {
+		if len(pools[p]) == 0 {
+			continue
+		}
+		n := scarcest(samples[p])
+		for l := range total {
+			switch {
+			case total[l] == 0:
+			case len(samples[p][l]) == 0:
+				return nil, s.tooFew(l, p, 0, 0, pools)
+			default:
+				out[l] += n
+			}
+		}
+	}
+	return out, nil
+}
+
 // partQuotas spreads a label's quota over the pools in proportion to what they
 // have, at least the number of splits that a pool feeds.
-func partQuotas(quota int, samples [][][]int, label int, pools [][]share) []int {
+func partQuotas(quota int, available []int, pools [][]share) []int {
 	if len(pools) == 1 {
 		return []int{quota}
 	}
-	a, b := len(samples[0][label]), len(samples[1][label])
+	a, b := available[0], available[1]
 	if len(pools[0]) == 0 {
 		return []int{0, min(quota, b)}
 	}
