@@ -72,6 +72,14 @@ func checkRead(t *testing.T, b []byte) (m *File, want *onnxpb.ModelProto) {
 		}
 		return m, nil
 	}
+	cost, err := modelCost()
+	if err != nil {
+		t.Fatal(err)
+	}
+	c := coster{limit: math.MaxInt64}
+	if err := c.add(b, cost, 0); err != nil && err != errTooDeep || c.used > maxAmplification*int64(len(b)+2) {
+		t.Fatalf("cost %d of %d bytes, %v", c.used, len(b), err)
+	}
 	if !proto.Equal(restore(t, m.Model, b), want) {
 		t.Fatal("skeleton and payloads are not the model")
 	}
@@ -166,6 +174,7 @@ func FuzzAttribute(f *testing.F) {
 		x.RawData = raw
 		f.Add(field(5, field(5, marshal(f, x)), field(10, marshal(f, typed)), field(22, field(1, marshal(f, x)), field(2, marshal(f, typed)))))
 	}
+	f.Add(field(5, field(5, marshal(f, external(tensorOf("e", onnxpb.TensorProto_FLOAT, 2), "w.bin", 0, 8)))))
 	f.Add(field(5, field(6, field(1, field(5, field(11, field(5, marshal(f, tensorOf("deep", onnxpb.TensorProto_FLOAT, 0)))))))))
 	f.Fuzz(func(t *testing.T, b []byte) {
 		m, whole := checkRead(t, field(7, field(1, b)))
@@ -302,7 +311,7 @@ func FuzzTensorValues(f *testing.F) {
 // FuzzExternalData: whatever a model and a link beside it say about external
 // data, nothing but what lies in the model's folders is read and nothing waits.
 func FuzzExternalData(f *testing.F) {
-	for _, location := range []string{"w.bin", "../secret", "/etc/passwd", "link", "sub", "fifo", "sub/../w.bin", ".", "", "a/../../secret", "w.bin/", "updir/secret", `sub\w.bin`} {
+	for _, location := range []string{"w.bin", "../secret", "/etc/passwd", "link", "sub", "fifo", "sub/../w.bin", ".", "", "a/../../secret", "w.bin/", "updir/secret", `sub\w.bin`, "hard"} {
 		f.Add(location, "0", "8", int64(2), "w.bin")
 		f.Add(location, "", "", int64(2), "../secret")
 	}
@@ -349,6 +358,9 @@ func FuzzExternalData(f *testing.F) {
 			if err := os.Symlink(to, link); err != nil {
 				f.Skip(err)
 			}
+		}
+		if err := os.Link(filepath.Join(root, "secret"), filepath.Join(dir, "hard")); err != nil {
+			f.Skip(err)
 		}
 		mkfifo(f, filepath.Join(dir, "fifo"))
 		models = append(models, openAt(f, m))
