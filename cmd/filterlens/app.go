@@ -2,17 +2,26 @@
 // recognises, and writes diluted models.
 //
 //	filterlens inspect MODEL...                     what is in it; nothing is run
+//	filterlens inspect MODEL... --check             what is wrong or wasted in it
 //	filterlens inspect MODEL --data DIR             and what each filter recognises
 //	filterlens prune --afcc MODEL --data DIR -o OUT a diluted model, verified
 //	filterlens compare A B                          what changed
 //	filterlens eval MODEL... --data DIR             accuracy and latency
 //	filterlens runtime [install]                    which ONNX Runtime; get it
 //
+// A MODEL of inspect is a file, - for standard input, or a folder, which stands
+// for the .onnx files below it. One model is reported in full, several get a row
+// each (--full: a report each; JSON always holds full reports, in a list); one
+// that cannot be read has a row that says why. --top, --sort, --filter and --depth
+// choose what of a model is listed, never what is counted in its totals. The
+// forms of JSON are published in inspect/report/schema.
+//
 // Results go to standard output, everything else to standard error. The exit
 // code is 0 when it is done, 1 for a verdict (the models differ, a verification
-// failed), 2 for what the user can put right (usage, an unreadable or malformed
-// file), 3 when the runtime or the execution provider could not be loaded, 4 when
-// inference failed, and 130 after an interrupt.
+// failed, a check has findings), 2 for what the user can put right (usage, an
+// unreadable or malformed file, be it one of many), 3 when the runtime or the
+// execution provider could not be loaded, 4 when inference failed, and 130 after
+// an interrupt.
 //
 // Each verb has a file of its own: flags in, one call into the rooms, one report
 // out. What a verb computes belongs elsewhere.
@@ -53,11 +62,12 @@ func run(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io.
 
 func newApp(stdin io.Reader, stdout, stderr io.Writer) *cli.App {
 	cli.HelpFlag = &cli.BoolFlag{Name: "help", Aliases: []string{"h"}, Usage: "print this and exit", DisableDefaultText: true}
+	cli.HelpPrinter = printHelp
 	app := &cli.App{
 		Name:        "filterlens",
 		Usage:       "look into ONNX image classifiers: structure, what each filter recognises, diluted models",
 		UsageText:   "filterlens VERB [flags] ...   (flags may stand anywhere behind the verb)",
-		Description: "Exit codes: 0 done; 1 a verdict (compare: they differ; prune: verification failed);\n2 usage, or an unreadable or malformed file; 3 the runtime or the execution provider\ncould not be loaded; 4 inference failed; 130 interrupted.",
+		Description: "Exit codes: 0 done; 1 a verdict (compare: they differ; prune: verification failed; inspect --check: findings);\n2 usage, or an unreadable or malformed file; 3 the runtime or the execution provider\ncould not be loaded; 4 inference failed; 130 interrupted.",
 		Reader:      stdin, Writer: stdout, ErrWriter: stderr,
 		HideVersion: true, HideHelpCommand: true,
 		DisableSliceFlagSeparator: true,

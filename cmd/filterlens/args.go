@@ -34,6 +34,9 @@ func arrange(commands []*cli.Command, args []string) ([]string, error) {
 		}
 		name, _, hasValue := strings.Cut(strings.TrimLeft(s, "-"), "=")
 		switch {
+		case name == "h" || name == "help":
+			// With arguments the library takes them for topics of help.
+			return []string{args[verb], "--help"}, nil
 		case name == "filters" && !hasValue:
 			// Its value is optional: bare, it means all layers.
 			s += "=" + allLayers

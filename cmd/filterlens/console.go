@@ -1,9 +1,11 @@
 package main
 
 import (
+	"cmp"
 	"fmt"
 	"io"
 	"os"
+	"strings"
 	"sync"
 	"time"
 
@@ -55,7 +57,13 @@ func terminalWidth(w io.Writer) int {
 
 func (k *console) textOptions() report.TextOptions {
 	width := terminalWidth(k.stdout)
-	return report.TextOptions{Width: width, Color: k.color && width > 0}
+	return report.TextOptions{Width: width, Color: k.color && width > 0, ASCII: !utf8Locale()}
+}
+
+// utf8Locale tells whether the locale's characters are UTF-8.
+func utf8Locale() bool {
+	locale := strings.ToLower(cmp.Or(os.Getenv("LC_ALL"), os.Getenv("LC_CTYPE"), os.Getenv("LANG")))
+	return strings.Contains(locale, "utf-8") || strings.Contains(locale, "utf8")
 }
 
 // warn says what must not be missed, before the report repeats it at its top:

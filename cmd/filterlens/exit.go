@@ -28,6 +28,11 @@ func (e *usageError) Error() string { return e.text }
 
 func usage(format string, a ...any) error { return &usageError{fmt.Sprintf(format, a...)} }
 
+// verdictError is a verdict in a few words.
+type verdictError struct{ text string }
+
+func (e *verdictError) Error() string { return e.text }
+
 // exitCode returns what the program ends with after err. Whatever is neither a
 // verdict nor a failure of the runtime has to do with what the user gave: the
 // command line, a file, a data set.
@@ -35,12 +40,13 @@ func exitCode(err error) int {
 	var unavailable *engine.UnavailableError
 	var inference *engine.Error
 	var verdict *export.VerdictError
+	var found *verdictError
 	switch {
 	case err == nil:
 		return 0
 	case errors.Is(err, context.Canceled):
 		return exitInterrupted
-	case errors.Is(err, errSaid), errors.As(err, &verdict):
+	case errors.Is(err, errSaid), errors.As(err, &verdict), errors.As(err, &found):
 		return exitVerdict
 	case errors.As(err, &unavailable):
 		return exitUnavailable

@@ -1,9 +1,12 @@
 package main
 
 import (
+	"errors"
 	"fmt"
 	"math"
 	"os"
+	"regexp"
+	"regexp/syntax"
 	"slices"
 	"strconv"
 	"strings"
@@ -13,12 +16,14 @@ import (
 	"github.com/filterlens/filterlens/afcc"
 	"github.com/filterlens/filterlens/afcc/probe"
 	"github.com/filterlens/filterlens/inspect"
+	"github.com/filterlens/filterlens/inspect/report"
 )
 
 // The groups of flags, as help shows them.
 const (
 	groupOutput  = "Output"
 	groupModel   = "Model"
+	groupList    = "Listing"
 	groupData    = "Data"
 	groupMeasure = "Measuring"
 	groupRun     = "Running"
@@ -27,7 +32,7 @@ const (
 func outputFlags(output string) []cli.Flag {
 	return []cli.Flag{
 		&cli.StringFlag{Name: "output", Aliases: []string{"o"}, Usage: output, Category: groupOutput},
-		&cli.StringFlag{Name: "format", Aliases: []string{"f"}, Usage: "text, json or csv (default: by the ending of -o, else text)", Category: groupOutput},
+		&cli.StringFlag{Name: "format", Aliases: []string{"f"}, Usage: "`FORMAT`: text, json, csv or html", DefaultText: "by the ending of -o, else text", Category: groupOutput},
 		&cli.BoolFlag{Name: "quiet", Aliases: []string{"q"}, Usage: "no progress; with -o nothing on standard output", Category: groupOutput, DisableDefaultText: true},
 		&cli.BoolFlag{Name: "verbose", Aliases: []string{"v"}, Usage: "say on standard error what takes how long", Category: groupOutput, DisableDefaultText: true},
 		&cli.BoolFlag{Name: "no-color", Usage: "no colours on a terminal either (as NO_COLOR)", Category: groupOutput, DisableDefaultText: true},
@@ -41,10 +46,70 @@ func shapeFlags() []cli.Flag {
 	}
 }
 
+func checkFlags() []cli.Flag {
+	return []cli.Flag{
+		&cli.BoolFlag{Name: "check", Usage: "look for faults and waste; exit code 1 when anything is found", Category: groupModel, DisableDefaultText: true},
+		&cli.StringSliceFlag{Name: "ignore", Usage: "leave out findings of the codes `CODE,...`", Category: groupModel},
+		&cli.BoolFlag{Name: "weights", Usage: "read the weights, however large: zeros of layers, statistics of each tensor", Category: groupModel, DisableDefaultText: true},
+		&cli.BoolFlag{Name: "no-weights", Usage: "do not read the weights", Category: groupModel, DisableDefaultText: true},
+	}
+}
+
+// listFlags choose what is listed.
+func listFlags() []cli.Flag {
+	return []cli.Flag{
+		&cli.IntFlag{Name: "top", DefaultText: "all", Usage: "only the first `N` layers by --sort, which is params then; of tensors the largest", Category: groupList},
+		&cli.StringFlag{Name: "sort", DefaultText: "order", Usage: "list layers by `KEY`: params, macs, memory (weights and output), or order, as they run", Category: groupList},
+		&cli.StringFlag{Name: "filter", Usage: "only layers of whose name, operator or scope `REGEX` matches a part, and their tensors", Category: groupList},
+		&cli.IntFlag{Name: "depth", DefaultText: "single layers", Usage: "sum up layers by the first `N` parts of their module path, as /features/features.40/Conv is in features and features.40", Category: groupList},
+		&cli.BoolFlag{Name: "full", Usage: "several models: a report each, not a row", Category: groupList, DisableDefaultText: true},
+	}
+}
+
+// selectionOf reads the flags that choose what is listed.
+func selectionOf(c *cli.Context) (sel report.Selection, err error) {
+	for _, n := range []string{"top", "depth"} {
+		if c.IsSet(n) && c.Int(n) < 1 {
+			return sel, usage("%s %d: it must be 1 or more", dashed(n), c.Int(n))
+		}
+	}
+	sel.Top, sel.Depth = c.Int("top"), c.Int("depth")
+	if c.IsSet("sort") {
+		sel.Sort = report.Order(c.String("sort"))
+		if !slices.Contains(report.Orders(), sel.Sort) {
+			return sel, usage("--sort %q: the keys are params, macs, memory and order", c.String("sort"))
+		}
+	}
+	if c.IsSet("filter") {
+		if c.String("filter") == "" {
+			return sel, usage("--filter is empty and matches everything; leave it out")
+		}
+		if sel.Filter, err = regexp.Compile(c.String("filter")); err != nil {
+			why := err.Error()
+			var se *syntax.Error
+			if errors.As(err, &se) {
+				why = se.Code.String()
+			}
+			return sel, usage("--filter %q: no regular expression: %s", c.String("filter"), why)
+		}
+	}
+	return sel, nil
+}
+
+// firstSet returns the first of some flags that is given.
+func firstSet(c *cli.Context, names ...string) string {
+	for _, n := range names {
+		if c.IsSet(n) {
+			return dashed(n)
+		}
+	}
+	return ""
+}
+
 func dataFlags() []cli.Flag {
 	return []cli.Flag{
 		&cli.StringFlag{Name: "data", Usage: "labelled images: `DIR` of class folders, CIFAR binary or IDX files", Category: groupData},
-		&cli.StringFlag{Name: "preprocess", Usage: "imagenet, signed, unit, or settings like \"mean=.5;std=.25;resize=256;crop=224\" (default: what the model records)", Category: groupData},
+		&cli.StringFlag{Name: "preprocess", Usage: "`HOW`: imagenet, signed, unit, or settings like \"mean=.5;std=.25;resize=256;crop=224\" (default: what the model records)", Category: groupData},
 		&cli.StringFlag{Name: "mean", Usage: "mean `A,B,C` of values in [0,1], one number or one a channel", Category: groupData},
 		&cli.StringFlag{Name: "std", Usage: "standard deviation `A,B,C` of values in [0,1]", Category: groupData},
 		&cli.IntFlag{Name: "resize", DefaultText: "as --preprocess says", Usage: "length that the shorter side gets, 0 for none", Category: groupData},

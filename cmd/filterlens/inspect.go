@@ -12,6 +12,7 @@ import (
 	"github.com/filterlens/filterlens/afcc"
 	"github.com/filterlens/filterlens/afcc/probe"
 	"github.com/filterlens/filterlens/inspect"
+	"github.com/filterlens/filterlens/inspect/onnxfile"
 	"github.com/filterlens/filterlens/inspect/report"
 )
 
@@ -24,22 +25,24 @@ const allLayers = "*"
 
 func inspectCommand() *cli.Command {
 	return &cli.Command{
-		Name:      "inspect",
-		Usage:     "what is in a model; with --data, what each filter recognises",
-		UsageText: "filterlens inspect MODEL... [flags]\nfilterlens inspect MODEL --data DIR [-o stats.json] [flags]",
-		Description: "Without --data nothing is run: inputs, outputs, operators, layers, parameters and\n" +
-			"multiply-accumulates. With --data a linear head is trained on every layer and the\n" +
+		Name:  "inspect",
+		Usage: "what is in a model; with --data, what each filter recognises",
+		UsageText: "filterlens inspect MODEL... [flags]\nfilterlens inspect MODEL --check [flags]\n" +
+			"filterlens inspect MODEL --data DIR [-o stats.json] [flags]",
+		Description: "Without --data nothing is run: inputs, outputs, operators, layers, parameters, " +
+			"multiply-accumulates, memory. MODEL is a file, - for standard input, or a folder, which stands for the " +
+			".onnx files below it. Several models get a row each, --full a report each.\n\n" +
+			"--check looks for what is wrong or wasted and ends with 1 when it finds anything.\n\n" +
+			"With --data a linear head is trained on every layer and the " +
 			"labels of every filter are found; -o stats.json keeps what prune needs.",
 		Flags: slices.Concat(
 			outputFlags("write to `FILE` (- is standard output); with --data the table is still printed"),
-			shapeFlags(),
+			shapeFlags(), checkFlags(), listFlags(),
+			dataFlags(),
 			[]cli.Flag{
-				&cli.BoolFlag{Name: "weights", Usage: "read the weights, however large, and count zeros", Category: groupModel, DisableDefaultText: true},
-				&cli.BoolFlag{Name: "no-weights", Usage: "do not read the weights", Category: groupModel, DisableDefaultText: true},
-				&cli.IntFlag{Name: "top", DefaultText: "all", Usage: "only the `N` layers with the most parameters", Category: groupModel},
 				&cli.StringFlag{Name: "filters", Usage: "print the filters of the layers measured with their clusters; --filters=`LAYER,...` chooses", Category: groupMeasure},
 			},
-			dataFlags(), measureFlags(), runFlags()),
+			measureFlags(), runFlags()),
 		Action: func(c *cli.Context) error {
 			if c.IsSet("data") {
 				return measure(c)
@@ -49,75 +52,171 @@ func inspectCommand() *cli.Command {
 	}
 }
 
+// An inspection is what the flags of inspect ask for.
+type inspection struct {
+	c      *cli.Context
+	k      *console
+	opt    inspect.Options
+	sel    report.Selection
+	check  bool
+	ignore []string
+	// many says that there is a list of models, rows that each gets only a row.
+	many, rows bool
+	format     string
+	main       report.TableKind // as CSV
+}
+
 func inspectModels(c *cli.Context) error {
-	paths := c.Args().Slice()
-	if len(paths) == 0 {
-		return usage("inspect: no model given; write filterlens inspect MODEL.onnx")
-	}
 	for _, name := range []string{"filters", "theta", "layers", "preprocess", "labels", "mean", "std", "resize", "crop",
 		"seed", "epochs", "limit", "per-label", "memory", "ep", "device-id", "threads"} {
 		if c.IsSet(name) {
 			return usage("%s needs --data DIR", dashed(name))
 		}
 	}
-	if err := positive(c, "top", "batch"); err != nil {
+	if err := positive(c, "batch"); err != nil {
 		return err
 	}
-	opt, err := shapeOptions(c)
+	if c.NArg() == 0 {
+		return usage("inspect: no model given; write filterlens inspect MODEL.onnx")
+	}
+	paths, many, err := modelPaths(c.Args().Slice())
 	if err != nil {
 		return err
 	}
-	opt.Batch = int64(c.Int("batch"))
 	out, err := outputOf(c, paths...)
 	if err != nil {
 		return err
 	}
-	k := newConsole(c)
-	defer k.finish()
-	var values []report.Model
-	var docs []report.Document
-	for _, path := range paths {
-		m, err := inspectOne(c, path, opt)
-		if err != nil {
-			return err
-		}
+	in, err := newInspection(c, many, out.format)
+	if err != nil {
+		return err
+	}
+	defer in.k.finish()
+	if in.many {
+		return in.list(out, paths)
+	}
+	return in.single(out, paths[0])
+}
+
+// newInspection reads the flags and refuses what contradicts or does nothing.
+func newInspection(c *cli.Context, many bool, format string) (in *inspection, err error) {
+	in = &inspection{c: c, many: many, rows: many && !c.Bool("full") && (format == text || format == csvOut), check: c.Bool("check"), format: format, main: report.LayerTable}
+	if in.opt, err = shapeOptions(c); err != nil {
+		return nil, err
+	}
+	in.opt.Batch = int64(c.Int("batch"))
+	if in.sel, err = selectionOf(c); err != nil {
+		return nil, err
+	}
+	if in.ignore, err = ignoredCodes(c); err != nil {
+		return nil, err
+	}
+	switch {
+	case c.Bool("weights") && c.Bool("no-weights"):
+		return nil, usage("--weights and --no-weights contradict each other")
+	case c.Bool("full") && !many:
+		return nil, usage("--full is for several models; a single one is always reported in full")
+	case c.Bool("full") && !(format == text || format == csvOut):
+		return nil, usage("--full does nothing here: %s always holds full reports", format)
+	case in.rows && in.sel != report.Selection{}:
+		return nil, usage("%s chooses among layers; several models get a row each, give --full as well", firstSet(c, "top", "sort", "filter", "depth"))
+	case format == csvOut && !in.rows && in.check && c.Bool("weights"):
+		return nil, usage("csv holds one table; give --check or --weights, not both")
+	case format == csvOut && !in.rows && in.check && in.sel != report.Selection{}:
+		return nil, usage("csv holds one table, with --check that of findings; %s does nothing", firstSet(c, "top", "sort", "filter", "depth"))
+	case format == csvOut && !in.rows && c.Bool("weights") && in.sel.Depth > 0:
+		return nil, usage("csv holds one table; give --weights or --depth, not both")
+	case in.check:
+		in.main = report.FindingTable
+	case c.Bool("weights"):
+		in.main = report.TensorTable
+	}
+	in.k = newConsole(c)
+	return in, nil
+}
+
+// single reports on one model.
+func (in *inspection) single(out output, path string) error {
+	m, findings, err := in.read(in.c.Context, path)
+	if err != nil {
+		return err
+	}
+	defer m.Handle.Close()
+	if !in.check {
 		if err := m.Check(); err != nil {
-			k.warn("it could not run: %v", err)
+			in.k.warn("it could not run: %v", err)
 		}
-		values = append(values, report.NewModel(m, c.Int("top")))
-		docs = append(docs, report.FromModel(m, c.Int("top")))
-		m.Handle.Close()
 	}
-	if len(values) == 1 {
-		return out.report(k, values[0], docs...)
+	r := report.NewModel(m, in.sel, findings)
+	if err := out.report(in.k, r, report.FromModel(r, in.main)); err != nil {
+		return err
 	}
-	return out.report(k, values, docs...)
+	return verdict(findings)
+}
+
+// read describes a model, whose Handle must be closed, and checks it if asked to.
+func (in *inspection) read(ctx context.Context, path string) (m *inspect.Model, findings []inspect.Finding, err error) {
+	opt := in.opt
+	opt.Statistics = in.c.Bool("weights") && !in.rows
+	if in.rows && !in.c.Bool("weights") {
+		m, err = openModel(ctx, in.c, path, opt)
+	} else {
+		m, err = inspectOne(ctx, in.c, path, opt)
+	}
+	if err == nil && in.check {
+		if findings, err = in.findings(ctx, m); err != nil {
+			m.Handle.Close()
+		}
+	}
+	if err != nil {
+		return nil, nil, err
+	}
+	return m, findings, nil
 }
 
 // inspectOne describes a model and counts the zeros of its weights when asked to
-// or when they are small.
-func inspectOne(c *cli.Context, path string, opt inspect.Options) (*inspect.Model, error) {
-	if c.Bool("weights") && c.Bool("no-weights") {
-		return nil, usage("--weights and --no-weights contradict each other")
-	}
-	m, err := openModel(c.Context, c, path, opt)
+// or when they are small. Weights that nobody asked for, or that --check will
+// speak of, may be unreadable.
+func inspectOne(ctx context.Context, c *cli.Context, path string, opt inspect.Options) (*inspect.Model, error) {
+	f, err := openFile(c, path)
 	if err != nil {
 		return nil, err
 	}
-	if c.Bool("no-weights") || !c.Bool("weights") && m.Totals.WeightBytes > weightsByDefault {
-		return m, nil
+	asked := c.Bool("weights")
+	opt.Weights = asked || !c.Bool("no-weights") && !f.External() && f.Size <= weightsByDefault
+	m, err := describe(ctx, f, opt)
+	if err == nil && !opt.Weights && !c.Bool("no-weights") && m.Totals.WeightBytes <= weightsByDefault {
+		// Only now is it known how little the data beside the file is.
+		opt.Weights = true
+		m, err = describe(ctx, f, opt)
 	}
-	opt.Weights = true
-	full, err := describe(c.Context, m.Handle, opt)
+	var unreadable *onnxfile.TensorError
+	if errors.As(err, &unreadable) && (!asked || c.Bool("check")) {
+		opt.Weights, opt.Statistics = false, false
+		m, err = describe(ctx, f, opt)
+	}
 	if err != nil {
-		m.Handle.Close()
+		f.Close()
+		return nil, err
 	}
-	return full, err
+	return m, nil
 }
 
 // measure is inspect --data.
 func measure(c *cli.Context) error {
 	path, err := oneModel(c)
+	if err != nil {
+		return err
+	}
+	for _, name := range []string{"check", "ignore", "full"} {
+		if c.IsSet(name) {
+			return usage("%s does not go with --data; check the model without it", dashed(name))
+		}
+	}
+	if c.Bool("weights") && c.Bool("no-weights") {
+		return usage("--weights and --no-weights contradict each other")
+	}
+	sel, err := selectionOf(c)
 	if err != nil {
 		return err
 	}
@@ -149,7 +248,7 @@ func measure(c *cli.Context) error {
 	if err != nil {
 		return err
 	}
-	docs := []report.Document{report.FromModel(m, c.Int("top")), report.FromStats(res)}
+	docs := []report.Document{report.FromModel(report.NewModel(m, sel, nil), report.LayerTable), report.FromStats(res)}
 	if c.IsSet("filters") {
 		filters, err := filterDocuments(res, resolve(m, wanted))
 		if err != nil {
@@ -222,7 +321,7 @@ func openMeasured(c *cli.Context, path string) (*inspect.Model, error) {
 	if err != nil {
 		return nil, err
 	}
-	m, err := inspectOne(c, path, opt)
+	m, err := inspectOne(c.Context, c, path, opt)
 	if errors.Is(err, fs.ErrNotExist) && c.IsSet("filters") && c.String("filters") == allLayers {
 		return nil, fmt.Errorf("%w (a layer is named as --filters=LAYER)", err)
 	}

@@ -62,20 +62,20 @@ func openModel(ctx context.Context, c *cli.Context, path string, opt inspect.Opt
 	return m, nil
 }
 
+// describe is inspect.New with a shape that names no input given to the only one.
 func describe(ctx context.Context, f *onnxfile.File, opt inspect.Options) (*inspect.Model, error) {
-	m, err := inspect.New(ctx, f, inspect.Options{Dims: opt.Dims, Batch: opt.Batch})
+	dims, ok := opt.InputShapes[""]
+	if !ok {
+		return inspect.New(ctx, f, opt)
+	}
+	m, err := inspect.New(ctx, f, inspect.Options{})
 	if err != nil {
 		return nil, err
 	}
-	if dims, ok := opt.InputShapes[""]; ok {
-		if len(m.Inputs) != 1 {
-			return nil, usage("--input-shape without a name: %s has %d inputs; write NAME:1,3,224,224", f.Name, len(m.Inputs))
-		}
-		opt.InputShapes = map[string][]int64{m.Inputs[0].Name: dims}
+	if len(m.Inputs) != 1 {
+		return nil, usage("--input-shape without a name: %s has %d inputs; write NAME:1,3,224,224", f.Name, len(m.Inputs))
 	}
-	if len(opt.InputShapes) == 0 && !opt.Weights {
-		return m, nil
-	}
+	opt.InputShapes = map[string][]int64{m.Inputs[0].Name: dims}
 	return inspect.New(ctx, f, opt)
 }
 

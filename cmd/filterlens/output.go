@@ -1,9 +1,11 @@
 package main
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"strings"
@@ -34,9 +36,10 @@ func outputOf(c *cli.Context, inputs ...string) (output, error) {
 	if c.IsSet("output") && o.path == "" {
 		return o, usage("-o needs the name of a file, or - for standard output")
 	}
-	if o.path == "-" {
+	if o.path == "-" || o.path == "/dev/stdout" {
 		o.path = ""
 	}
+	o.format = strings.ToLower(o.format)
 	if c.IsSet("format") {
 		if err := checkFormat(o.format); err != nil {
 			return o, err
@@ -46,6 +49,10 @@ func outputOf(c *cli.Context, inputs ...string) (output, error) {
 		if o.format == "" {
 			o.format = text
 		}
+		return o, nil
+	}
+	if isDevice(o.path) {
+		o.format = cmp.Or(o.format, text)
 		return o, nil
 	}
 	ending := strings.ToLower(strings.TrimPrefix(filepath.Ext(o.path), "."))
@@ -92,6 +99,13 @@ func isFolder(path string) bool {
 	return err == nil && info.IsDir()
 }
 
+// isDevice tells whether path is written to as it stands, like /dev/null or a
+// named pipe, for nothing can take its place.
+func isDevice(path string) bool {
+	info, err := os.Stat(path)
+	return err == nil && info.Mode()&(fs.ModeDevice|fs.ModeCharDevice|fs.ModeNamedPipe|fs.ModeSocket) != 0
+}
+
 // checkTarget tells whether a file can be written at path, and leaves nothing.
 func checkTarget(path string, inputs ...string) error {
 	if out, err := os.Stat(path); err == nil {
@@ -118,6 +132,9 @@ func (o output) write(stdout io.Writer, fn func(io.Writer) error) error {
 		}
 		return nil
 	}
+	if isDevice(o.path) {
+		return writeDevice(o.path, fn)
+	}
 	p, err := onnxfile.CreatePending(o.path)
 	if err != nil {
 		return err
@@ -127,6 +144,21 @@ func (o output) write(stdout io.Writer, fn func(io.Writer) error) error {
 		return writeError(o.path, err)
 	}
 	return p.Commit()
+}
+
+func writeDevice(path string, fn func(io.Writer) error) error {
+	f, err := os.OpenFile(path, os.O_WRONLY, 0)
+	if err != nil {
+		return writeError(path, err)
+	}
+	err = fn(f)
+	if cerr := f.Close(); err == nil {
+		err = cerr
+	}
+	if err != nil {
+		return writeError(path, err)
+	}
+	return nil
 }
 
 func writeError(where string, err error) error {
@@ -146,10 +178,14 @@ func (o output) report(k *console, value any, docs ...report.Document) error {
 		case csvOut:
 			return report.WriteCSV(w, docs...)
 		}
-		opt := report.TextOptions{}
-		if o.path == "" {
-			opt = k.textOptions()
-		}
-		return report.WriteText(w, opt, docs...)
+		return report.WriteText(w, o.textOptions(k), docs...)
 	})
+}
+
+// textOptions says how text looks where it goes.
+func (o output) textOptions(k *console) report.TextOptions {
+	if o.path != "" {
+		return report.TextOptions{}
+	}
+	return k.textOptions()
 }

@@ -34,7 +34,7 @@ func pruneCommand() *cli.Command {
 			&cli.StringFlag{Name: "stats", Usage: "statistics from inspect --data -o `FILE`.json; else they are measured on --data", Category: group},
 			&cli.StringFlag{Name: "target", Value: export.Classifier, Usage: "fc: the classifier and hidden fully connected layers; conv: convolutions; both", Category: group},
 			&cli.StringSliceFlag{Name: "layers", Usage: "only layers `A,B`: names, their ends (features.40) or conv5, fc1; or those in @FILE, one a line", Category: group},
-			&cli.Float64Flag{Name: "threshold", Usage: "a filter has the labels with fields above this share of its largest (default: theta of the statistics)", Category: group, DefaultText: "theta"},
+			&cli.Float64Flag{Name: "threshold", Usage: "a filter has the labels with fields above this share of its largest", Category: group, DefaultText: "theta of the statistics"},
 			&cli.Float64Flag{Name: "dilution", DefaultText: "by --threshold", Usage: "choose each layer's threshold so that at least this share of its connections falls, like 0.9", Category: group},
 			&cli.StringFlag{Name: "criterion", Value: export.AFCC, Usage: "afcc, or the controls random and magnitude at the same dilution", Category: group},
 			&cli.Float64Flag{Name: "max-drop", DefaultText: "any loss passes", Usage: "write nothing and end with 1 when top-1 accuracy falls by more than `POINTS`", Category: group},
@@ -48,8 +48,8 @@ func pruneCommand() *cli.Command {
 // pruneOutputFlags are the common ones, but -o is the model.
 func pruneOutputFlags() []cli.Flag {
 	flags := outputFlags("the diluted model, `OUT`.onnx (- is standard output; the report then goes to standard error)")
-	flags[1].(*cli.StringFlag).Usage = "format of the report: text, json or csv"
-	flags[1].(*cli.StringFlag).Value = text
+	format := flags[1].(*cli.StringFlag)
+	format.Usage, format.Value, format.DefaultText = "`FORMAT` of the report: text, json, csv or html", text, text
 	flags[2].(*cli.BoolFlag).Usage = "no progress and no report"
 	return flags
 }

@@ -5,6 +5,8 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"iter"
+	"slices"
 	"strconv"
 )
 
@@ -16,42 +18,55 @@ var ErrNoTable = errors.New("this report has no table; write it as text or json"
 // documents a first column holds their titles. Values are unrounded, unknown
 // ones empty.
 func WriteCSV(w io.Writer, docs ...Document) error {
+	return WriteCSVs(w, len(docs) > 1, slices.Values(docs))
+}
+
+// WriteCSVs is WriteCSV for documents that are made while they are written.
+// titles asks for the column of titles. Documents without a main table add
+// nothing.
+func WriteCSVs(w io.Writer, titles bool, docs iter.Seq[Document]) error {
 	c := csv.NewWriter(w)
 	wrote := false
-	for _, d := range docs {
+	for d := range docs {
 		for _, s := range d.Sections {
 			if s.Table == nil || !s.Table.Main {
 				continue
 			}
 			var title []string
-			if len(docs) > 1 {
+			if titles {
 				title = []string{d.Title}
 			}
 			if !wrote {
 				head := make([]string, 0, len(s.Table.Columns)+1)
-				if title != nil {
+				if titles {
 					head = append(head, "file")
 				}
 				for _, col := range s.Table.Columns {
-					head = append(head, col.Key)
+					if col.Key != "" {
+						head = append(head, col.Key)
+					}
 				}
 				c.Write(head)
 				wrote = true
 			}
 			for _, row := range s.Table.Rows {
 				line := append([]string(nil), title...)
-				for _, cell := range row {
-					line = append(line, rawText(cell.Raw))
+				for i, cell := range row {
+					if s.Table.Columns[i].Key != "" {
+						line = append(line, rawText(cell.Raw))
+					}
 				}
 				c.Write(line)
 			}
+		}
+		if c.Flush(); c.Error() != nil {
+			return c.Error()
 		}
 	}
 	if !wrote {
 		return ErrNoTable
 	}
-	c.Flush()
-	return c.Error()
+	return nil
 }
 
 func rawText(v any) string {

@@ -46,7 +46,7 @@ type Table struct {
 // A Column says how the cells below its title are shown.
 type Column struct {
 	// Title heads the column; Key is its name in CSV, with the unit of the raw
-	// values where they have one ("median_ms").
+	// values where they have one ("median_ms"); without a Key it is not in CSV.
 	Title, Key string
 	// Right aligns numbers.
 	Right bool
@@ -56,6 +56,9 @@ type Column struct {
 	// Drop, when positive, allows to leave the column out on a terminal that is
 	// too narrow, the largest number first.
 	Drop int
+	// Sparse leaves the column out of a text when all its cells are empty, Hidden
+	// in any case.
+	Sparse, Hidden bool
 }
 
 // A Cell is a value in two forms.

@@ -30,7 +30,7 @@ func describe() (*inspect.Model, func() error) {
 func ExampleWriteText() {
 	m, closeModel := describe()
 	defer closeModel()
-	doc := report.FromModel(m, 0)
+	doc := report.FromModel(report.NewModel(m, report.Selection{}, nil), report.LayerTable)
 	for _, s := range doc.Sections {
 		if s.Title == "Inputs and outputs" {
 			doc = report.Document{Title: doc.Title, Sections: []report.Section{s}}
@@ -53,7 +53,7 @@ func ExampleWriteJSON() {
 	m, closeModel := describe()
 	defer closeModel()
 	var b bytes.Buffer
-	if err := report.WriteJSON(&b, report.NewModel(m, 0)); err != nil {
+	if err := report.WriteJSON(&b, report.NewModel(m, report.Selection{}, nil)); err != nil {
 		log.Fatal(err)
 	}
 

@@ -2,9 +2,11 @@ package report
 
 import (
 	"bytes"
+	"errors"
 	"flag"
 	"os"
 	"path/filepath"
+	"regexp"
 	"testing"
 
 	"github.com/filterlens/filterlens/afcc"
@@ -38,12 +40,54 @@ func goldenModel() *inspect.Model {
 		Operators: []inspect.OpCount{{Op: "Conv", Count: 2}, {Op: "Fancy", Domain: "com.microsoft", Count: 1}},
 		Layers: []inspect.Layer{
 			{Name: "/conv1/Conv", Op: "Conv", Kernel: []int64{3, 3}, Strides: []int64{2, 2}, Group: 1, In: shapeOf("batch", 3, 224, 224), Out: shapeOf("batch", 64, 112, 112),
-				Weight: "w1", Parameters: 1792, MACs: ptr(int64(21676032)), Zeros: ptr(0.125)},
-			{Name: "/conv2/Conv", Op: "Conv", Kernel: []int64{1, 1}, Strides: []int64{1, 1}, Group: 64, Weight: "w2", Parameters: 64},
-			{Name: "/fc/Gemm", Op: "Gemm", In: shapeOf("batch", 64), Out: shapeOf("batch", 2), Weight: "w3", Parameters: 138_357_544, MACs: ptr(int64(128))},
+				Weight: "w1", Parameters: 1792, MACs: ptr(int64(21676032)), WeightBytes: 7168, OutBytes: ptr(int64(3211264)), Zeros: ptr(0.125)},
+			{Name: "/conv2/Conv", Op: "Conv", Kernel: []int64{1, 1}, Strides: []int64{1, 1}, Group: 64, Weight: "w2", Parameters: 64, WeightBytes: 256},
+			{Name: "/fc/Gemm", Op: "Gemm", In: shapeOf("batch", 64), Out: shapeOf("batch", 2), Weight: "w3", Parameters: 138_357_544, MACs: ptr(int64(128)), WeightBytes: 553_430_176, OutBytes: ptr(int64(8))},
 		},
-		Totals: inspect.Totals{Layers: 3, Parameters: 138_359_400, Constants: 4, MACs: ptr(int64(21676160)), MACsUnknown: 1, WeightBytes: 553_430_000},
+		Types: []inspect.TypeCount{{DType: "float", Tensors: 3, Elements: 138_359_400, Bytes: 553_437_600}, {DType: "int64", Tensors: 1, Elements: 4, Bytes: 32}},
+		Totals: inspect.Totals{Layers: 3, Parameters: 138_359_400, Constants: 4, MACs: ptr(int64(21676160)), MACsUnknown: 1, WeightBytes: 553_430_000,
+			Nodes: 3, PeakActivationBytes: ptr(int64(3813376)), PeakNode: "/conv1/Conv", ActivationsUnknown: 1},
 	}
+}
+
+// richModel has besides a function, a nested graph, training nodes and the
+// statistics of its tensors.
+func richModel() *inspect.Model {
+	m := goldenModel()
+	m.Functions = []inspect.Function{{Name: "Block", Domain: "local", Nodes: 4, Calls: 2}}
+	m.Totals.Subgraphs, m.Totals.TrainingNodes = 2, 7
+	m.Layers = append(m.Layers, inspect.Layer{Index: 3, Scope: "if_3/then_branch", Name: "conv", Op: "Conv", Kernel: []int64{1, 1}, Strides: []int64{1, 1}, Group: 1, Weight: "w4", Bias: "b4", Parameters: 10, MACs: ptr(int64(10)), WeightBytes: 40})
+	m.Totals.Layers = 4
+	m.Tensors = []inspect.TensorStats{
+		{Name: "w1", DType: "float", Dims: []int64{64, 3, 3, 3}, Elements: 1728, Bytes: 6912, Values: &inspect.ValueStats{Min: ptr(-0.5), Max: ptr(1.0), Mean: ptr(0.0123456), Std: ptr(1. / 3), Zeros: 216, Histogram: []int64{1, 0, 500, 1000, 200, 27}}},
+		{Name: "w2", DType: "float16", Dims: []int64{64, 1, 1, 1}, Elements: 64, Bytes: 128, Values: &inspect.ValueStats{Min: ptr(2.0), Max: ptr(2.0), Mean: ptr(2.0), Std: ptr(0.0), Subnormal: 3, NaN: 2, Inf: 1}},
+		{Name: "nan", DType: "float", Dims: []int64{}, Elements: 1, Bytes: 4, Values: &inspect.ValueStats{NaN: 1}},
+		{Name: "words", DType: "string", Dims: []int64{2}, Elements: 2, Bytes: 10},
+		{Name: "b4", DType: "float", Dims: []int64{10}, Elements: 10, Bytes: 40, Values: &inspect.ValueStats{Min: ptr(-1e-9), Max: ptr(123456.0), Mean: ptr(1.0), Std: ptr(2.0), Histogram: []int64{9, 1}}},
+	}
+	return m
+}
+
+// model is NewModel with definitions that do not change with those of package
+// inspect.
+func model(m *inspect.Model, sel Selection, findings []inspect.Finding) Model {
+	r := NewModel(m, sel, findings)
+	r.Definitions = []string{"parameters: elements of weights and biases", "MACs: multiply-accumulates; batch 1 where the model leaves the batch open"}
+	return r
+}
+
+func goldenFindings() []inspect.Finding {
+	return []inspect.Finding{
+		{Code: "missing-tensor", Level: "error", Node: "/conv2/Conv", Tensor: "x", Text: "it reads \"x\", which is neither an input, an initializer nor any node's output; export the model again"},
+		{Code: "unused-initializer", Level: "warning", Tensor: "w9", Text: "no node reads it; it takes 4,096 bytes of the file"},
+		{Code: "unused-initializer", Level: "warning", Scope: "if_3/then_branch", Tensor: "w8", Text: "no node reads it"},
+	}
+}
+
+func goldenSummaries() []Summary {
+	odd := goldenModel()
+	odd.File, odd.IRVersion, odd.Opsets, odd.Totals = "odd.onnx", 0, nil, inspect.Totals{Nodes: 1}
+	return []Summary{Summarize(goldenModel(), goldenFindings()), {File: "no.onnx", Err: "not a readable ONNX model (byte 12): wire type 7"}, Summarize(odd, nil)}
 }
 
 func goldenResult() *probe.Result {
@@ -123,13 +167,25 @@ func TestGolden(t *testing.T) {
 	unverified.Verified, unverified.Before, unverified.After = false, nil, nil
 	same := &inspect.Comparison{A: "a.onnx", B: "a.onnx", Same: true, Tensors: goldenComparison().Tensors[1:2], Totals: inspect.ComparisonTotals{Tensors: 1}}
 	res := goldenResult()
+	rich := model(richModel(), Selection{}, goldenFindings())
+	filtered := model(richModel(), Selection{Filter: regexp.MustCompile("(?i)CONV"), Sort: ByMACs, Top: 2}, nil)
+	deep := model(richModel(), Selection{Depth: 1, Sort: ByMemory}, nil)
 	for _, c := range []struct {
 		name  string
 		doc   Document
 		value any
 	}{
-		{"model", FromModel(goldenModel(), 0), NewModel(goldenModel(), 0)},
-		{"model-top", FromModel(goldenModel(), 1), NewModel(goldenModel(), 1)},
+		{"model", FromModel(model(goldenModel(), Selection{}, nil), LayerTable), model(goldenModel(), Selection{}, nil)},
+		{"model-top", FromModel(model(goldenModel(), Selection{Top: 1}, nil), LayerTable), model(goldenModel(), Selection{Top: 1}, nil)},
+		{"model-rich", FromModel(rich, LayerTable), rich},
+		{"model-check", FromModel(rich, FindingTable), nil},
+		{"model-tensors", FromModel(rich, TensorTable), nil},
+		{"model-clean", FromModel(model(goldenModel(), Selection{}, []inspect.Finding{}), FindingTable), model(goldenModel(), Selection{}, []inspect.Finding{})},
+		{"model-filter", FromModel(filtered, TensorTable), filtered},
+		{"model-depth", FromModel(deep, LayerTable), deep},
+		{"models", FromSummaries(goldenSummaries(), false), nil},
+		{"models-check", FromSummaries(goldenSummaries(), true), nil},
+		{"model-failure", FromFailure(Failure{"no.onnx", "not a readable ONNX model (byte 12): wire type 7"}), Failure{"no.onnx", "not a readable ONNX model"}},
 		{"stats", FromStats(res), res},
 		{"filters", FromFilters(&res.Layers[0], res.Data.Labels, res.Theta), nil},
 		{"eval", FromEvaluations(goldenEvaluations()), goldenEvaluations()},
@@ -144,7 +200,9 @@ func TestGolden(t *testing.T) {
 			var b bytes.Buffer
 			golden(t, c.name+".txt", &b, WriteText(&b, TextOptions{}, c.doc))
 			golden(t, c.name+".72.txt", &b, WriteText(&b, TextOptions{Width: 72}, c.doc))
-			golden(t, c.name+".csv", &b, WriteCSV(&b, c.doc))
+			if err := WriteCSV(&b, c.doc); !errors.Is(err, ErrNoTable) {
+				golden(t, c.name+".csv", &b, err)
+			}
 			if c.value != nil {
 				golden(t, c.name+".json", &b, WriteJSON(&b, c.value))
 			}

@@ -4,25 +4,59 @@ import (
 	"bytes"
 	"encoding/json"
 	"io"
+	"iter"
 )
 
 // WriteJSON writes v, indented, with lists of plain values on one line each so
 // that a file with millions of numbers can still be read by a person.
 func WriteJSON(w io.Writer, v any) error {
+	b, err := encodeJSON(v, 0)
+	if err != nil {
+		return err
+	}
+	_, err = w.Write(append(b, '\n'))
+	return err
+}
+
+// WriteJSONs writes a list of objects as WriteJSON does, of values that are made
+// while it is written.
+func WriteJSONs(w io.Writer, values iter.Seq[any]) error {
+	before := "[\n  "
+	for v := range values {
+		b, err := encodeJSON(v, 1)
+		if err != nil {
+			return err
+		}
+		if _, err := io.WriteString(w, before); err != nil {
+			return err
+		}
+		if _, err := w.Write(b); err != nil {
+			return err
+		}
+		before = ",\n  "
+	}
+	end := "\n]\n"
+	if before[0] == '[' {
+		end = "[]\n"
+	}
+	_, err := io.WriteString(w, end)
+	return err
+}
+
+// encodeJSON returns v indented as a part at some depth.
+func encodeJSON(v any, depth int) ([]byte, error) {
 	var b bytes.Buffer
 	enc := json.NewEncoder(&b)
 	enc.SetEscapeHTML(false)
 	if err := enc.Encode(v); err != nil {
-		return err
+		return nil, err
 	}
-	_, err := w.Write(indentJSON(bytes.TrimSpace(b.Bytes())))
-	return err
+	return indentJSON(bytes.TrimSpace(b.Bytes()), depth), nil
 }
 
-// indentJSON indents compact JSON and ends it with a line break.
-func indentJSON(src []byte) []byte {
+// indentJSON indents compact JSON that begins at some depth.
+func indentJSON(src []byte, depth int) []byte {
 	dst := make([]byte, 0, len(src)+len(src)/4)
-	depth := 0
 	breakLine := func() {
 		dst = append(dst, '\n')
 		for range depth {
@@ -57,7 +91,7 @@ func indentJSON(src []byte) []byte {
 			dst = append(dst, c)
 		}
 	}
-	return append(dst, '\n')
+	return dst
 }
 
 // stringEnd returns the position behind the string that begins at i.

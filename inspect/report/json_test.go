@@ -3,7 +3,9 @@ package report
 import (
 	"bytes"
 	"encoding/json"
+	"errors"
 	"reflect"
+	"slices"
 	"testing"
 )
 
@@ -45,7 +47,7 @@ func FuzzIndentJSON(f *testing.F) {
 		if json.Unmarshal(compact.Bytes(), &want) != nil {
 			return
 		}
-		out := indentJSON(compact.Bytes())
+		out := indentJSON(compact.Bytes(), 0)
 		if err := json.Unmarshal(out, &got); err != nil {
 			t.Fatalf("%s: %v", out, err)
 		}
@@ -76,5 +78,27 @@ func BenchmarkWriteJSON(b *testing.B) {
 		if err := WriteJSON(&out, v); err != nil {
 			b.Fatal(err)
 		}
+	}
+}
+
+// A list written piece by piece is what it is when written at once.
+func TestWriteJSONs(t *testing.T) {
+	for _, list := range [][]any{{}, {map[string]int{"a": 1}}, {map[string]any{"b": []int{1, 2}, "c": []any{[]int{3}}}, map[string]any{}, map[string]string{"x": "[]"}}} {
+		var want, got bytes.Buffer
+		if err := errors.Join(WriteJSON(&want, list), WriteJSONs(&got, slices.Values(list))); err != nil {
+			t.Fatal(err)
+		}
+		if got.String() != want.String() {
+			t.Errorf("got\n%s\nwant\n%s", got.String(), want.String())
+		}
+	}
+	// What is full is said at once, and nothing more is made.
+	made := 0
+	err := WriteJSONs(failing{}, func(yield func(any) bool) {
+		for ; made < 5 && yield(made); made++ {
+		}
+	})
+	if err == nil || made > 0 {
+		t.Errorf("error %v after %d values", err, made)
 	}
 }

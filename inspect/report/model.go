@@ -3,7 +3,6 @@ package report
 import (
 	"cmp"
 	"fmt"
-	"slices"
 	"strconv"
 	"strings"
 
@@ -17,34 +16,82 @@ const ModelSchema = "filterlens.inspect/1"
 type Model struct {
 	Schema string `json:"schema"`
 	*inspect.Model
-	Definitions []string `json:"definitions"`
+	// Selection says what of the model is listed, nil for all of it.
+	Selection *Applied `json:"selection,omitempty"`
+	// Groups are the sums that Selection.Depth asks for, else nil.
+	Groups []Group `json:"groups,omitzero"`
+	// Findings are those of a check, nil when none was made.
+	Findings    []inspect.Finding `json:"findings,omitzero"`
+	Definitions []string          `json:"definitions"`
 }
 
-// NewModel returns m with its schema and definitions. With top above 0 only that
-// many layers are listed, those with the most parameters first; the totals stay
-// those of the whole model.
-func NewModel(m *inspect.Model, top int) Model {
+// A Failure stands in a list of models for one that cannot be read.
+type Failure struct {
+	File  string `json:"file"`
+	Error string `json:"error"`
+}
+
+// NewModel returns what sel leaves of m, with its schema and definitions.
+// findings are those of a check, nil when none was made. The totals stay those
+// of the whole model.
+func NewModel(m *inspect.Model, sel Selection, findings []inspect.Finding) Model {
 	c := *m
-	c.Layers = topLayers(m.Layers, top)
-	return Model{Schema: ModelSchema, Model: &c, Definitions: inspect.Definitions()}
+	r := Model{Schema: ModelSchema, Model: &c, Findings: findings, Definitions: inspect.Definitions()}
+	if sel == (Selection{}) {
+		return r
+	}
+	c.Layers = filtered(m.Layers, sel.Filter)
+	c.Tensors = sel.tensors(m.Tensors, c.Layers)
+	r.Selection = &Applied{Top: sel.Top, Sort: sel.order(), Depth: sel.Depth, Matched: sumOf(c.Layers)}
+	if sel.Filter != nil {
+		r.Selection.Filter = sel.Filter.String()
+	}
+	if sel.Depth > 0 {
+		r.Groups = pick(groups(c.Layers, sel.Depth), sel.order(), sel.Top, groupMeasure)
+	} else {
+		c.Layers = pick(c.Layers, sel.order(), sel.Top, layerMeasure)
+	}
+	return r
 }
 
-func topLayers(layers []inspect.Layer, top int) []inspect.Layer {
-	if top <= 0 {
-		return layers
-	}
-	layers = slices.Clone(layers)
-	slices.SortStableFunc(layers, func(a, b inspect.Layer) int { return cmp.Compare(b.Parameters, a.Parameters) })
-	return layers[:min(top, len(layers))]
-}
+// A TableKind names the table that stands for a model as CSV.
+type TableKind string
+
+// The kinds.
+const (
+	LayerTable   TableKind = "layers" // of groups, when the selection has a depth
+	FindingTable TableKind = "findings"
+	TensorTable  TableKind = "tensors"
+)
 
 // FromModel describes a model: the file, its inputs and outputs, operators,
-// layers and totals. top is that of NewModel.
-func FromModel(m *inspect.Model, top int) Document {
-	return Document{Title: m.File, Sections: []Section{
-		{Facts: fileFacts(m)}, valueSection(m), operatorSection(m), layerSection(m, top),
-		{Title: "Totals", Facts: totalFacts(m), Notes: inspect.Definitions()},
-	}}
+// layers or groups of layers, tensors, totals and findings. main is the table
+// that stands for it as CSV.
+func FromModel(m Model, main TableKind) Document {
+	d := Document{Title: m.File, Sections: []Section{{Facts: fileFacts(m.Model)}, valueSection(m.Model), operatorSection(m.Model)}}
+	layers := layerSection(m)
+	if m.Groups != nil {
+		layers = groupSection(m)
+	}
+	layers.Table.Main = main == LayerTable
+	d.Sections = append(d.Sections, layers)
+	if m.Tensors != nil {
+		tensors := statisticsSection(m)
+		tensors.Table.Main = main == TensorTable
+		d.Sections = append(d.Sections, tensors)
+	}
+	d.Sections = append(d.Sections, Section{Title: "Totals", Facts: totalFacts(m.Model), Notes: m.Definitions})
+	if m.Findings != nil {
+		found := findingSection(m.Findings)
+		found.Table.Main = main == FindingTable
+		d.Sections = append(d.Sections, found)
+	}
+	return d
+}
+
+// FromFailure says in the place of a report why there is none.
+func FromFailure(f Failure) Document {
+	return Document{Title: f.File, Warnings: []string{"not read: " + f.Error}}
 }
 
 func fileFacts(m *inspect.Model) []Fact {
@@ -59,11 +106,7 @@ func fileFacts(m *inspect.Model) []Fact {
 		ir = Cell{Text: strconv.FormatInt(m.IRVersion, 10), Raw: m.IRVersion}
 	}
 	facts = append(facts, Fact{"IR version", ir})
-	var opsets []string
-	for _, o := range m.Opsets {
-		opsets = append(opsets, fmt.Sprintf("%s %d", cmp.Or(o.Domain, "ai.onnx"), o.Version))
-	}
-	facts = append(facts, Fact{"opset", Words(cmp.Or(strings.Join(opsets, ", "), "unknown"))})
+	facts = append(facts, Fact{"opset", Words(opsets(m))})
 	if p := strings.TrimSpace(m.Producer + " " + m.ProducerVersion); p != "" {
 		facts = append(facts, Fact{"producer", Words(p)})
 	}
@@ -118,40 +161,63 @@ func operatorSection(m *inspect.Model) Section {
 	var parts []string
 	nodes := 0
 	for _, o := range m.Operators {
-		name := o.Op
-		if o.Domain != "" {
-			name = o.Domain + "." + name
-		}
-		parts = append(parts, fmt.Sprintf("%d %s", o.Count, name))
+		parts = append(parts, fmt.Sprintf("%d %s", o.Count, qualified(o.Domain, o.Op)))
 		nodes += o.Count
 	}
-	text := strings.Join(parts, ", ")
-	if text == "" {
-		text = "none"
+	s := Section{Title: "Operators", Facts: []Fact{{plural(nodes, "node"), Words(cmp.Or(strings.Join(parts, ", "), "none"))}}}
+	if len(m.Functions) > 0 {
+		var list []string
+		for _, f := range m.Functions {
+			list = append(list, fmt.Sprintf("%s (%s, called %s)", qualified(f.Domain, f.Name), plural(f.Nodes, "node"), times(f.Calls)))
+		}
+		s.Facts = append(s.Facts, Fact{plural(len(list), "function"), Words(strings.Join(list, ", "))})
 	}
-	return Section{Title: "Operators", Facts: []Fact{{plural(nodes, "node"), Words(text)}}}
+	if n := m.Totals.Subgraphs; n > 0 {
+		s.Facts = append(s.Facts, Fact{"subgraphs", Count(int64(n))})
+	}
+	if n := m.Totals.TrainingNodes; n > 0 {
+		s.Facts = append(s.Facts, Fact{"training nodes", Count(int64(n))})
+	}
+	return s
 }
 
-func layerSection(m *inspect.Model, top int) Section {
-	layers := topLayers(m.Layers, top)
-	s := Section{Title: "Layers"}
-	if len(layers) < len(m.Layers) {
-		s.Title = fmt.Sprintf("Layers (%d of %d, those with the most parameters)", len(layers), len(m.Layers))
+func qualified(domain, name string) string {
+	if domain == "" {
+		return name
 	}
-	s.Table = &Table{Main: true, Columns: []Column{
+	return domain + "." + name
+}
+
+func times(n int) string {
+	switch n {
+	case 1:
+		return "once"
+	case 2:
+		return "twice"
+	}
+	return grouped(int64(n)) + " times"
+}
+
+func layerSection(m Model) Section {
+	layers := m.Layers
+	s := Section{Title: chosenTitle("Layers", m, len(layers), matched(m), "layer")}
+	s.Table = &Table{Columns: []Column{
 		{Title: "name", Key: "name", Shrink: true},
 		{Title: "operator", Key: "op", Shrink: true},
 		{Title: "kernel", Key: "kernel"},
 		{Title: "stride", Key: "stride", Drop: 4},
-		{Title: "groups", Key: "groups", Right: true, Drop: 5},
+		{Title: "groups", Key: "groups", Right: true, Drop: 7},
 		{Title: "input", Key: "in", Drop: 3},
 		{Title: "output", Key: "out", Drop: 1},
 		{Title: "parameters", Key: "parameters", Right: true},
 		{Title: "MACs", Key: "macs", Right: true},
+		{Title: "weight mem", Key: "weight_bytes", Right: true, Drop: 6},
+		{Title: "output mem", Key: "out_bytes", Right: true, Drop: 5},
 		{Title: "zeros", Key: "zeros", Right: true, Drop: 2},
+		{Title: "in graph", Key: "scope", Shrink: true, Sparse: true},
 	}}
-	batch := batchDim(m)
-	unreadWeights := 0
+	batch := batchDim(m.Model)
+	unreadWeights, shapes := 0, false
 	for _, l := range layers {
 		zeros := optional(l.Zeros, Share, unread)
 		if l.Zeros == nil && l.Weight != "" {
@@ -161,18 +227,200 @@ func layerSection(m *inspect.Model, top int) Section {
 		if l.Group > 0 {
 			group = Count(l.Group)
 		}
+		shapes = shapes || l.In.Known || l.Out.Known
 		s.Table.Rows = append(s.Table.Rows, []Cell{
 			layerName(l.Op, l.Name), operatorName(l.Op), Words(joined(l.Kernel)), Words(joined(l.Strides)), group,
-			shape(l.In, batch), shape(l.Out, batch), Count(l.Parameters), optional(l.MACs, Scaled, absent), zeros,
+			shape(l.In, batch), shape(l.Out, batch), Count(l.Parameters), optional(l.MACs, Scaled, absent),
+			Bytes(l.WeightBytes), optional(l.OutBytes, Bytes, absent), zeros, Words(l.Scope),
 		})
 	}
-	if batch != nil {
+	s.Notes = append(s.Notes, matchNotes(m)...)
+	if batch != nil && shapes {
 		s.Notes = append(s.Notes, "shapes: without the batch dimension ("+batch.String()+")")
 	}
 	if unreadWeights > 0 && m.Totals.Zeros == nil {
 		s.Notes = append(s.Notes, "zeros: - for weights that were not read; --weights reads them")
 	}
 	return s
+}
+
+// matched returns how many layers the selection chose from.
+func matched(m Model) int {
+	if m.Selection == nil {
+		return m.Totals.Layers
+	}
+	return m.Selection.Matched.Layers
+}
+
+// chosenTitle says in a title what is left of how many, and in which order.
+func chosenTitle(title string, m Model, shown, of int, word string) string {
+	if m.Selection == nil {
+		return title
+	}
+	by := map[Order]string{ByParameters: "most parameters", ByMACs: "most MACs", ByMemory: "most memory"}[m.Selection.Sort]
+	switch {
+	case shown < of && by != "":
+		return fmt.Sprintf("%s (%d of %s, those with the %s)", title, shown, plural(of, word), by)
+	case shown < of:
+		return fmt.Sprintf("%s (the first %d of %s)", title, shown, plural(of, word))
+	case by != "":
+		return fmt.Sprintf("%s (%s first)", title, by)
+	}
+	return title
+}
+
+// matchNotes says what a filter matches.
+func matchNotes(m Model) []string {
+	if m.Selection == nil || m.Selection.Filter == "" {
+		return nil
+	}
+	sum := m.Selection.Matched
+	s := fmt.Sprintf("filter %q: %d of %s", m.Selection.Filter, sum.Layers, plural(m.Totals.Layers, "layer"))
+	if sum.Layers > 0 {
+		s += fmt.Sprintf(" with %s parameters (%s) and %s MACs", grouped(sum.Parameters), Bytes(sum.WeightBytes).Text, macsOf(sum).Text)
+	}
+	return []string{s + "; the totals are those of the whole model"}
+}
+
+// macsOf is the cell of a sum of which some may be unknown.
+func macsOf(s Sum) Cell {
+	c := optional(s.MACs, Scaled, absent)
+	if s.MACs != nil && s.MACsUnknown > 0 {
+		c.Text = ">= " + c.Text
+	}
+	return c
+}
+
+func groupSection(m Model) Section {
+	all := 0
+	seen := map[string]bool{}
+	for i := range m.Layers {
+		if name := moduleName(Modules(&m.Layers[i]), m.Selection.Depth); !seen[name] {
+			seen[name] = true
+			all++
+		}
+	}
+	s := Section{Title: chosenTitle("Modules", m, len(m.Groups), all, "module")}
+	s.Table = &Table{Columns: []Column{
+		{Title: "module", Key: "module", Shrink: true},
+		{Title: "layers", Key: "layers", Right: true},
+		{Title: "parameters", Key: "parameters", Right: true},
+		{Title: "MACs", Key: "macs", Right: true},
+		{Title: "weight mem", Key: "weight_bytes", Right: true, Drop: 2},
+		{Title: "output mem", Key: "out_bytes", Right: true, Drop: 1},
+	}}
+	for _, g := range m.Groups {
+		name := Words(g.Name)
+		if g.Name == "" {
+			name.Text = "(none)"
+		}
+		out := optional(g.OutBytes, Bytes, absent)
+		if g.OutBytes != nil && g.OutBytesUnknown > 0 {
+			out.Text = ">= " + out.Text
+		}
+		s.Table.Rows = append(s.Table.Rows, []Cell{name, Count(int64(g.Layers)), Count(g.Parameters), macsOf(g.Sum), Bytes(g.WeightBytes), out})
+	}
+	s.Notes = append(matchNotes(m), "modules: by the names that exporters build from paths, cut after "+plural(m.Selection.Depth, "part")+
+		"; what several layers share counts in each")
+	return s
+}
+
+func statisticsSection(m Model) Section {
+	title := "Tensors"
+	if m.Selection != nil && m.Selection.Top > 0 && m.Selection.Sort != ByPosition {
+		title = "Tensors (the largest first)"
+	}
+	t := &Table{Columns: []Column{
+		{Title: "name", Key: "name", Shrink: true},
+		{Title: "type", Key: "dtype"},
+		{Title: "shape", Key: "dims"},
+		{Title: "elements", Key: "elements", Right: true, Drop: 6},
+		{Title: "memory", Key: "bytes", Right: true, Drop: 5},
+		{Title: "min", Key: "min", Right: true},
+		{Title: "max", Key: "max", Right: true},
+		{Title: "mean", Key: "mean", Right: true, Drop: 3},
+		{Title: "std", Key: "std", Right: true, Drop: 2},
+		{Title: "zeros", Key: "zeros", Right: true, Drop: 1},
+		{Title: "subnormal", Key: "subnormal", Right: true, Sparse: true},
+		{Title: "NaN", Key: "nan", Right: true, Sparse: true},
+		{Title: "Inf", Key: "inf", Right: true, Sparse: true},
+		{Title: "histogram", Key: "histogram", Drop: 4},
+		{Title: "in graph", Key: "scope", Shrink: true, Sparse: true},
+	}}
+	for _, x := range m.Tensors {
+		row := []Cell{Words(x.Name), Words(x.DType), {Text: cmp.Or(joined(x.Dims), "scalar"), Raw: joined(x.Dims)}, Count(x.Elements), Bytes(x.Bytes)}
+		v := x.Values
+		if v == nil {
+			for range len(t.Columns) - len(row) - 1 {
+				row = append(row, none)
+			}
+			t.Rows = append(t.Rows, append(row, Words(x.Scope)))
+			continue
+		}
+		for _, n := range []*float64{v.Min, v.Max, v.Mean, v.Std} {
+			row = append(row, optional(n, significant, unread))
+		}
+		zeros := Share(float64(v.Zeros) / float64(max(x.Elements, 1)))
+		zeros.Raw = v.Zeros
+		t.Rows = append(t.Rows, append(row, zeros, countNotZero(v.Subnormal), countNotZero(v.NaN), countNotZero(v.Inf), histogram(v.Histogram), Words(x.Scope)))
+	}
+	s := Section{Title: title, Table: t, Notes: []string{
+		"min, max, mean, std, histogram: of the finite values; std: of all values, not of a sample; histogram: bins of equal width from min to max, drawn against the fullest"}}
+	if len(t.Rows) == 0 {
+		s.Facts, s.Notes = []Fact{{"stored tensors", Words("none")}}, nil
+	}
+	return s
+}
+
+// countNotZero is empty for nothing, so that a column of rare things can go.
+func countNotZero(n int64) Cell {
+	c := Count(n)
+	if n == 0 {
+		c.Text = ""
+	}
+	return c
+}
+
+func findingSection(findings []inspect.Finding) Section {
+	s := Section{Title: "Findings", Table: findingTable(findings)}
+	if len(findings) == 0 {
+		s.Facts = []Fact{{"none", none}}
+	}
+	return s
+}
+
+// place says what a finding is about.
+func place(f inspect.Finding) string {
+	var what []string
+	if f.Node != "" {
+		what = append(what, "node "+f.Node)
+	}
+	if f.Tensor != "" {
+		what = append(what, "tensor "+f.Tensor)
+	}
+	s := strings.Join(what, ", ")
+	if f.Scope == "" {
+		return s
+	}
+	return strings.TrimSpace(s + " in " + f.Scope)
+}
+
+func findingTable(findings []inspect.Finding) *Table {
+	t := &Table{Columns: []Column{
+		{Title: "level", Key: "level"}, {Title: "code", Key: "code"},
+		{Key: "scope", Hidden: true}, {Key: "node", Hidden: true}, {Key: "tensor", Hidden: true},
+		{Title: "where", Shrink: true},
+		{Title: "what", Key: "text", Wrap: true},
+	}}
+	for _, f := range findings {
+		level := Words(f.Level)
+		level.Tone = Changed
+		if f.Level == "error" {
+			level.Tone = Removed
+		}
+		t.Rows = append(t.Rows, []Cell{level, Words(f.Code), Words(f.Scope), Words(f.Node), Words(f.Tensor), Words(place(f)), Words(f.Text)})
+	}
+	return t
 }
 
 func operatorName(op string) Cell {
@@ -240,5 +488,35 @@ func totalFacts(m *inspect.Model) []Fact {
 	if t.MACsUnknown > 0 {
 		macs.Text += "; shapes unknown for " + plural(t.MACsUnknown, "node")
 	}
-	return append(facts, Fact{"MACs", macs}, Fact{"weights", Bytes(t.WeightBytes)}, Fact{"zeros", optional(t.Zeros, Share, unread)})
+	facts = append(facts, Fact{"MACs", macs}, Fact{"weights", Bytes(t.WeightBytes)})
+	if len(m.Types) > 0 {
+		facts = append(facts, Fact{"stored", Words(typeList(m.Types))})
+	}
+	return append(facts, Fact{"activation memory", peak(t)}, Fact{"zeros", optional(t.Zeros, Share, unread)})
+}
+
+// typeList says how much is stored of each element type.
+func typeList(types []inspect.TypeCount) string {
+	parts := make([]string, len(types))
+	for i, c := range types {
+		parts[i] = fmt.Sprintf("%s %s (%s)", Bytes(c.Bytes).Text, c.DType, plural(c.Tensors, "tensor"))
+	}
+	return strings.Join(parts, ", ")
+}
+
+// peak says how much memory activations take and where.
+func peak(t inspect.Totals) Cell {
+	c := optional(t.PeakActivationBytes, Bytes, absent)
+	if t.PeakActivationBytes != nil {
+		if t.ActivationsUnknown > 0 {
+			c.Text = "at least " + c.Text
+		}
+		if t.PeakNode != "" {
+			c.Text += " at " + t.PeakNode
+		}
+	}
+	if t.ActivationsUnknown > 0 {
+		c.Text += "; sizes unknown of " + plural(t.ActivationsUnknown, "tensor")
+	}
+	return c
 }

@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"cmp"
 	"io"
+	"iter"
 	"slices"
 	"strings"
 	"unicode"
@@ -17,6 +18,8 @@ type TextOptions struct {
 	Width int
 	// Color allows escape sequences.
 	Color bool
+	// ASCII draws with ASCII characters alone. Names stay as they are.
+	ASCII bool
 }
 
 // proseWidth is how wide sentences run where there is no terminal.
@@ -28,14 +31,24 @@ const minName = 12
 // WriteText writes documents for people: columns aligned, numbers to the right.
 // Control characters, which names in a file may contain, are replaced.
 func WriteText(w io.Writer, opt TextOptions, docs ...Document) error {
+	return WriteTexts(w, opt, slices.Values(docs))
+}
+
+// WriteTexts is WriteText for documents that are made while they are written.
+func WriteTexts(w io.Writer, opt TextOptions, docs iter.Seq[Document]) error {
 	t := textWriter{w: bufio.NewWriter(w), opt: opt}
-	for i, d := range docs {
-		if i > 0 {
+	first := true
+	for d := range docs {
+		if !first {
 			t.line("")
 		}
+		first = false
 		t.document(d)
+		if err := t.w.Flush(); err != nil {
+			return err
+		}
 	}
-	return t.w.Flush()
+	return nil
 }
 
 type textWriter struct {
@@ -73,8 +86,20 @@ func toneCode(tone Tone) string {
 	return ""
 }
 
+// inASCII replaces the characters that reports draw with.
+var inASCII = func() *strings.Replacer {
+	pairs := []string{"…", "~"}
+	for i, r := range []rune(blocks) {
+		pairs = append(pairs, string(r), asciiBlocks[i:i+1])
+	}
+	return strings.NewReplacer(pairs...)
+}()
+
 // line writes s and a line break. Errors stay in the bufio.Writer until Flush.
 func (t *textWriter) line(s string) {
+	if t.opt.ASCII {
+		s = inASCII.Replace(s)
+	}
 	t.w.WriteString(strings.TrimRight(s, " "))
 	t.w.WriteByte('\n')
 }
@@ -152,6 +177,7 @@ func (t *textWriter) section(s Section) {
 
 // table writes a table and returns the titles of the columns left out.
 func (t *textWriter) table(tab *Table) (left []string) {
+	tab = visible(tab)
 	cols := slices.Clone(tab.Columns)
 	texts := make([][]string, len(tab.Rows))
 	for r, row := range tab.Rows {
@@ -207,6 +233,27 @@ func (t *textWriter) table(tab *Table) (left []string) {
 		}
 	}
 	return left
+}
+
+// visible returns the table without the columns that a text has not.
+func visible(tab *Table) *Table {
+	kept := make([]int, 0, len(tab.Columns))
+	for c, col := range tab.Columns {
+		if !col.Hidden && (!col.Sparse || slices.ContainsFunc(tab.Rows, func(row []Cell) bool { return row[c].Text != "" })) {
+			kept = append(kept, c)
+		}
+	}
+	if len(kept) == len(tab.Columns) {
+		return tab
+	}
+	dense := &Table{Rows: make([][]Cell, len(tab.Rows))}
+	for _, c := range kept {
+		dense.Columns = append(dense.Columns, tab.Columns[c])
+		for r, row := range tab.Rows {
+			dense.Rows[r] = append(dense.Rows[r], row[c])
+		}
+	}
+	return dense
 }
 
 // useShort replaces the texts of each column by the short ones, unless that would

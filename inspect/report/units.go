@@ -75,6 +75,33 @@ func Number(v float64, decimals int) Cell {
 	return Cell{Text: strconv.FormatFloat(v, 'f', decimals, 64), Raw: v}
 }
 
+// blocks are the heights of a bar; asciiBlocks stand for them where there are
+// no other characters.
+const (
+	blocks      = " ▁▂▃▄▅▆▇█"
+	asciiBlocks = " .:-=+*%@"
+)
+
+// histogram draws counts as bars, a character each. What is not zero shows.
+func histogram(counts []int64) Cell {
+	top := int64(0)
+	for _, n := range counts {
+		top = max(top, n)
+	}
+	bars := []rune(blocks)
+	raw := make([]string, len(counts))
+	var b strings.Builder
+	for i, n := range counts {
+		raw[i] = strconv.FormatInt(n, 10)
+		h := 0
+		if n > 0 {
+			h = max(1, int(math.Round(float64(n)/float64(top)*float64(len(bars)-1))))
+		}
+		b.WriteRune(bars[h])
+	}
+	return Cell{Text: b.String(), Raw: strings.Join(raw, " ")}
+}
+
 func milliseconds(v float64) Cell {
 	return Cell{Text: digits(v, 3), Raw: v}
 }

@@ -1,0 +1,10 @@
+// Package schema holds the published forms of what filterlens writes as JSON, as
+// JSON Schema 2020-12: a file for each verb. It is data; nothing else enters.
+package schema
+
+import "embed"
+
+// Files holds the schemas by their names, such as "inspect.schema.json".
+//
+//go:embed *.schema.json
+var Files embed.FS

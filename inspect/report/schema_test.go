@@ -1,0 +1,320 @@
+package report
+
+import (
+	"bytes"
+	"fmt"
+	"io/fs"
+	"maps"
+	"os"
+	"path/filepath"
+	"reflect"
+	"regexp"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/santhosh-tekuri/jsonschema/v6"
+
+	"github.com/filterlens/filterlens/inspect"
+	"github.com/filterlens/filterlens/inspect/onnxfile"
+	"github.com/filterlens/filterlens/inspect/report/schema"
+)
+
+// compiled returns a published schema, and what it says as plain values.
+func compiled(t *testing.T, name string) (*jsonschema.Schema, map[string]any) {
+	t.Helper()
+	b, err := schema.Files.ReadFile(name + ".schema.json")
+	if err != nil {
+		t.Fatal(err)
+	}
+	doc, err := jsonschema.UnmarshalJSON(bytes.NewReader(b))
+	if err != nil {
+		t.Fatal(err)
+	}
+	c := jsonschema.NewCompiler()
+	c.DefaultDraft(jsonschema.Draft2020)
+	if err := c.AddResource(name, doc); err != nil {
+		t.Fatal(err)
+	}
+	s, err := c.Compile(name)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return s, doc.(map[string]any)
+}
+
+// plain returns what v is when written as JSON.
+func plain(t *testing.T, v any) any {
+	t.Helper()
+	var b bytes.Buffer
+	if err := WriteJSON(&b, v); err != nil {
+		t.Fatal(err)
+	}
+	doc, err := jsonschema.UnmarshalJSON(&b)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return doc
+}
+
+func openModel(t *testing.T, path string, opt inspect.Options) (*inspect.Model, error) {
+	t.Helper()
+	f, err := onnxfile.Open(path)
+	if err != nil {
+		return nil, err
+	}
+	t.Cleanup(func() { f.Close() })
+	return inspect.New(t.Context(), f, opt)
+}
+
+// inspected returns documents that hold every property: those of the golden
+// tests, and of the fixtures.
+func inspected(t *testing.T) map[string]any {
+	t.Helper()
+	full := goldenModel()
+	full.Domain, full.ModelVersion, full.Doc = "d", 1, "doc"
+	full.Layers[0].Dilations, full.Layers[0].Pads, full.Layers[0].AutoPad, full.Layers[0].Bias = []int64{1, 1}, []int64{0, 0, 0, 0}, "VALID", "b1"
+	rich := richModel()
+	rich.Tensors[0].Scope = "if_3/then_branch"
+	findings := goldenFindings()
+	findings[0].Scope = "f"
+	docs := map[string]any{
+		"plain":  NewModel(goldenModel(), Selection{}, nil),
+		"full":   NewModel(full, Selection{Filter: regexp.MustCompile("."), Top: 2, Depth: 1}, findings),
+		"rich":   NewModel(rich, Selection{}, []inspect.Finding{}),
+		"list":   []any{NewModel(rich, Selection{Sort: ByMemory}, findings), Failure{"x.onnx", "it is broken"}},
+		"nobody": []any{},
+	}
+	paths, err := filepath.Glob("../../fixtures/*.onnx")
+	if err != nil || len(paths) < 3 {
+		t.Fatalf("fixtures %q, %v", paths, err)
+	}
+	for _, path := range paths {
+		m, err := openModel(t, path, inspect.Options{Weights: true, Statistics: true})
+		if err != nil {
+			t.Fatal(err)
+		}
+		docs[path] = NewModel(m, Selection{Top: 3, Depth: 2}, nil)
+	}
+	for name, v := range docs {
+		docs[name] = plain(t, v)
+	}
+	return docs
+}
+
+func TestInspectSchema(t *testing.T) {
+	s, _ := compiled(t, "inspect")
+	for name, doc := range inspected(t) {
+		if err := s.Validate(doc); err != nil {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+}
+
+// What other projects' files give has the published form too. The corpus is not
+// part of the repository.
+func TestInspectSchemaCorpus(t *testing.T) {
+	dir := os.Getenv("FILTERLENS_CORPUS")
+	if dir == "" {
+		t.Skip("FILTERLENS_CORPUS is not set")
+	}
+	s, _ := compiled(t, "inspect")
+	read := 0
+	err := filepath.WalkDir(dir, func(path string, d fs.DirEntry, err error) error {
+		if err != nil || filepath.Ext(path) != ".onnx" {
+			return err
+		}
+		f, err := onnxfile.Open(path)
+		if err != nil {
+			return nil
+		}
+		defer f.Close()
+		m, err := inspect.New(t.Context(), f, inspect.Options{Statistics: !f.External()})
+		if err != nil {
+			return nil
+		}
+		read++
+		if err := s.Validate(plain(t, NewModel(m, Selection{Depth: 1}, nil))); err != nil {
+			t.Errorf("%s: %v", path, err)
+		}
+		return nil
+	})
+	if err != nil || read == 0 {
+		t.Fatalf("%d models read, %v", read, err)
+	}
+	t.Logf("%d models", read)
+}
+
+// Whatever is added to a document, taken from it or put in the place of another
+// type no longer fits.
+func TestSchemasAreStrict(t *testing.T) {
+	s, doc := compiled(t, "inspect")
+	for name, v := range inspected(t) {
+		if strings.HasPrefix(name, "..") {
+			continue // large, and no other form than the others
+		}
+		strict(t, name, s, doc, v)
+	}
+}
+
+// strict mutates each part of a valid document in turn.
+func strict(t *testing.T, name string, s *jsonschema.Schema, schemaDoc map[string]any, doc any) {
+	t.Helper()
+	optional := optionalProperties(schemaDoc)
+	mutants := 0
+	refused := func(what string) {
+		t.Helper()
+		mutants++
+		if s.Validate(doc) == nil {
+			t.Errorf("%s: still valid with %s", name, what)
+		}
+	}
+	var walk func(path string, v any, set func(any))
+	walk = func(path string, v any, set func(any)) {
+		for _, wrong := range []any{map[string]any{"x": 1}, true} {
+			set(wrong)
+			refused(fmt.Sprintf("%v as %s", wrong, path))
+		}
+		set(v)
+		switch v := v.(type) {
+		case map[string]any:
+			v["unheard-of"] = 1
+			refused("an unknown property in " + path)
+			delete(v, "unheard-of")
+			for _, key := range slices.Sorted(maps.Keys(v)) {
+				was := v[key]
+				if !optional[key] {
+					delete(v, key)
+					refused("no " + path + "/" + key)
+					v[key] = was
+				}
+				walk(path+"/"+key, was, func(x any) { v[key] = x })
+			}
+		case []any:
+			for i, was := range v {
+				walk(fmt.Sprintf("%s/%d", path, i), was, func(x any) { v[i] = x })
+			}
+		}
+	}
+	walk("", doc, func(x any) { doc = x })
+	if err := s.Validate(doc); err != nil {
+		t.Fatalf("%s: not put back: %v", name, err)
+	}
+	t.Logf("%s: %d mutants", name, mutants)
+}
+
+// optionalProperties returns the names that may be absent somewhere.
+func optionalProperties(doc map[string]any) map[string]bool {
+	optional := map[string]bool{}
+	for _, d := range doc["$defs"].(map[string]any) {
+		def := d.(map[string]any)
+		props, _ := def["properties"].(map[string]any)
+		required, _ := def["required"].([]any)
+		for name := range props {
+			if !slices.Contains(required, any(name)) {
+				optional[name] = true
+			}
+		}
+	}
+	return optional
+}
+
+// The schema and the types say the same: names, which of them may be absent, and
+// the kinds of values. Every property is described.
+func TestSchemaFitsTypes(t *testing.T) {
+	_, doc := compiled(t, "inspect")
+	fits(t, doc, map[string]any{
+		"model": Model{}, "failure": Failure{}, "opset": inspect.Opset{}, "entry": inspect.KV{}, "value": inspect.Value{}, "operator": inspect.OpCount{},
+		"function": inspect.Function{}, "layer": inspect.Layer{}, "type": inspect.TypeCount{}, "totals": inspect.Totals{}, "tensor": inspect.TensorStats{},
+		"values": inspect.ValueStats{}, "selection": Applied{}, "sum": Sum{}, "group": Group{}, "finding": inspect.Finding{},
+	})
+}
+
+func fits(t *testing.T, doc map[string]any, types map[string]any) {
+	t.Helper()
+	for name, d := range doc["$defs"].(map[string]any) {
+		def := d.(map[string]any)
+		if def["description"] == nil {
+			t.Errorf("%s: no description", name)
+		}
+		v, ok := types[name]
+		if ok != (def["type"] == "object") {
+			t.Errorf("%s: in the schema as %v, among the types %v", name, def["type"], ok)
+		}
+		if !ok {
+			continue
+		}
+		props := def["properties"].(map[string]any)
+		required, _ := def["required"].([]any)
+		fields := jsonFields(reflect.TypeOf(v))
+		for key, p := range props {
+			p := p.(map[string]any)
+			if s, _ := p["description"].(string); len(s) < 8 {
+				t.Errorf("%s/%s: description %q", name, key, s)
+			}
+			f, ok := fields[key]
+			if !ok {
+				t.Errorf("%s/%s: no field of %T", name, key, v)
+				continue
+			}
+			if must := slices.Contains(required, any(key)); must == f.optional {
+				t.Errorf("%s/%s: required is %v, may be left out %v", name, key, must, f.optional)
+			}
+			if may := nullable(doc, p); f.typ.Kind() == reflect.Pointer && !f.optional && !may {
+				t.Errorf("%s/%s: may be null, the schema says it may not", name, key)
+			}
+		}
+		for key := range fields {
+			if props[key] == nil {
+				t.Errorf("%s: the schema lacks %q of %T", name, key, v)
+			}
+		}
+		if def["additionalProperties"] != false {
+			t.Errorf("%s: allows unknown properties", name)
+		}
+	}
+	for name := range types {
+		if doc["$defs"].(map[string]any)[name] == nil {
+			t.Errorf("the schema lacks %s", name)
+		}
+	}
+}
+
+type jsonField struct {
+	typ      reflect.Type
+	optional bool
+}
+
+// jsonFields returns the fields of a struct as JSON has them, those of embedded
+// ones included.
+func jsonFields(t reflect.Type) map[string]jsonField {
+	fields := map[string]jsonField{}
+	for _, f := range reflect.VisibleFields(t) {
+		name, rest, _ := strings.Cut(f.Tag.Get("json"), ",")
+		if name == "-" || name == "" {
+			continue
+		}
+		fields[name] = jsonField{f.Type, strings.Contains(rest, "omit")}
+	}
+	return fields
+}
+
+// nullable tells whether a schema allows null.
+func nullable(doc, p map[string]any) bool {
+	switch typ := p["type"].(type) {
+	case string:
+		return typ == "null"
+	case []any:
+		return slices.Contains(typ, any("null"))
+	}
+	if ref, ok := p["$ref"].(string); ok {
+		return nullable(doc, doc["$defs"].(map[string]any)[strings.TrimPrefix(ref, "#/$defs/")].(map[string]any))
+	}
+	choices, _ := p["anyOf"].([]any)
+	for _, q := range choices {
+		if nullable(doc, q.(map[string]any)) {
+			return true
+		}
+	}
+	return false
+}
