@@ -1,6 +1,7 @@
 package onnxfile
 
 import (
+	"bytes"
 	"os"
 	"strconv"
 	"strings"
@@ -114,6 +115,39 @@ func TestUpperBitsOfEntriesDoNotCount(t *testing.T) {
 		f := read(t, marshal(t, modelOf(x)))
 		if got := values(t, f.Tensor(f.Model.Graph.Initializer[0])); !sameFloats(got, c.want) {
 			t.Errorf("%s: %v, want %v", c.d, got, c.want)
+		}
+	}
+}
+
+// Elements of six bits straddle bytes, and so do the blocks they are read in.
+func TestSixBitsInBlocksOfAnySize(t *testing.T) {
+	const n = 1001
+	list := make([]uint8, n)
+	for i := range list {
+		list[i] = uint8(i * 37 % 64)
+	}
+	x := tensorOf("w", onnxpb.TensorProto_FLOAT6E2M3, n)
+	x.Int32Data = entries32(list, 6)
+	f := read(t, marshal(t, modelOf(x)))
+	want := packBits(list, 6)
+	for size := 1; size < 20; size++ {
+		r, err := f.Tensor(f.Model.Graph.Initializer[0]).raw()
+		if err != nil {
+			t.Fatal(err)
+		}
+		var got []byte
+		for buf := make([]byte, size); ; {
+			b, err := r.fill(buf)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if len(b) == 0 {
+				break
+			}
+			got = append(got, b...)
+		}
+		if !bytes.Equal(got, want) {
+			t.Errorf("blocks of %d: other bytes", size)
 		}
 	}
 }

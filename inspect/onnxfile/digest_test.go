@@ -93,3 +93,16 @@ func TestSameFile(t *testing.T) {
 		}
 	}
 }
+
+// What is read must not be overwritten, under whichever name it goes; a hard
+// link is refused as data, but it is the same file all the same.
+func TestSameFileBehindLinks(t *testing.T) {
+	root := tree(t, "w", "blobs/HASH1", "blobs/HASH2", "snapshots/m.onnx -> ../blobs/HASH1", "snapshots/w -> ../blobs/HASH2",
+		"hard/m.onnx", "secret", "hard/w = secret")
+	for model, data := range map[string]string{"snapshots/m.onnx": "blobs/HASH2", "hard/m.onnx": "secret"} {
+		f := openAt(t, filepath.Join(root, model))
+		if !f.SameFile(filepath.Join(root, data)) || f.SameFile(filepath.Join(root, "blobs")) {
+			t.Errorf("%s: SameFile is wrong", model)
+		}
+	}
+}

@@ -187,7 +187,7 @@ func (c tensorContent) WriteTo(w io.Writer) (int64, error) {
 // it is stored, as Content that is read when it is written. edit, if not nil,
 // may change each block of bytes on the way; off is the block's distance from
 // the tensor's first byte, always a multiple of 1 MiB. Strings and types of
-// unknown width give ErrUnsupportedType; so do types below 8 bits in int32_data.
+// unknown width give ErrUnsupportedType.
 func (t Tensor) Raw(edit func(b []byte, off int64)) (Content, error) {
 	r, err := t.raw()
 	if err != nil {

@@ -3,7 +3,8 @@
 //
 // Open walks the protobuf wire format once and keeps everything but the large
 // payloads of tensors, which become byte ranges; the official protobuf library
-// then decodes a few kilobytes. A Draft is a changed skeleton; writing one
+// then decodes a few kilobytes. Nothing is mapped into memory, so that a file
+// which is cut short is an error of the read and not a fault. A Draft is a changed skeleton; writing one
 // splices untouched payloads straight from the source. What a graph means
 // (operators, shapes, layers) does not enter here.
 package onnxfile
@@ -62,8 +63,12 @@ func (e *FormatError) Unwrap() error { return e.Err }
 
 // Open reads the skeleton of the model at path. The file stays open until
 // Close, and reading it fails with ErrChanged once something has written to it.
-// External data is looked for in its folder and nowhere else. A file that is no
-// ONNX model gives a *FormatError.
+// A file that is no ONNX model gives a *FormatError.
+//
+// External data is read from the folder of path or, where path is a link, from
+// that of the file it leads to; a link from the one straight into the other is
+// followed, as caches of downloads have them. Whatever lies elsewhere is refused,
+// and so is a file with a second name (a hard link), which may lie elsewhere.
 func Open(path string) (*File, error) {
 	open := func(path string) (*os.File, error) { return os.OpenFile(path, openFlags, 0) }
 	f, err := openRegular(os.Stat, open, path)

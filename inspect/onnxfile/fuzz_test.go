@@ -10,6 +10,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 
 	"google.golang.org/protobuf/encoding/protowire"
@@ -45,6 +46,8 @@ func FuzzRead(f *testing.F) {
 // inputs, which are mutated best, meet the same code as large files.
 const fuzzLimit = 4
 
+var schemaCost = sync.OnceValues(modelCost)
+
 // checkRead compares what Read makes of b with the official library's view and
 // returns both; nil for what either refuses.
 func checkRead(t *testing.T, b []byte) (m *File, want *onnxpb.ModelProto) {
@@ -72,7 +75,7 @@ func checkRead(t *testing.T, b []byte) (m *File, want *onnxpb.ModelProto) {
 		}
 		return m, nil
 	}
-	cost, err := modelCost()
+	cost, err := schemaCost()
 	if err != nil {
 		t.Fatal(err)
 	}
