@@ -27,6 +27,7 @@ func FuzzNew(f *testing.F) {
 			node("Equal", "f f", "g").node("Where", "g f f", "h").node("Transpose", "h", "i").node("Pad", "i k", "j").
 			node("Resize", "x _ k", "l").node("ReduceProd", "k", "m").node("OneHot", "k k k", "n"),
 	}
+	seeds = append(seeds, nestedSeeds()...)
 	for _, s := range seeds {
 		f.Add(s.bytes(f), int64(0))
 		f.Add(s.bytes(f), int64(3))
@@ -57,22 +58,41 @@ func FuzzNew(f *testing.F) {
 				}
 			}
 		}
-		for _, n := range m.Graph.Nodes {
-			for _, out := range n.Outputs {
-				check(m.Graph.Shape(out))
-				v, ok := m.Graph.Ints(out)
-				if ok && len(v) > maxFold {
-					t.Fatalf("%d folded elements", len(v))
-				}
-				if k, fixed := m.Graph.Shape(out).Elements(); ok && fixed && k != int64(len(v)) {
-					t.Fatalf("%d values in %s", len(v), m.Graph.Shape(out))
+		for scope, g := range m.Graph.All() {
+			if len(scope) > maxScope+3 {
+				t.Fatalf("a scope of %d bytes", len(scope))
+			}
+			for _, n := range g.Nodes {
+				for _, out := range n.Outputs {
+					check(g.Shape(out))
+					v, ok := g.Ints(out)
+					if ok && len(v) > maxFold {
+						t.Fatalf("%d folded elements", len(v))
+					}
+					if k, fixed := g.Shape(out).Elements(); ok && fixed && k != int64(len(v)) {
+						t.Fatalf("%d values in %s", len(v), g.Shape(out))
+					}
 				}
 			}
 		}
-		for _, l := range m.Layers {
-			if l.Parameters < 0 || l.MACs != nil && *l.MACs < 0 {
+		for i := range m.Layers {
+			l := &m.Layers[i]
+			if l.Parameters < 0 || l.WeightBytes < 0 || l.MACs != nil && *l.MACs < 0 || l.OutBytes != nil && *l.OutBytes < 0 {
 				t.Fatalf("layer %+v", l)
 			}
+			if g, n := m.LayerNode(l); n.Index != l.Node || g.Nodes[l.Node] != n {
+				t.Fatalf("node of %+v", l)
+			}
+		}
+		if p := m.Totals.PeakActivationBytes; p != nil && *p < 0 || m.ExternalBytes < 0 {
+			t.Fatalf("totals %+v", m.Totals)
+		}
+		nodes := 0
+		for _, op := range m.Operators {
+			nodes += op.Count
+		}
+		if nodes != m.Totals.Nodes {
+			t.Fatalf("%d nodes, by operator %d", m.Totals.Nodes, nodes)
 		}
 		if m.Totals.Parameters < 0 || m.Totals.MACs != nil && *m.Totals.MACs < 0 {
 			t.Fatalf("totals %+v", m.Totals)
@@ -81,6 +101,29 @@ func FuzzNew(f *testing.F) {
 			t.Fatal(err)
 		}
 	})
+}
+
+// nestedSeeds have graphs in attributes, functions, sequences and more than one
+// of them at once.
+func nestedSeeds() []*sketch {
+	again := func(s *sketch) *sketch { return s.node("Identity", "c", "more") }
+	grow := counted(body("i c v", "more w e", func(s *sketch) { again(s).node("Concat", "v x", "w", attrInt("axis", 0)).node("Relu", "v", "e") }))
+	conv := func(s *sketch) { s.weights("w", []int64{4, 4, 1, 1}).node("Conv", "x w", "a") }
+	return []*sketch{
+		newSketch(17).input("x", "n", 4, 8, 8).scalar("k", 3).node("Loop", "k _ x", "y z", attrGraph("body", grow)).
+			node("If", "y", "u", attrGraph("then_branch", body("", "a", conv)), attrGraph("else_branch", body("", "a", conv))).result("u", "z"),
+		newSketch(17).input("x", "n", 4).weights("w", []int64{4, 4}).weights("h", []int64{1, 4}).
+			define("f/G", "a b", "c", newSketch(17).node("MatMul", "a b", "d").node("Concat", "d d", "c", attrRef("axis", "k")), "k").
+			define("f/F", "a b", "c", newSketch(17).node("f/G", "a b", "d", attrRef("k", "k")).node("f/F", "d b", "c"), "k").
+			node("f/F", "x w", "u", attrInt("k", 1)).node("f/G", "x w", "v", attrInt("k", 0)).
+			node("Scan", "h v", "y z", attrInt("num_scan_inputs", 1), attrGraph("body", body("s r", "o e", func(s *sketch) { s.node("Add", "s r", "o").node("Relu", "r", "e") }))).
+			result("u", "y", "z"),
+		newSketch(18).input("x", "n", 6).scalar("two", 2).scalar("zero", 0).node("SplitToSequence", "x two", "q", attrInt("axis", 1)).
+			node("SequenceMap", "q x", "r", attrGraph("body", body("a b", "o", func(s *sketch) { s.node("Concat", "a b", "o", attrInt("axis", 1)) }))).
+			node("SequenceInsert", "r x", "s").node("SequenceErase", "s", "t").node("SequenceAt", "t zero", "u").node("ConcatFromSequence", "t", "v", attrInt("axis", 0), attrInt("new_axis", 1)).
+			node("Optional", "t", "o").node("OptionalGetElement", "o", "p").node("OptionalHasElement", "o", "h").node("SequenceLength", "p", "l").
+			node("SequenceEmpty", "", "e").node("SequenceConstruct", "x x", "c").result("u", "v", "l"),
+	}
 }
 
 func matches(tb testing.TB, pattern string) []string {
