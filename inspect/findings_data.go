@@ -93,13 +93,20 @@ func (f *finder) dataFile(d onnxfile.DataFile, extents []onnxfile.Extent, where 
 		return
 	}
 	p := where(extents[0].Tensor)
-	whose := fmt.Sprintf("%s, the first is %q", count(len(extents), "tensor", "tensors"), p.tensor)
+	whose := fmt.Sprintf("tensor %q", p.tensor)
+	if len(extents) > 1 {
+		whose = fmt.Sprintf("%d tensors, the first is %q", len(extents), p.tensor)
+	}
 	switch {
 	case !filepath.IsLocal(filepath.FromSlash(d.Location)) || d.Err != nil && strings.Contains(d.Err.Error(), "escapes"):
 		f.add("external-outside", p, "external data %q lies outside the model's folder, where nothing is read (%s); move it beside the model and correct the location", d.Location, whose)
 		return
 	case errors.Is(d.Err, fs.ErrNotExist):
-		f.add("external-missing", p, "external data %q is missing (%s); put it beside the model: %v", d.Location, whose, d.Err)
+		hint := ""
+		if strings.Contains(d.Location, `\`) {
+			hint = ", and separate folders by / in its location"
+		}
+		f.add("external-missing", p, "external data %q is missing (%s); put it beside the model%s", d.Location, whose, hint)
 		return
 	case d.Err != nil:
 		f.add("external-unreadable", p, "external data %q cannot be read (%s): %v", d.Location, whose, d.Err)

@@ -167,8 +167,8 @@ func (f *finder) declared(g locatedGraph, v *onnxpb.ValueInfoProto, code, where 
 		f.add("type-mismatch", p, "%s says that %q is %s, and it is %s; export the model again", where, name, d.dtype, t.dtype)
 		return
 	}
-	if !t.known || !d.known {
-		return
+	if !t.known || !d.known || len(d.shape) == 0 {
+		return // some exporters write no dimensions where they know none
 	}
 	contradicts := len(t.shape) != len(d.shape)
 	for i := 0; i < len(t.shape) && !contradicts; i++ {
