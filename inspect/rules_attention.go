@@ -46,14 +46,9 @@ func heads(t tensor, n int64) (count, length, size term, ok bool) {
 		return count, length, size, false
 	}
 	if n > 0 {
-		count, size = integer(n), exactQuotient(t.shape[2], integer(n))
+		count, size = integer(n), exactTerm(t.shape[2], integer(n))
 	}
 	return count, t.shape[1], size, true
-}
-
-// exactQuotient returns a / b where b certainly divides a, else unknown.
-func exactQuotient(a, b term) term {
-	return quotient([]term{a}, []term{b})
 }
 
 // microsoftAttentionRule is that of com.microsoft's Attention: weights for
@@ -75,9 +70,13 @@ func packedAttention(c *call, d onnxfile.DType) {
 	if sizes := c.AttrInts("qkv_hidden_sizes"); len(sizes) == 3 {
 		out[2] = integer(sizes[2]).dim()
 	} else if w.known && len(w.shape) == 2 {
-		out[2] = exactQuotient(w.shape[1], integer(3))
+		out[2] = exactTerm(w.shape[1], integer(3))
 	}
 	c.shape(0, d, out)
+	// Keys and values of this step, where there are none of earlier ones.
+	if n := c.AttrInt("num_heads", 0); n > 0 && !c.has(4) && c.Op == "Attention" && c.Attr("qkv_hidden_sizes") == nil {
+		c.shape(1, d, []term{integer(2), x.shape[0], integer(n), x.shape[1], exactTerm(out[2], integer(n))})
+	}
 }
 
 // multiHeadAttentionRule is that of com.microsoft's MultiHeadAttention where

@@ -53,10 +53,13 @@ func ruleOfMicrosoft(op string) rule {
 	case "FusedConv":
 		return convRule
 	case "NhwcFusedConv":
-		return func(c *call) {
-			c.typed(0, c.in(0).dtype)
-			if s, ok := convShape(c, toFirst(c.in(0)), c.in(1)); ok {
-				c.shape(0, c.in(0).dtype, toLast(s))
+		return func(c *call) { // how its weight lies is not documented
+			x := c.in(0)
+			c.typed(0, x.dtype)
+			if x.known && len(x.shape) > 2 {
+				out := unknowns(len(x.shape))
+				out[0] = x.shape[0]
+				c.shape(0, x.dtype, out)
 			}
 		}
 
@@ -104,6 +107,8 @@ func ruleOfBlocked(op string) rule {
 		return poolRule
 	case "GlobalMaxPool", "GlobalAveragePool":
 		return globalPoolRule
+	case "ReorderInput":
+		return reorderInputRule
 	case "ReorderOutput":
 		return reorderOutputRule
 	}
@@ -240,6 +245,18 @@ func dynamicLSTMRule(c *call) {
 		directions = integer(2)
 	}
 	recurrent(c, directions, integer(c.AttrInt("hidden_size", -1)).dim(), false)
+}
+
+// reorderInputRule fills up the last block of channels. How long a block is
+// depends on the machine that the model was optimised on.
+func reorderInputRule(c *call) {
+	x := channelsFirst(c, c.in(0))
+	c.typed(0, x.dtype)
+	if x.known && len(x.shape) > 2 {
+		out := slices.Clone(x.shape)
+		out[1] = term{}
+		c.shape(0, x.dtype, out)
+	}
 }
 
 // reorderOutputRule drops the channels that fill up the last block.

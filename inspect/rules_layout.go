@@ -578,6 +578,13 @@ func expandRule(c *call) {
 	c.typed(0, x.dtype)
 	v := c.value(1)
 	if v == nil {
+		if s := c.in(1); x.known && s.known && len(s.shape) == 1 {
+			if n, ok := s.shape[0].number(); ok && n <= maxRank {
+				if out, ok := broadcast(x.shape, unknowns(int(n))); ok {
+					c.shape(0, x.dtype, out)
+				}
+			}
+		}
 		return
 	}
 	if !x.known || len(v.e) > maxRank {
@@ -640,10 +647,18 @@ func oneHotRule(c *call) {
 	}
 	var depth term
 	if t, ok := c.value(1).scalar(); ok {
-		depth = t.dim()
+		depth = whole(t).dim()
 	}
 	out := append(slices.Clone(x.shape[:a]), depth)
 	c.shape(0, d, append(out, x.shape[a:]...))
+}
+
+// whole returns a real number without a fraction as an integer.
+func whole(t term) term {
+	if t.kind == floatTerm && t.f == math.Trunc(t.f) && math.Abs(t.f) <= maxExtent {
+		return integer(int64(t.f))
+	}
+	return t
 }
 
 func shapeRule(c *call) {
@@ -752,6 +767,7 @@ func rangeRule(c *call) {
 	}
 	step, ok := v[2].number()
 	if !ok {
+		c.shape(0, d, []term{realSteps(v[0], v[1], v[2])})
 		return
 	}
 	n := steps(v[0], v[1], step)
@@ -784,9 +800,35 @@ func steps(from, to term, step int64) term {
 	return ceilTerm(span, step)
 }
 
+// realSteps is steps for real numbers. Runtimes differ in the precision that
+// they compute with, so a number is known only where that does not matter.
+func realSteps(from, to, step term) term {
+	if from.kind != floatTerm || to.kind != floatTerm || step.kind != floatTerm || step.f == 0 {
+		return term{}
+	}
+	double := math.Ceil((to.f - from.f) / step.f)
+	mixed := math.Ceil(float64(float32(to.f)-float32(from.f)) / step.f)
+	single := math.Ceil(float64((float32(to.f) - float32(from.f)) / float32(step.f)))
+	if double != mixed || double != single || !(math.Abs(double) <= maxExtent) {
+		return term{}
+	}
+	return integer(int64(max(double, 0)))
+}
+
 func nonZeroRule(c *call) {
 	x := c.in(0)
 	out := unknowns(2)
+	if v := c.value(0); v != nil && !slices.ContainsFunc(v.e, func(e term) bool {
+		return !differ(e, integer(0)) && !same(e, integer(0)) && e.kind != floatTerm
+	}) {
+		n := int64(0)
+		for _, e := range v.e {
+			if !same(e, integer(0)) && !same(e, float(0)) {
+				n++
+			}
+		}
+		out[1] = integer(n)
+	}
 	if x.known {
 		out[0] = integer(int64(len(x.shape)))
 	}

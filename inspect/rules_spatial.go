@@ -382,7 +382,13 @@ func resizeRule(c *call) {
 	out := append([]term(nil), x.shape...)
 	if sizes > 0 && c.has(sizes) {
 		v := c.value(sizes)
-		if v == nil || len(v.e) != len(axes) || c.AttrString("keep_aspect_ratio_policy", "stretch") != "stretch" {
+		if v == nil || len(v.e) != len(axes) {
+			return
+		}
+		if policy := c.AttrString("keep_aspect_ratio_policy", "stretch"); policy != "stretch" {
+			if aspect(out, axes, v.e, policy) {
+				c.shape(0, x.dtype, out)
+			}
 			return
 		}
 		for i, a := range axes {
@@ -401,6 +407,39 @@ func resizeRule(c *call) {
 		out[j] = scaled(out[j], v.e[i])
 	}
 	c.shape(0, x.dtype, out)
+}
+
+// aspect puts the sizes into out that keep the ratio of the axes: all of them
+// scaled by the smallest (or the largest) of the ratios wanted, rounded half up.
+// It is not ok where that depends on the precision computed with.
+func aspect(out []term, axes []int64, sizes []term, policy string) bool {
+	if policy != "not_larger" && policy != "not_smaller" {
+		return false
+	}
+	var best float64
+	in := make([]float64, len(axes))
+	for i, a := range axes {
+		j, _ := axis(a, len(out))
+		n, ok1 := out[j].number()
+		m, ok2 := sizes[i].number()
+		if !ok1 || !ok2 || n < 1 || n > 1<<24 || m < 0 || m > 1<<24 {
+			return false
+		}
+		in[i] = float64(n)
+		if r := float64(m) / in[i]; i == 0 || (policy == "not_larger") == (r < best) {
+			best = r
+		}
+	}
+	for i, a := range axes {
+		j, _ := axis(a, len(out))
+		double := math.Floor(best*in[i] + 0.5)
+		single := math.Floor(float64(float32(best)*float32(in[i])) + 0.5)
+		if double != single {
+			return false
+		}
+		out[j] = integer(int64(double))
+	}
+	return true
 }
 
 // scaled returns floor(d * s), which ONNX Runtime computes in float32.
