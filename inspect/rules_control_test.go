@@ -1,6 +1,9 @@
 package inspect
 
 import (
+	"fmt"
+	"math/big"
+	"math/rand/v2"
 	"strings"
 	"testing"
 
@@ -258,4 +261,161 @@ func TestBodiesDistrustDeclarations(t *testing.T) {
 			t.Errorf("batch %d: %s, want %s", batch, got, want)
 		}
 	}
+}
+
+// Random nests of branches, loops, sequences and functions: what is known with
+// symbols must agree with what is known with numbers in their place.
+func TestRandomBodies(t *testing.T) {
+	compared := 0
+	for seed := range uint64(1000) {
+		rng := rand.New(rand.NewPCG(seed, 11))
+		s := newSketch(17).input("x", "n", 3).input("z", "n", "m").input("c").scalar("zero", 0).scalar("one", 1).scalar("three", 3).ints("axes", 0)
+		s.define("f/F", "a b", "r", newSketch(17).node("Concat", "a b", "r", attrRef("axis", "k")), "k")
+		b := bodyMaker{rng: rng}
+		b.fill(s, []string{"x", "z", "x"}, 0)
+		f := s.file(t)
+		infer := func(opt Options) *Graph {
+			g, err := NewGraph(f, opt)
+			if err != nil {
+				t.Fatal(err)
+			}
+			return g
+		}
+		symbolic, fixed := infer(Options{}), infer(Options{Dims: map[string]int64{"n": 5, "m": 4}})
+		other := map[string]*Graph{}
+		runs := true
+		for scope, g := range fixed.All() {
+			other[scope] = g
+			for _, n := range g.Nodes {
+				runs = runs && mayRun(g, n)
+			}
+		}
+		if !runs {
+			continue // of what no runtime runs either shape may be said
+		}
+		compared++
+		for scope, g := range symbolic.All() {
+			for _, n := range g.Nodes {
+				for _, name := range n.Outputs {
+					x, y := g.lookup(name), other[scope].lookup(name)
+					if why := contradict(x, y); why != "" {
+						t.Fatalf("seed %d: %s in %q: %s: %+v, %+v\n%v", seed, name, scope, why, x, y, s.Graph)
+					}
+				}
+			}
+		}
+	}
+	t.Logf("%d models compared", compared)
+	if compared < 100 {
+		t.Errorf("only %d models could run", compared)
+	}
+}
+
+// mayRun tells whether nothing known is against running n.
+func mayRun(g *Graph, n *Node) bool {
+	x, y := g.lookup(n.Input(0)), g.lookup(n.Input(1))
+	if !x.known || !y.known || n.Op != "Concat" && n.Op != "Add" {
+		return true
+	}
+	if n.Op == "Concat" && (len(x.shape) != len(y.shape) || n.AttrInt("axis", 0) >= int64(len(x.shape))) {
+		return false
+	}
+	for i := 1; i <= min(len(x.shape), len(y.shape)); i++ {
+		at := len(x.shape) - i
+		a, b := x.shape[at], y.shape[len(y.shape)-i]
+		free := n.Op == "Add" && (a.is(1) || b.is(1)) || n.Op == "Concat" && int64(at) == n.AttrInt("axis", 0)
+		if !free && differ(a, b) {
+			return false
+		}
+	}
+	return true
+}
+
+func contradict(x, y tensor) string {
+	if x.kind != y.kind && x.kind != tensorKind && y.kind != tensorKind {
+		return "kinds"
+	}
+	if x.dtype != y.dtype && x.dtype != 0 && y.dtype != 0 {
+		return "types"
+	}
+	wrong := func(a, b term) bool {
+		k, ok := b.number()
+		return ok && a.kind == integerTerm && evaluate(a, map[string]int64{"n": 5, "m": 4}).Cmp(big.NewInt(k)) != 0
+	}
+	if wrong(x.length, y.length) {
+		return "lengths"
+	}
+	if x.elem != nil && y.elem != nil {
+		return contradict(*x.elem, *y.elem)
+	}
+	if !x.known || !y.known {
+		return ""
+	}
+	if len(x.shape) != len(y.shape) {
+		return "ranks"
+	}
+	for i := range x.shape {
+		if wrong(x.shape[i], y.shape[i]) {
+			return "dimensions"
+		}
+	}
+	return ""
+}
+
+type bodyMaker struct {
+	rng  *rand.Rand
+	next int
+}
+
+// fill adds random nodes that read names; it returns what they make.
+func (b *bodyMaker) fill(s *sketch, names []string, depth int) []string {
+	name := func() string { b.next++; return fmt.Sprintf("t%d", b.next) }
+	some := func() string { return names[b.rng.IntN(len(names))] }
+	within := func(in, out string, extra ...string) *onnxpb.GraphProto {
+		return body(in, out, func(s *sketch) {
+			made := b.fill(s, append(append([]string{}, names...), extra...), depth+1)
+			for _, o := range strings.Fields(out) {
+				if o == "more" {
+					s.node([]string{"Identity", "Oops"}[b.rng.IntN(2)], "run", "more")
+					continue
+				}
+				s.node("Identity", made[b.rng.IntN(len(made))], o)
+			}
+		})
+	}
+	for range 1 + b.rng.IntN(5) {
+		out := name()
+		switch k := b.rng.IntN(14); {
+		case k < 2:
+			s.node("Concat", some()+" "+some(), out, attrInt("axis", int64(b.rng.IntN(2))))
+		case k < 3:
+			s.node("Transpose", some(), out)
+		case k < 4:
+			s.node("Unsqueeze", some()+" axes", out)
+		case k < 5:
+			s.node("Add", some()+" "+some(), out)
+		case k < 6:
+			s.node("f/F", some()+" "+some(), out, attrInt("k", int64(b.rng.IntN(2))))
+		case k < 7:
+			s.node("SequenceConstruct", some()+" "+some(), out+"q").node("SequenceInsert", out+"q "+some(), out+"r").node("SequenceAt", out+"r zero", out).
+				node("ConcatFromSequence", out+"q", out+"j", attrInt("axis", int64(b.rng.IntN(2))))
+			names = append(names, out+"j")
+		case depth > 2:
+			s.node("Relu", some(), out)
+		case k < 9:
+			e := name()
+			s.node("If", []string{"c", "one", "zero"}[b.rng.IntN(3)], out, attrGraph("then_branch", within("", e)), attrGraph("else_branch", within("", e)))
+		case k < 12:
+			v, w, e := name(), name(), name()
+			s.node("Loop", []string{"three", "_", "zero"}[b.rng.IntN(3)]+" "+[]string{"_", "c"}[b.rng.IntN(2)]+" "+some(), out+" "+out+"s",
+				attrGraph("body", counted(within("i run "+v, "more "+w+" "+e, v))))
+			names = append(names, out+"s")
+		default:
+			v, r, w, e := name(), name(), name(), name()
+			s.node("Scan", some()+" "+some(), out+" "+out+"s", attrInt("num_scan_inputs", 1), attrGraph("body", within(v+" "+r, w+" "+e, v, r)))
+			names = append(names, out+"s")
+		}
+		names = append(names, out)
+	}
+	return names
 }
