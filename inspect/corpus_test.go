@@ -81,7 +81,6 @@ func TestCorpus(t *testing.T) {
 	for _, m := range c.costs[:min(3, len(c.costs))] {
 		t.Logf("%.2f MB allocated beyond a skeleton of %.2f MB, %v: %s", float64(m.bytes)/1e6, float64(m.skeleton)/1e6, m.took.Round(time.Millisecond), m.file)
 	}
-	t.Logf("the table:\n%s", got)
 	if *update {
 		if err := os.WriteFile(corpusTable, got, 0o644); err != nil {
 			t.Fatal(err)
@@ -93,8 +92,9 @@ func TestCorpus(t *testing.T) {
 		t.Fatal(err)
 	}
 	if d := diff.Diff(corpusTable, want, "this run", got); d != nil {
-		t.Errorf("the corpus reads differently; if that is right, run with -update:\n%s", d)
+		t.Fatalf("the corpus reads differently; if that is right, run with -update:\n%s", d)
 	}
+	t.Logf("as expected:\n%s", got)
 }
 
 // A corpus collects what became of the files below a folder.
