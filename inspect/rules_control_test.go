@@ -267,7 +267,7 @@ func TestBodiesDistrustDeclarations(t *testing.T) {
 // symbols must agree with what is known with numbers in their place.
 func TestRandomBodies(t *testing.T) {
 	compared := 0
-	for seed := range uint64(1000) {
+	for seed := range uint64(500) {
 		rng := rand.New(rand.NewPCG(seed, 11))
 		s := newSketch(17).input("x", "n", 3).input("z", "n", "m").input("c").scalar("zero", 0).scalar("one", 1).scalar("three", 3).ints("axes", 0)
 		s.define("f/F", "a b", "r", newSketch(17).node("Concat", "a b", "r", attrRef("axis", "k")), "k")
@@ -306,7 +306,7 @@ func TestRandomBodies(t *testing.T) {
 		}
 	}
 	t.Logf("%d models compared", compared)
-	if compared < 100 {
+	if compared < 50 {
 		t.Errorf("only %d models could run", compared)
 	}
 }
