@@ -11,21 +11,45 @@ import (
 	"github.com/filterlens/filterlens/inspect/onnxfile/onnxpb"
 )
 
-// ruledOperators are those of ruleOf.
+// ruledOperators are those of ruleOf and, with their domain, of ruleOfDomain.
 const ruledOperators = `
-	Abs Acos Acosh Add And ArgMax ArgMin Asin Asinh Atan Atanh AveragePool BatchNormalization Bernoulli BitShift
-	BitwiseAnd BitwiseNot BitwiseOr BitwiseXor Cast CastLike Ceil Celu Clip Concat Constant ConstantOfShape Conv
-	ConvInteger ConvTranspose Cos Cosh CumProd CumSum DepthToSpace DequantizeLinear Div Dropout
-	DynamicQuantizeLinear Elu Equal Erf Exp Expand EyeLike Flatten Floor Gather GatherElements Gelu Gemm
-	GlobalAveragePool GlobalLpPool GlobalMaxPool Greater GreaterOrEqual GroupNormalization HardSigmoid HardSwish
-	Hardmax Identity InstanceNormalization IsInf IsNaN LRN LayerNormalization LeakyRelu Less LessOrEqual Log
-	LogSoftmax LpNormalization LpPool MatMul MatMulInteger Max MaxPool Mean MeanVarianceNormalization Min Mish
-	Mod Mul Neg NonZero Not OneHot Or PRelu Pad Pow QLinearConv QLinearMatMul QuantizeLinear RMSNormalization
-	RandomNormalLike RandomUniformLike Range Reciprocal ReduceL1 ReduceL2 ReduceLogSum ReduceLogSumExp ReduceMax
-	ReduceMean ReduceMin ReduceProd ReduceSum ReduceSumSquare Relu Reshape Resize ReverseSequence Round Scatter
-	ScatterElements ScatterND Selu Shape Shrink Sigmoid Sign Sin Sinh Size Slice Softmax Softplus Softsign
-	SpaceToDepth Split Sqrt Squeeze Sub Sum Swish Tan Tanh ThresholdedRelu Tile TopK Transpose Trilu Unsqueeze
-	Upsample Where Xor
+	Abs Acos Acosh Add AffineGrid And ArgMax ArgMin Asin Asinh Atan Atanh Attention AveragePool BatchNormalization
+	Bernoulli BitCast BitShift BitwiseAnd BitwiseNot BitwiseOr BitwiseXor BlackmanWindow Cast CastLike Ceil Celu
+	CenterCropPad Clip Col2Im Compress Concat Constant ConstantOfShape Conv ConvInteger ConvTranspose Cos Cosh
+	CumProd CumSum DFT DeformConv DepthToSpace DequantizeLinear Det Div Dropout DynamicQuantizeLinear Einsum Elu
+	Equal Erf Exp Expand EyeLike Flatten Floor GRU Gather GatherElements GatherND Gelu Gemm GlobalAveragePool
+	GlobalLpPool GlobalMaxPool Greater GreaterOrEqual GridSample GroupNormalization HammingWindow HannWindow
+	HardSigmoid HardSwish Hardmax Identity ImageDecoder InstanceNormalization IsInf IsNaN LRN LSTM
+	LayerNormalization LeakyRelu Less LessOrEqual Log LogSoftmax LpNormalization LpPool MatMul MatMulInteger Max
+	MaxPool MaxRoiPool MaxUnpool Mean MeanVarianceNormalization MelWeightMatrix Min Mish Mod Mul Multinomial Neg
+	NegativeLogLikelihoodLoss NonMaxSuppression NonZero Not OneHot Or PRelu Pad Pow QLinearConv QLinearMatMul
+	QuantizeLinear RMSNormalization RNN RandomNormal RandomNormalLike RandomUniform RandomUniformLike Range
+	Reciprocal ReduceL1 ReduceL2 ReduceLogSum ReduceLogSumExp ReduceMax ReduceMean ReduceMin ReduceProd ReduceSum
+	ReduceSumSquare RegexFullMatch Relu Reshape Resize ReverseSequence RoiAlign RotaryEmbedding Round STFT Scatter
+	ScatterElements ScatterND Selu Shape Shrink Sigmoid Sign SimplifiedLayerNormalization Sin Sinh Size Slice
+	Softmax SoftmaxCrossEntropyLoss Softplus Softsign SpaceToDepth Split Sqrt Squeeze StringConcat StringNormalizer
+	StringSplit Sub Sum Swish Tan Tanh TensorScatter TfIdfVectorizer ThresholdedRelu Tile TopK Transpose Trilu
+	Unique Unsqueeze Upsample Where Xor
+	ai.onnx.ml/Binarizer ai.onnx.ml/Imputer ai.onnx.ml/Normalizer ai.onnx.ml/Scaler ai.onnx.ml/LabelEncoder
+	ai.onnx.ml/LinearRegressor ai.onnx.ml/TreeEnsembleRegressor ai.onnx.ml/TreeEnsemble ai.onnx.ml/LinearClassifier
+	ai.onnx.ml/TreeEnsembleClassifier ai.onnx.ml/OneHotEncoder ai.onnx.ml/ArrayFeatureExtractor
+	ai.onnx.preview.training/Momentum ai.onnx.preview.training/Adagrad ai.onnx.preview.training/Adam
+	com.microsoft/Gelu com.microsoft/BiasGelu com.microsoft/FastGelu com.microsoft/QuickGelu
+	com.microsoft/QLinearLeakyRelu com.microsoft/QLinearSigmoid com.microsoft/QLinearSoftmax
+	com.microsoft/BiasSoftmax com.microsoft/RotaryEmbedding com.microsoft/Trilu com.microsoft/Inverse
+	com.microsoft/SkipLayerNormalization com.microsoft/SkipSimplifiedLayerNormalization
+	com.microsoft/QuantizeLinear com.microsoft/DequantizeLinear com.microsoft/QLinearAdd com.microsoft/QLinearMul
+	com.microsoft/QLinearWhere com.microsoft/QLinearConcat com.microsoft/QLinearConv
+	com.microsoft/QLinearAveragePool com.microsoft/QLinearGlobalAveragePool com.microsoft/NhwcMaxPool
+	com.microsoft/FusedConv com.microsoft/NhwcFusedConv com.microsoft/FusedGemm com.microsoft/QGemm
+	com.microsoft/FusedMatMul com.microsoft/TransposeMatMul com.microsoft/DynamicQuantizeMatMul
+	com.microsoft/MatMulInteger16 com.microsoft/MatMulIntegerToFloat com.microsoft/MatMulNBits
+	com.microsoft/DynamicQuantizeLSTM com.microsoft/Attention com.microsoft/QAttention
+	com.microsoft/MultiHeadAttention com.microsoft/GroupQueryAttention com.microsoft/EmbedLayerNormalization
+	com.microsoft/GridSample
+	com.microsoft.nchwc/Conv com.microsoft.nchwc/MaxPool com.microsoft.nchwc/AveragePool
+	com.microsoft.nchwc/GlobalMaxPool com.microsoft.nchwc/GlobalAveragePool com.microsoft.nchwc/ReorderInput
+	com.microsoft.nchwc/ReorderOutput
 `
 
 // Nodes of random operators over random inputs, attributes and numbers, hostile
@@ -33,7 +57,11 @@ const ruledOperators = `
 func TestRandomGraphs(t *testing.T) {
 	ops := strings.Fields(ruledOperators)
 	for _, op := range ops {
-		if ruleOf(op) == nil {
+		r := ruleOf(op)
+		if domain, name, ok := strings.Cut(op, "/"); ok {
+			r = ruleOfDomain(domain, name)
+		}
+		if r == nil {
 			t.Errorf("%s has no rule", op)
 		}
 	}
@@ -94,7 +122,7 @@ func randomSketch(rng *rand.Rand, ops []string) (*sketch, string) {
 	}
 	pick := func(v []string) string { return v[rng.IntN(len(v))] }
 
-	s := newSketch([]int64{1, 5, 6, 8, 9, 10, 11, 12, 13, 17, 18, 21}[rng.IntN(12)])
+	s := newSketch([]int64{1, 5, 6, 8, 9, 10, 11, 12, 13, 17, 18, 21, 23}[rng.IntN(13)])
 	names := []string{"_"}
 	for i := range 2 + rng.IntN(2) {
 		dims := make([]any, rng.IntN(6))
@@ -119,7 +147,10 @@ func randomSketch(rng *rand.Rand, ops []string) (*sketch, string) {
 	}
 	attributes := []string{"axis", "axes", "perm", "kernel_shape", "strides", "dilations", "pads", "output_shape", "output_padding", "group",
 		"keepdims", "starts", "ends", "split", "num_outputs", "to", "blocksize", "shape", "start", "end", "allowzero", "scales", "transA",
-		"transB", "noop_with_empty_axes", "ceil_mode", "auto_pad", "value", "value_int", "value_ints", "k", "batch_axis", "broadcast", "mode", "fmod"}
+		"transB", "noop_with_empty_axes", "ceil_mode", "auto_pad", "value", "value_int", "value_ints", "k", "batch_axis", "broadcast", "mode", "fmod",
+		"direction", "layout", "hidden_size", "q_num_heads", "kv_num_heads", "num_heads", "equation", "reduction", "batch_dims", "dtype",
+		"pooled_shape", "output_height", "onesided", "inverse", "channels", "channels_last", "N", "n_targets", "ngram_indexes",
+		"qkv_hidden_sizes", "keep_aspect_ratio_policy", "cats_int64s", "sample_size"}
 	for i := range 1 + rng.IntN(8) {
 		var in []string
 		for range rng.IntN(6) {
@@ -134,7 +165,7 @@ func randomSketch(rng *rand.Rand, ops []string) (*sketch, string) {
 			case 2, 3:
 				attrs = append(attrs, attrInts(name, list()...))
 			case 4:
-				attrs = append(attrs, attrString(name, pick([]string{"SAME_UPPER", "SAME_LOWER", "VALID", "NOTSET", "float", "?"})))
+				attrs = append(attrs, attrString(name, pick([]string{"SAME_UPPER", "SAME_LOWER", "VALID", "NOTSET", "float", "?", "none", "not_larger", "bidirectional", "...ij,jk", "ij->ji"})))
 			case 5:
 				v := list()
 				attrs = append(attrs, attrTensor(name, intTensor("", []int64{int64(len(v))}, v...)))
