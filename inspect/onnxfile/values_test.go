@@ -124,7 +124,7 @@ func TestValuesOfEveryTypeAndStorage(t *testing.T) {
 	rnd := rand.New(rand.NewPCG(3, 4))
 	dir := t.TempDir()
 	for d, typedField := range readable {
-		for _, n := range []int{0, 1, 3, 700, blockElements, blockElements + 1, 2*blockElements + 7} {
+		for _, n := range []int{0, 1, 3, 700, blockElements + 7} {
 			want, raw, typed := sample(t, rnd, d, n)
 			inRaw := tensorOf("raw", d, int64(n))
 			inRaw.RawData = raw
@@ -197,14 +197,14 @@ func TestValuesOfEveryTypeAndStorage(t *testing.T) {
 // others read at the same time.
 func TestValuesIn(t *testing.T) {
 	rnd := rand.New(rand.NewPCG(9, 10))
-	const n = 2*blockElements + 77
+	const n = blockElements + 77
 	for d, typedField := range readable {
 		want, raw, typed := sample(t, rnd, d, n)
 		inRaw := tensorOf("raw", d, n)
 		inRaw.RawData = raw
 		f := openAt(t, write(t, filepath.Join(t.TempDir(), "m.onnx"), marshal(t, modelOf(inRaw, typed))))
 		parts := [][2]int64{{0, 0}, {0, 1}, {1, 1}, {1, 2}, {3, 4}, {5, 9}, {0, n}, {n, n}, {n - 1, n}, {blockElements, n}, {blockElements - 1, blockElements + 1}}
-		for range 10 {
+		for range 4 {
 			from := rnd.Int64N(n)
 			parts = append(parts, [2]int64{from, from + rnd.Int64N(n-from+1)})
 		}
