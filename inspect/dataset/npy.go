@@ -120,6 +120,9 @@ func (h *npyHeader) parse(text string) error {
 
 func (h *npyHeader) readType() error {
 	d := h.descr
+	if d == "|O" || d == "O" {
+		return fault(ErrFormat, "array of Python objects, which only Python can read; save it as integers (x.astype(numpy.uint8))")
+	}
 	if len(d) < 3 || !strings.Contains("<>|=", d[:1]) {
 		return fault(ErrFormat, "array of unknown type %.20q", d)
 	}
@@ -129,8 +132,6 @@ func (h *npyHeader) readType() error {
 		h.order = binary.BigEndian
 	}
 	switch h.kind {
-	case 'O':
-		return fault(ErrFormat, "array of Python objects, which only Python can read; save it as integers (x.astype(numpy.uint8))")
 	case 'u', 'i', 'f', 'b':
 	default:
 		return fault(ErrFormat, "array of type %.20q; integers are read", d)

@@ -209,7 +209,7 @@ func (sh *parquetShard) findColumns() error {
 			break
 		}
 		for _, c := range sh.columns {
-			if c.repeated && strings.HasPrefix(c.path, name+".") {
+			if c.repeated && strings.HasPrefix(c.path+".", name+".") {
 				return fault(ErrFormat, "column %s holds lists; one label an image is needed", name)
 			}
 		}

@@ -265,3 +265,70 @@ func TestLeaks(t *testing.T) {
 		t.Errorf("records: %d leaks, %v; want 0", n, err)
 	}
 }
+
+func TestBalanced(t *testing.T) {
+	// 40 a, 10 b, 25 c of train; 8 a, 6 b, 30 c of test.
+	build := func(parted bool, more ...int32) *Set {
+		var labels []int32
+		var parts []Part
+		add := func(part Part, label int32, n int) {
+			for range n {
+				labels, parts = append(labels, label), append(parts, part)
+			}
+		}
+		add(PartTrain, 0, 40)
+		add(PartTrain, 1, 10)
+		add(PartTrain, 3, 25)
+		add(PartTest, 0, 8)
+		add(PartTest, 1, 6)
+		add(PartTest, 3, 30)
+		for _, l := range more {
+			add(PartTrain, l, 1)
+		}
+		if !parted {
+			parts = nil
+		}
+		return unread(labels, parts)
+	}
+	for _, test := range []struct {
+		name             string
+		parted           bool
+		opt              SplitOptions
+		fit, stats, eval int
+	}{
+		{"whole", false, SplitOptions{}, 6, 5, 5},
+		{"parts", true, SplitOptions{}, 6, 4, 6},
+		{"per label", true, SplitOptions{PerLabel: 8}, 3, 2, 3},
+		{"limit", false, SplitOptions{Limit: 32}, 4, 3, 3},
+		{"limit above", false, SplitOptions{Limit: 1000}, 6, 5, 5},
+		{"only stats", true, SplitOptions{Stats: 1}, 0, 10, 0},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			test.opt.Balanced, test.opt.Seed = true, 3
+			fit, stats, eval, err := build(test.parted).Split(test.opt)
+			if err != nil {
+				t.Fatal(err)
+			}
+			for _, c := range []struct {
+				split Split
+				want  int
+			}{{fit, test.fit}, {stats, test.stats}, {eval, test.eval}} {
+				if want := []int{c.want, c.want, 0, c.want}; !slices.Equal(c.split.PerLabel, want) {
+					t.Errorf("%s has %v, want %v", c.split.Name, c.split.PerLabel, want)
+				}
+			}
+			again, _, _, _ := build(test.parted).Split(test.opt)
+			test.opt.Seed = 4
+			other, _, _, _ := build(test.parted).Split(test.opt)
+			if again.Hash != fit.Hash || test.fit > 0 && other.Hash == fit.Hash {
+				t.Error("the split does not depend on the seed alone")
+			}
+		})
+	}
+	if _, _, _, err := build(true, 2).Split(SplitOptions{Balanced: true}); !errors.Is(err, ErrEmpty) || !strings.Contains(err.Error(), "label 2 (2) has 0 samples in the test part") {
+		t.Errorf("%v", err)
+	}
+	if _, _, _, err := build(false).Split(SplitOptions{Balanced: true, Limit: 2}); err == nil || !strings.Contains(err.Error(), "less than one for each of 3 labels") {
+		t.Errorf("%v", err)
+	}
+}
