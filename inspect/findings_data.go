@@ -23,7 +23,8 @@ const (
 	// that is no padding: 64 KiB, the coarsest unit in which systems map files.
 	paddingBytes = 64 << 10
 	// duplicateBytes is the smallest tensor whose duplicates are told; below, it
-	// is not worth anybody's time.
+	// is not worth anybody's time. Nor are lists of numbers, such as the biases of
+	// two layers that are all zero.
 	duplicateBytes = 4 << 10
 )
 
@@ -191,7 +192,7 @@ func (f *finder) weights(ctx context.Context) error {
 		p := place{scope: s.scope, tensor: s.name}
 		if r.err != nil {
 			// What can be told without reading has been.
-			if !slices.ContainsFunc(f.list, func(x Finding) bool { return x.Scope == p.scope && x.Tensor == p.tensor && x.Level == LevelError }) && !f.unreadable(s.t) {
+			if storedFault(s.t) == nil {
 				f.add("stored-size", p, "the data of %q cannot be read: %v; export the model again", s.name, cause(r.err))
 			}
 			continue
@@ -215,10 +216,6 @@ func (f *finder) weights(ctx context.Context) error {
 	}
 	return f.zeroFilters(ctx, zeros)
 }
-
-// unreadable tells whether a tensor's external data is a finding already, which
-// may name only the first tensor of many.
-func (f *finder) unreadable(t onnxfile.Tensor) bool { return storedFault(t) != nil }
 
 // layerTensors returns the tensors that layers compute with.
 func (f *finder) layerTensors() map[onnxfile.Tensor]bool {
@@ -261,7 +258,7 @@ func (f *finder) eachLayer(fn func(*Layer, foundLayer) error) error {
 func (f *finder) duplicates(ctx context.Context, all []storedTensor) error {
 	kinds := make(map[string][]int)
 	for i, s := range all {
-		if s.t.StoredBytes() >= duplicateBytes {
+		if s.t.StoredBytes() >= duplicateBytes && len(s.t.Dims()) > 1 {
 			kind := fmt.Sprint(s.t.DType(), s.t.Dims())
 			kinds[kind] = append(kinds[kind], i)
 		}
@@ -270,41 +267,50 @@ func (f *finder) duplicates(ctx context.Context, all []storedTensor) error {
 	known := make([]bool, len(all))
 	group, inner := errgroup.WithContext(ctx)
 	group.SetLimit(runtime.GOMAXPROCS(0))
-	for i, s := range all {
-		if len(kinds[fmt.Sprint(s.t.DType(), s.t.Dims())]) < 2 || s.t.StoredBytes() < duplicateBytes {
+	for _, alike := range kinds {
+		if len(alike) < 2 {
 			continue
 		}
-		group.Go(func() error {
-			if err := inner.Err(); err != nil {
-				return err
-			}
-			sum, err := s.t.Hash(inner)
-			sums[i], known[i] = sum, err == nil
-			return inner.Err() // what cannot be read is a finding of its own
-		})
+		for _, i := range alike {
+			group.Go(func() error {
+				if err := inner.Err(); err != nil {
+					return err
+				}
+				sum, err := all[i].t.Hash(inner)
+				sums[i], known[i] = sum, err == nil
+				return inner.Err() // what cannot be read is a finding of its own
+			})
+		}
 	}
 	if err := group.Wait(); err != nil {
 		return err
 	}
-	done := make(map[int]bool)
+	type content struct {
+		kind string
+		sum  [sha256.Size]byte
+	}
+	same := make(map[content][]int)
 	for i, s := range all {
-		if !known[i] || done[i] {
+		if known[i] {
+			c := content{fmt.Sprint(s.t.DType(), s.t.Dims()), sums[i]}
+			same[c] = append(same[c], i)
+		}
+	}
+	for i, s := range all {
+		if !known[i] {
 			continue
 		}
-		var same []string
-		var first place
-		for _, j := range kinds[fmt.Sprint(s.t.DType(), s.t.Dims())] {
-			if j > i && known[j] && sums[j] == sums[i] && all[j].t != s.t {
-				done[j] = true
-				if same = append(same, all[j].name); len(same) == 1 {
-					first = place{scope: all[j].scope, tensor: all[j].name}
-				}
-			}
+		others := same[content{fmt.Sprint(s.t.DType(), s.t.Dims()), sums[i]}]
+		if len(others) < 2 || others[0] != i {
+			continue
 		}
-		if len(same) > 0 {
-			f.add("duplicate-initializer", first, "%s the same type, shape and bytes as %q (%s, %d bytes): %s; use one for all",
-				count(len(same), "tensor has", "tensors have"), s.name, typeAndShape(s.t), s.t.StoredBytes(), list(same))
+		var names []string
+		for _, j := range others[1:] {
+			names = append(names, all[j].name)
 		}
+		second := all[others[1]]
+		f.add("duplicate-initializer", place{scope: second.scope, tensor: second.name}, "%s the same type, shape and bytes as %q (%s, %d bytes): %s; use one for all",
+			count(len(names), "tensor has", "tensors have"), s.name, typeAndShape(s.t), s.t.StoredBytes(), list(names))
 	}
 	return nil
 }

@@ -112,10 +112,8 @@ func (f *finder) declarations() {
 				made[out] = true
 			}
 		}
-		for _, m := range []map[string]*onnxpb.ValueInfoProto{g.inputs} {
-			for name := range m {
-				made[name] = true
-			}
+		for name := range g.inputs {
+			made[name] = true
 		}
 		for name := range g.inits {
 			made[name] = true
