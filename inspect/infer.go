@@ -18,8 +18,8 @@ const (
 	// maxFold bounds the elements of a tensor that is computed with. Shape
 	// arithmetic needs a handful.
 	maxFold = 1024
-	// maxTerms bounds the terms of all tensors of a model that have many, some 50
-	// bytes each: more numbers than smallValue or more dimensions than smallRank.
+	// maxTerms bounds the terms of all tensors of a model that have many, less
+	// than 100 bytes each: more numbers than smallValue or more dimensions than smallRank.
 	maxTerms   = 1 << 18
 	smallValue = 16
 	smallRank  = 8
