@@ -52,6 +52,8 @@ var findingCodes = []struct{ code, level string }{
 	{"stored-size", LevelError},
 	{"channels", LevelError},
 	{"operands", LevelError},
+	{"input-type", LevelError},
+	{"attribute", LevelError},
 	{"type-mismatch", LevelError},
 	{"empty-name", LevelError},
 	{"duplicate-name", LevelError},

@@ -164,6 +164,63 @@ func (f *finder) operator(all *usages, g locatedGraph, n *Node, local map[string
 	if v.maxOut >= 0 && outputs > v.maxOut {
 		f.add("operands", p, "%s has %s, version %d gives at most %d", described(n), count(len(n.Outputs), "output", "outputs"), opset, v.maxOut)
 	}
+	f.inputTypes(g, n, v, opset)
+	f.attributes(g, n, v, opset)
+}
+
+// inputTypes adds the first input of a node whose type is known and not one that
+// the operator takes.
+func (f *finder) inputTypes(g locatedGraph, n *Node, v *schemaVersion, opset int64) {
+	if len(v.types) == 0 {
+		return
+	}
+	first := make(map[byte]int) // input of each type parameter
+	for i, in := range n.Inputs {
+		t := g.at(in)
+		if in == "" || t.kind != tensorKind || t.dtype <= 0 || t.dtype > 63 {
+			continue
+		}
+		k := min(i, len(v.types)-1)
+		p := place{g.scope, n, in}
+		if v.types[k]&(1|1<<t.dtype) == 0 {
+			f.add("input-type", p, "%s reads %q, which is %s; version %d does not take that as input %d; cast it or convert the model", described(n), in, t.dtype, opset, i)
+			return
+		}
+		letter := v.parameters[k]
+		if letter == '-' {
+			continue
+		}
+		j, ok := first[letter]
+		if !ok {
+			first[letter] = i
+			continue
+		}
+		if other := g.at(n.Inputs[j]); other.dtype != t.dtype {
+			f.add("input-type", p, "%s reads %q, which is %s, and %q, which is %s; they have to be of one type; cast one of them", described(n), n.Inputs[j], other.dtype, in, t.dtype)
+			return
+		}
+	}
+}
+
+// attributes adds those that a node has and its operator does not, or the other
+// way round.
+func (f *finder) attributes(g locatedGraph, n *Node, v *schemaVersion, opset int64) {
+	p := place{scope: g.scope, node: n}
+	known := strings.Fields(v.attributes)
+	given := n.Proto.GetAttribute()
+	for _, a := range given {
+		name := a.GetName()
+		// Those that begin so are notes of a program to itself.
+		if !slices.Contains(known, name) && !slices.Contains(known, name+"!") && !strings.HasPrefix(name, "__") {
+			f.add("attribute", p, "%s has the attribute %q, which version %d does not have; convert the model or remove it", described(n), name, opset)
+		}
+	}
+	for _, name := range known {
+		name, must := strings.CutSuffix(name, "!")
+		if must && !slices.ContainsFunc(given, func(a *onnxpb.AttributeProto) bool { return a.GetName() == name }) {
+			f.add("attribute", p, "%s lacks the attribute %q, which version %d demands; export the model again", described(n), name, opset)
+		}
+	}
 }
 
 // hasKnownPrefix tells whether a domain is one that runtimes bring and import

@@ -84,6 +84,12 @@ func TestFindings(t *testing.T) {
 		{"too few inputs", plain().node("Conv", "y", "q").output("q"), []string{"operands error |q|"}, "has 1 input, version 17 needs at least 2"},
 		{"too many inputs", plain().node("Relu", "y y", "q").output("q"), []string{"operands error |q|"}, "takes at most 1"},
 		{"too many outputs", plain().node("Relu", "y", "q r").output("q"), []string{"operands error |q|"}, "gives at most 1"},
+		{"type of an input", plain().node("Not", "y", "q").node("Cast", "q", "r", attrInt("to", 1)).output("r"), []string{"input-type error |q|y"}, `reads "y", which is float; version 17 does not take that as input 0`},
+		{"types that differ", plain().ints("i", 1).node("Mul", "y i", "q").output("q"), []string{"input-type error |q|i"}, `"y", which is float, and "i", which is int64`},
+		{"types that may differ", plain().ints("i", 1).node("Where", "b y y", "q").node("Greater", "y y", "b").node("Slice", "q i i", "r").output("r"), []string{"unsorted-nodes warning |q|"}, ""},
+		{"an attribute of an older version", plain().node("Squeeze", "y", "q", attrInts("axes", 1)).output("q"), []string{"attribute error |q|"}, `has the attribute "axes", which version 17 does not have`},
+		{"an attribute missing", plain().node("Concat", "y y", "q").output("q"), []string{"attribute error |q|"}, `lacks the attribute "axis"`},
+		{"a note as an attribute", plain().node("Relu", "y", "q", attrInt("__note", 1)).output("q"), nil, ""},
 		{"optional left out", plain().ints("lo", 0).node("Clip", "y _ _", "q").output("q").node("Cast", "lo", "i", attrInt("to", 1)).output("i"), nil, ""},
 		{"type", func() *sketch {
 			s := plain()

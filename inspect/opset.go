@@ -18,6 +18,14 @@ type schemaVersion struct {
 	since                        int16
 	minIn, maxIn, minOut, maxOut int16
 	deprecated                   bool
+	// types has a mask for each input: bit n for tensors of type n, bit 0 for
+	// whatever else is allowed. The last one holds for all inputs that follow.
+	types []uint64
+	// parameters has a letter for each input, the last one as in types: those of
+	// one letter have the same type, those of '-' any.
+	parameters string
+	// attributes are the names, with a '!' behind those that must be given.
+	attributes string
 }
 
 // A release is one of ONNX, with the newest IR version it reads and the newest

@@ -93,6 +93,10 @@ func TestSchemasSorted(t *testing.T) {
 	}
 	for _, s := range schemas {
 		for i, v := range s.versions {
+			inputs := len(v.types)
+			if len(v.parameters) != inputs || v.maxIn >= 0 && int(v.maxIn) != inputs || v.maxIn != 0 && inputs == 0 {
+				t.Errorf("%s at %d: %d inputs, %d types, parameters %q", s.name, v.since, v.maxIn, inputs, v.parameters)
+			}
 			if i > 0 && v.since <= s.versions[i-1].since || v.maxIn >= 0 && v.maxIn < v.minIn || v.maxOut >= 0 && v.maxOut < v.minOut {
 				t.Errorf("%s: %+v", s.name, s.versions)
 			}
