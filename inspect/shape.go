@@ -14,8 +14,10 @@ type Dim struct {
 	// Value is the dimension, -1 when it is not fixed.
 	Value int64
 	// Name is what a dimension that is not fixed is called: a symbol of the
-	// file ("batch"), a product of symbols ("batch*49"), or "" when nothing is
-	// known about it.
+	// file ("batch"), arithmetic with symbols ("batch*49", "past + seq",
+	// "floor((height + 31)/32)"), or "" when nothing is known about it. It holds
+	// for all positive sizes at which every window of a convolution or pooling
+	// fits into what it slides over.
 	Name string
 }
 

@@ -29,7 +29,8 @@ const (
 
 // A term is a number in shape arithmetic: an integer polynomial in symbols, a
 // real number (in the shape arithmetic of Resize), or unknown, which is the zero
-// term. Symbols stand for positive integers.
+// term. Symbols stand for positive integers, large enough for every window to fit
+// into what it slides over (where one does not, runtimes differ).
 //
 // The polynomial is a sum of products in a canonical order, the longest product
 // first and the number without symbols last, so that equal polynomials are equal
