@@ -244,6 +244,9 @@ func (t tensor) numbers() tensor {
 
 // lookup returns what is known of a tensor, in the graphs around g too.
 func (g *Graph) lookup(name string) tensor {
+	if t, ok := g.tensors[name]; ok || g.parent == nil {
+		return t
+	}
 	if g = g.home(name); g == nil {
 		return tensor{}
 	}

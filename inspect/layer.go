@@ -121,14 +121,15 @@ func (w *layerWalk) graph(g *Graph, scope string) macSum {
 			total = total.plus(w.bodies(n, scope))
 			continue
 		}
-		if macs, ok := g.macs(n); ok {
-			if macs >= 0 {
-				total = total.plus(macSum{macs, 1, 0})
-			} else {
-				total.unknown++
-			}
+		macs, counted := g.macs(n)
+		switch {
+		case !counted:
+		case macs >= 0:
+			total = total.plus(macSum{macs, 1, 0})
+		default:
+			total.unknown++
 		}
-		w.layer(g, n, scope)
+		w.layer(g, n, macs, scope)
 		total = total.plus(w.bodies(n, scope))
 	}
 	return total
@@ -169,13 +170,16 @@ func (w *layerWalk) bodies(n *Node, scope string) macSum {
 	return total.plus(most)
 }
 
-// layer adds n when it is a layer.
-func (w *layerWalk) layer(g *Graph, n *Node, scope string) {
+// layer adds n, which costs macs, when it is a layer.
+func (w *layerWalk) layer(g *Graph, n *Node, macs int64, scope string) {
 	l, weights, ok := g.layer(n)
 	if !ok {
 		return
 	}
 	l.Index, l.Scope = len(w.m.Layers), scope
+	if macs >= 0 {
+		l.MACs = &macs
+	}
 	found := foundLayer{graph: g, node: n, weight: weights[0], bias: weights[1]}
 	for _, s := range weights {
 		if s.name == "" {
@@ -308,11 +312,6 @@ func (g *Graph) layer(n *Node) (l Layer, weights [2]weight, ok bool) {
 		weights[1] = g.addedBias(n)
 	}
 	l.Weight, l.Bias = weights[0].name, weights[1].name
-	if cost, ok := g.macs(n); !ok {
-		l.MACs = new(int64)
-	} else if cost >= 0 {
-		l.MACs = &cost
-	}
 	switch n.Op {
 	case "Conv", "ConvTranspose", "ConvInteger", "QLinearConv":
 		l.Group = n.AttrInt("group", 1)
@@ -379,8 +378,8 @@ func (g *Graph) addedBias(n *Node) (none weight) {
 	return s
 }
 
-// macs returns the multiply-accumulates of n, -1 when they are not known; not
-// ok for an operator that is not counted.
+// macs returns the multiply-accumulates of n, -1 when they are not known; 0 and
+// not ok for an operator that is not counted.
 func (g *Graph) macs(n *Node) (count int64, ok bool) {
 	x, y := g.lookup(n.Input(0)), g.lookup(n.Input(1))
 	var p []term
