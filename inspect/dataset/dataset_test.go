@@ -145,6 +145,9 @@ func TestOpenFolder(t *testing.T) {
 	}
 
 	s = mustOpen(t, dir, Options{Labels: []string{"dog", "none", "emu", "cat"}})
+	if !slices.Contains(s.Skipped(), Skipped{"emu", "class folder without images"}) {
+		t.Errorf("skipped %v", s.Skipped())
+	}
 	if s.Label(0) != 3 || s.Label(4) != 0 || s.Labels()[1] != "none" {
 		t.Errorf("labels given: %d, %d, %q", s.Label(0), s.Label(4), s.Labels())
 	}
@@ -209,6 +212,10 @@ func TestOpenErrors(t *testing.T) {
 		{"CIFAR-100 label", files{"x.bin": append([]byte{0, 100}, make([]byte, 3072)...)}, "x.bin", Options{}, ErrLabel, "x.bin: record 0 has label 100"},
 		{"CIFAR ambiguous", files{"x.bin": make([]byte, 3073*3074)}, "x.bin", Options{}, ErrFormat, "cannot tell CIFAR-10 from CIFAR-100"},
 		{"IDX without labels", files{"train-images-idx3-ubyte": idx(idxUint8, []int{1, 2, 2}, make([]byte, 4))}, "", Options{}, ErrFormat, "expected train-labels-idx1-ubyte"},
+		{"IDX rejected", files{"train-images-idx3-ubyte": []byte("<html>")}, "", Options{}, ErrFormat, "train-images-idx3-ubyte: not an IDX file: begins with"},
+		{"IDX cut off", files{"train-images-idx3-ubyte.gz": {0x1f, 0x8b, 8}}, "", Options{}, ErrFormat, "gz: gzip stream is cut off"},
+		{"IDX labels rejected", files{"train-images-idx3-ubyte": idx(idxUint8, []int{1, 2, 2}, make([]byte, 4)), "train-labels-idx1-ubyte": nil}, "", Options{}, ErrFormat, "train-labels-idx1-ubyte: header is cut off"},
+		{"IDX type", files{"x-images.idx": {0, 0, 7, 1, 0, 0, 0, 0}}, "x-images.idx", Options{}, ErrFormat, "x-images.idx: not an IDX file: type 0x07"},
 		{"IDX short", files{"images": idx(idxUint8, []int{2, 2, 2}, make([]byte, 7)), "labels": idx(idxUint8, []int{2}, make([]byte, 2))}, "images", Options{}, ErrFormat, "images: 23 bytes, its header [2 2 2] says 24"},
 		{"IDX counts", files{"images": idx(idxUint8, []int{2, 2, 2}, make([]byte, 8)), "labels": idx(idxUint8, []int{3}, make([]byte, 3))}, "", Options{}, ErrFormat, "labels: 3 labels for 2 images"},
 		{"IDX huge", files{"images": idx(idxUint8, []int{1 << 31, 1 << 31, 1 << 31}, nil)}, "images", Options{}, ErrFormat, "neither"},

@@ -46,6 +46,20 @@ func TestOwns(t *testing.T) {
 	}
 }
 
+func TestOwnsArchives(t *testing.T) {
+	dir := t.TempDir()
+	own := put(t, dir, "data/train.parquet", parquetBytes(t, hfRows(t, 2)))
+	other := put(t, dir, "report.html", nil)
+	s := mustOpen(t, dir, Options{})
+	if !s.Owns(own) || s.Owns(other) {
+		t.Errorf("Owns(%s) %v, Owns(%s) %v", own, s.Owns(own), other, s.Owns(other))
+	}
+	file := put(t, t.TempDir(), "x.tar", tarBytes(t, tarFile{"1.png", tiny(t, 0)}, tarFile{"1.cls", []byte("0")}))
+	if s := mustOpen(t, file, Options{}); !s.Owns(file) {
+		t.Errorf("Owns(%s) false", file)
+	}
+}
+
 func TestSkippedText(t *testing.T) {
 	list := []Skipped{{"a", "x"}, {"b", "y"}, {"c", "z"}, {"d", "w"}, {"e", "v"}}
 	for n, want := range map[int]string{0: "", 1: "a (x)", 3: "a (x), b (y), c (z)", 5: "a (x), b (y), c (z) and 2 more"} {

@@ -61,7 +61,7 @@ func openParquet(root string, files []string, opt Options) (_ *Set, err error) {
 		return nil, err
 	}
 	src := &parquetSet{maxPixels: opt.MaxPixels}
-	src.cache.limit = parquetCache
+	src.cache.limit = opt.MaxBytes
 	defer func() {
 		if err != nil {
 			src.close()
@@ -89,7 +89,10 @@ func openParquet(root string, files []string, opt Options) (_ *Set, err error) {
 			} else if own := sh.featureNames(column); !slices.Equal(own, names) {
 				return false, failure("read", full, fault(ErrLabel, "label names are not those of the files before it"))
 			}
-			for g := range sh.groups {
+			for g, group := range sh.groups {
+				if group.rows == 0 {
+					continue
+				}
 				if err := sh.readLabels(g, &labels); err != nil {
 					return false, failure("read", full, fmt.Errorf("column %s, row group %d: %w", sh.label.path, g, err))
 				}
@@ -602,57 +605,67 @@ func (s *parquetSet) close() error {
 	return errors.Join(errs...)
 }
 
-// parquetCache bounds the decompressed pages that are kept of codecs without
-// seek points.
-const parquetCache = 256 << 20
-
-// blobCache keeps the blobs used last. The zero value with a limit is ready.
+// blobCache keeps the decompressed pages used last of codecs without seek
+// points. The zero value with a limit is ready; one blob may pass the limit.
 type blobCache struct {
-	mu    sync.Mutex
-	limit int
-	held  int
-	tick  uint64
-	kept  map[*parquetBlob]*keptBlob
+	limit int64
+
+	mu   sync.Mutex
+	held int64
+	tick uint64
+	kept map[*parquetBlob]*keptBlob
 }
 
 type keptBlob struct {
+	// mu is held while body is loaded: who else needs it waits for it.
+	mu   sync.Mutex
 	body []byte
+	// used and size are guarded by the cache; size is 0 until body is there.
 	used uint64
+	size int64
 }
 
 // get returns what load returned for b; it must not be changed.
 func (c *blobCache) get(b *parquetBlob, load func() ([]byte, error)) ([]byte, error) {
 	c.mu.Lock()
+	k := c.kept[b]
+	if k == nil {
+		if c.kept == nil {
+			c.kept = map[*parquetBlob]*keptBlob{}
+		}
+		k = &keptBlob{}
+		c.kept[b] = k
+	}
 	c.tick++
-	if k := c.kept[b]; k != nil {
-		k.used = c.tick
-		c.mu.Unlock()
+	k.used = c.tick
+	c.mu.Unlock()
+
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	if k.body != nil {
 		return k.body, nil
 	}
-	c.mu.Unlock()
 	body, err := load()
-	if err != nil || len(body) > c.limit {
-		return body, err
+	if err != nil {
+		return nil, err
 	}
+	k.body = body
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if c.kept[b] != nil {
-		return body, nil
-	}
-	for c.held+len(body) > c.limit {
+	k.size = int64(len(body))
+	c.held += k.size
+	for c.held > c.limit {
 		var oldest *parquetBlob
-		for b, k := range c.kept {
-			if oldest == nil || k.used < c.kept[oldest].used {
+		for b, other := range c.kept {
+			if other != k && other.size > 0 && (oldest == nil || other.used < c.kept[oldest].used) {
 				oldest = b
 			}
 		}
-		c.held -= len(c.kept[oldest].body)
+		if oldest == nil {
+			break
+		}
+		c.held -= c.kept[oldest].size
 		delete(c.kept, oldest)
 	}
-	if c.kept == nil {
-		c.kept = map[*parquetBlob]*keptBlob{}
-	}
-	c.kept[b] = &keptBlob{body, c.tick}
-	c.held += len(body)
 	return body, nil
 }

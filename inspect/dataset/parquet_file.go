@@ -599,8 +599,12 @@ func inflatePage(packed []byte, b parquetBlob, dst []byte) ([]byte, error) {
 		defer z.Close()
 		r = z
 	}
-	// In steps: what the header claims costs no more than what is there.
+	// What images are made of does not compress: a claim like that is believed,
+	// a bolder one costs no more than what is there.
 	dst = dst[:0]
+	if int64(b.size) <= 16*int64(b.packed) {
+		dst = slices.Grow(dst, int(b.size))
+	}
 	for len(dst) < int(b.size) {
 		n := min(blockSize, int(b.size)-len(dst))
 		dst = slices.Grow(dst, n)
