@@ -9,8 +9,9 @@ import (
 )
 
 // Check tells whether the model could run: every tensor that a node reads is
-// provided, none is written twice, nothing reads from itself, stored tensors have the bytes that their
-// shapes need, and convolutions read as many channels as they have weights for.
+// provided, none is written twice, nothing reads from itself, stored tensors
+// have the bytes that their shapes need, and convolutions read as many channels
+// as they have weights for.
 // It returns the first fault of the main graph, a *GraphError or
 // *onnxfile.TensorError, and reads no weights. A nil result is no promise that a
 // runtime accepts the model; Findings looks further.

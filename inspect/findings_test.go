@@ -195,7 +195,7 @@ func TestFindings(t *testing.T) {
 	}
 }
 
-// Check and Findings agree on whether the main graph could run.
+// Weights are read only when asked for, and once.
 func TestFindingsWithoutWeights(t *testing.T) {
 	s := plain().weights("v", []int64{2, 2, 1, 1}, float32(math.NaN())).node("Conv", "z v", "q").output("q")
 	if list := s.findings(t, FindingOptions{}); len(list) != 0 {
