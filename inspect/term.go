@@ -94,8 +94,11 @@ func (t term) symbolic() bool { return t.kind == integerTerm && len(t.syms) > 0 
 
 // dim returns t as a dimension; a number that is certainly negative is none.
 func (t term) dim() term {
-	if t.kind != integerTerm || !t.symbolic() && t.k < 0 {
+	if t.kind != integerTerm || t.more == nil && t.k < 0 {
 		return term{}
+	}
+	if t.more == nil {
+		return t
 	}
 	if high, ok := t.upper(); ok && high < 0 {
 		return term{}
