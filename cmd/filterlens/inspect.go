@@ -100,7 +100,7 @@ func inspectModels(c *cli.Context) error {
 
 // newInspection reads the flags and refuses what contradicts or does nothing.
 func newInspection(c *cli.Context, many bool, format string) (in *inspection, err error) {
-	in = &inspection{c: c, many: many, rows: many && !c.Bool("full") && (format == text || format == csvOut), check: c.Bool("check"), format: format, main: report.LayerTable}
+	in = &inspection{c: c, many: many, rows: many && !c.Bool("full") && format != jsonOut, check: c.Bool("check"), format: format, main: report.LayerTable}
 	if in.opt, err = shapeOptions(c); err != nil {
 		return nil, err
 	}
@@ -116,7 +116,7 @@ func newInspection(c *cli.Context, many bool, format string) (in *inspection, er
 		return nil, usage("--weights and --no-weights contradict each other")
 	case c.Bool("full") && !many:
 		return nil, usage("--full is for several models; a single one is always reported in full")
-	case c.Bool("full") && !(format == text || format == csvOut):
+	case c.Bool("full") && format == jsonOut:
 		return nil, usage("--full does nothing here: %s always holds full reports", format)
 	case in.rows && in.sel != report.Selection{}:
 		return nil, usage("%s chooses among layers; several models get a row each, give --full as well", firstSet(c, "top", "sort", "filter", "depth"))

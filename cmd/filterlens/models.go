@@ -175,8 +175,30 @@ func (in *inspection) writeList(w io.Writer, out output, models iter.Seq[inspect
 		})
 	case csvOut:
 		return report.WriteCSVs(w, !in.rows, docs)
+	case htmlOut:
+		if in.rows {
+			return report.WriteDocumentsHTML(w, slices.Collect(docs)...)
+		}
+		return in.writePages(w, models)
 	}
 	return report.WriteTexts(w, out.textOptions(in.k), docs)
+}
+
+// writePages writes one page of many models, which are held until all are read:
+// their table stands first.
+func (in *inspection) writePages(w io.Writer, models iter.Seq[inspected]) error {
+	var list []report.Model
+	for r := range models {
+		if m, ok := r.value.(report.Model); ok {
+			list = append(list, m)
+		} else {
+			in.k.warn("%s: %s", r.summary.File, r.summary.Err)
+		}
+	}
+	if err := in.c.Context.Err(); err != nil {
+		return err
+	}
+	return report.WriteHTML(w, list...)
 }
 
 // one reads a model of many.
@@ -203,7 +225,10 @@ func (in *inspection) one(ctx context.Context, path string) (r inspected) {
 		}
 	}
 	v := report.NewModel(m, in.sel, findings)
-	if in.format == jsonOut {
+	switch in.format {
+	case htmlOut:
+		r.value = v
+	case jsonOut:
 		// Made here, where it is done for several models at once.
 		var b bytes.Buffer
 		enc := json.NewEncoder(&b)
@@ -212,7 +237,7 @@ func (in *inspection) one(ctx context.Context, path string) (r inspected) {
 			panic(err) // a type of ours that JSON cannot hold
 		}
 		r.value = json.RawMessage(b.Bytes())
-	} else {
+	default:
 		r.doc = report.FromModel(v, in.main)
 	}
 	return r

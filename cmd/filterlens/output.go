@@ -21,6 +21,7 @@ const (
 	text    = "text"
 	jsonOut = "json"
 	csvOut  = "csv"
+	htmlOut = "html"
 )
 
 // output is where a report goes and in which format.
@@ -56,12 +57,12 @@ func outputOf(c *cli.Context, inputs ...string) (output, error) {
 		return o, nil
 	}
 	ending := strings.ToLower(strings.TrimPrefix(filepath.Ext(o.path), "."))
-	byEnding := map[string]string{"json": jsonOut, "csv": csvOut, "txt": text, "text": text, "html": "html", "htm": "html"}[ending]
+	byEnding := map[string]string{"json": jsonOut, "csv": csvOut, "txt": text, "text": text, "html": htmlOut, "htm": htmlOut}[ending]
 	switch {
 	case o.format == "" && byEnding == "" && isFolder(o.path):
 		return o, checkTarget(o.path)
 	case o.format == "" && byEnding == "":
-		return o, usage("the ending of %s names no format; name one with -f text, -f json or -f csv", o.path)
+		return o, usage("the ending of %s names no format; name one with -f text, json, csv or html", o.path)
 	case o.format == "":
 		o.format = byEnding
 	case byEnding != "" && byEnding != o.format:
@@ -86,12 +87,10 @@ func flagFiles(c *cli.Context) []string {
 
 func checkFormat(f string) error {
 	switch f {
-	case text, jsonOut, csvOut:
+	case text, jsonOut, csvOut, htmlOut:
 		return nil
-	case "html":
-		return usage("html reports cannot be written yet; use -f text, -f json or -f csv")
 	}
-	return usage("unknown format %q; the formats are text, json and csv", f)
+	return usage("unknown format %q; the formats are text, json, csv and html", f)
 }
 
 func isFolder(path string) bool {
@@ -177,6 +176,11 @@ func (o output) report(k *console, value any, docs ...report.Document) error {
 			return report.WriteJSON(w, value)
 		case csvOut:
 			return report.WriteCSV(w, docs...)
+		case htmlOut:
+			if m, ok := value.(report.Model); ok {
+				return report.WriteHTML(w, m)
+			}
+			return report.WriteDocumentsHTML(w, docs...)
 		}
 		return report.WriteText(w, o.textOptions(k), docs...)
 	})

@@ -88,12 +88,35 @@ func (full) Write([]byte) (int, error) {
 
 func TestFullStandardOutput(t *testing.T) {
 	for _, format := range []string{"text", "json", "csv"} {
-		var stderr bytes.Buffer
-		if code := run(t.Context(), []string{"inspect", vggFixture, "-f", format}, nil, full{}, &stderr); code != exitUsage {
-			t.Errorf("%s: exit code %d", format, code)
+		for _, args := range [][]string{{vggFixture}, {vggFixture, vggFixture}} {
+			var stderr bytes.Buffer
+			if code := run(t.Context(), append([]string{"inspect", "-f", format}, args...), nil, full{}, &stderr); code != exitUsage {
+				t.Errorf("%s: exit code %d", format, code)
+			}
+			if want := "filterlens: cannot write to standard output: no space left on device\n"; stderr.String() != want {
+				t.Errorf("%s: %q, want %q", format, stderr.String(), want)
+			}
 		}
-		if want := "filterlens: cannot write to standard output: no space left on device\n"; stderr.String() != want {
-			t.Errorf("%s: %q, want %q", format, stderr.String(), want)
+	}
+}
+
+// An interrupt amid many models leaves no list that looks whole, and no file.
+func TestInterruptMany(t *testing.T) {
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	for _, format := range []string{"text", "json", "csv"} {
+		for _, full := range []string{"--full=false", "--full"} {
+			if full == "--full" && format == "json" {
+				continue
+			}
+			out := filepath.Join(t.TempDir(), "out."+strings.Replace(format, "text", "txt", 1))
+			var stdout, stderr bytes.Buffer
+			if code := run(ctx, []string{"inspect", vggFixture, vggFixture, full, "-o", out}, nil, &stdout, &stderr); code != exitInterrupted {
+				t.Errorf("%s %s: exit code %d", format, full, code)
+			}
+			if left, _ := os.ReadDir(filepath.Dir(out)); len(left) > 0 || stdout.Len() > 0 || stderr.String() != "filterlens: interrupted\n" {
+				t.Errorf("%s %s: left %v, stdout %q, stderr %q", format, full, left, stdout.String(), stderr.String())
+			}
 		}
 	}
 }
@@ -106,6 +129,7 @@ func TestExitCodes(t *testing.T) {
 		{nil, 0},
 		{errSaid, 1},
 		{&export.VerdictError{}, 1},
+		{&verdictError{"1 finding"}, 1},
 		{usage("x"), 2},
 		{io.ErrUnexpectedEOF, 2},
 		{os.ErrNotExist, 2},
@@ -136,6 +160,9 @@ func TestArrange(t *testing.T) {
 		{"verb a --filters b", "verb --filters=* -- a b"},
 		{"verb a --filters=x b", "verb --filters=x -- a b"},
 		{"-q verb a", "verb -q -- a"},
+		{"verb a -h b", "verb --help"},
+		{"verb --nonsense --help", "verb --help"},
+		{"verb -- -h", "verb -- -h"},
 		{"other a --data", "other a --data"},
 		{"--version", "--version"},
 		{"", ""},

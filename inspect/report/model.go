@@ -341,7 +341,7 @@ func statisticsSection(m Model) Section {
 		{Title: "mean", Key: "mean", Right: true, Drop: 3},
 		{Title: "std", Key: "std", Right: true, Drop: 2},
 		{Title: "zeros", Key: "zeros", Right: true, Drop: 1},
-		{Title: "subnormal", Key: "subnormal", Right: true, Sparse: true},
+		{Title: "subnormal", Key: "subnormal", Right: true, Sparse: true, Drop: 7},
 		{Title: "NaN", Key: "nan", Right: true, Sparse: true},
 		{Title: "Inf", Key: "inf", Right: true, Sparse: true},
 		{Title: "histogram", Key: "histogram", Drop: 4},

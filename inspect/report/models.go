@@ -53,20 +53,20 @@ func Summarize(m *inspect.Model, findings []inspect.Finding) Summary {
 func FromSummaries(list []Summary, checked bool) Document {
 	t := &Table{Main: true, Columns: []Column{
 		{Title: "file", Key: "file", Shrink: true},
-		{Title: "size", Key: "bytes", Right: true},
-		{Title: "IR", Key: "ir_version", Right: true, Drop: 6},
-		{Title: "opset", Key: "opset", Shrink: true, Drop: 5},
-		{Title: "nodes", Key: "nodes", Right: true, Drop: 4},
-		{Title: "layers", Key: "layers", Right: true, Drop: 3},
-		{Title: "parameters", Key: "parameters", Right: true},
-		{Title: "MACs", Key: "macs", Right: true, Drop: 1},
-		{Title: "peak memory", Key: "peak_activation_bytes", Right: true, Drop: 2},
-		{Title: "zeros", Key: "zeros", Right: true, Sparse: true, Drop: 7},
+		{Title: "size", Key: "bytes", Right: true, Drop: 1},
+		{Title: "IR", Key: "ir_version", Right: true, Drop: 9},
+		{Title: "opset", Key: "opset", Shrink: true, Drop: 8},
+		{Title: "nodes", Key: "nodes", Right: true, Drop: 7},
+		{Title: "layers", Key: "layers", Right: true, Drop: 6},
+		{Title: "parameters", Key: "parameters", Right: true, Drop: 2},
+		{Title: "MACs", Key: "macs", Right: true, Drop: 3},
+		{Title: "peak memory", Key: "peak_activation_bytes", Right: true, Drop: 5},
+		{Title: "zeros", Key: "zeros", Right: true, Sparse: true, Drop: 10},
 	}}
 	if checked {
 		t.Columns = append(t.Columns,
 			Column{Title: "errors", Key: "errors", Right: true}, Column{Title: "warnings", Key: "warnings", Right: true},
-			Column{Title: "findings", Key: "findings", Sparse: true, Shrink: true})
+			Column{Title: "findings", Key: "findings", Sparse: true, Shrink: true, Drop: 4})
 	}
 	t.Columns = append(t.Columns, Column{Title: "not read", Key: "error", Sparse: true, Wrap: true})
 	read := 0
