@@ -60,9 +60,33 @@
         this.nodes.get(n.dataset.n).push({ view: v, g: n });
       }));
       this.back = section.querySelector(".back");
+      this.parts = new Map(this.views.map((v) => [v, this.measure(v)]));
       this.show(this.views[0]);
       this.listen();
       new ResizeObserver(() => this.resized()).observe(this.svg);
+    }
+
+    // A browser lays out every text of a drawing whenever the window on it moves,
+    // so of a large drawing only what is in sight is left in.
+    measure(view) {
+      const parts = [];
+      if (view.children.length < 400) return parts;
+      for (const e of view.children) {
+        const n = (e.getAttribute("transform") ?? e.getAttribute("d")).match(/-?[\d.]+/g).map(Number);
+        const top = n[1], bottom = e.tagName === "g" ? top + 60 : n[n.length - 1];
+        parts.push({ e, top: Math.min(top, bottom), bottom: Math.max(top, bottom), shown: true });
+      }
+      this.cull(parts, 0, 2000);
+      return parts;
+    }
+
+    cull(parts, top, bottom) {
+      for (const p of parts) {
+        const shown = p.bottom >= top && p.top <= bottom;
+        if (shown === p.shown) continue;
+        p.shown = shown;
+        p.e.style.display = shown ? "" : "none";
+      }
     }
 
     size() { const r = this.svg.getBoundingClientRect(); return { w: Math.max(r.width, 1), h: Math.max(r.height, 1), left: r.left, top: r.top }; }
@@ -111,6 +135,7 @@
       // Some of the drawing stays in sight.
       this.x = Math.min(Math.max(this.x, 40 - w), this.w - 40);
       this.y = Math.min(Math.max(this.y, 40 - h), this.h - 40);
+      this.cull(this.parts.get(this.view), this.y - 100, this.y + h + 100);
       this.svg.setAttribute("viewBox", `${this.x.toFixed(2)} ${this.y.toFixed(2)} ${w.toFixed(2)} ${h.toFixed(2)}`);
       this.svg.classList.toggle("far", this.scale < 0.3);
     }
@@ -213,7 +238,7 @@
         act();
       });
       this.panel.addEventListener("keydown", (e) => { if (e.key === "Escape") { this.select(null); svg.focus(); } });
-      addEventListener("beforeprint", () => { this.svg.setAttribute("viewBox", `0 0 ${this.w} ${this.h}`); this.svg.classList.remove("far"); });
+      addEventListener("beforeprint", () => { this.cull(this.parts.get(this.view), 0, this.h); this.svg.setAttribute("viewBox", `0 0 ${this.w} ${this.h}`); this.svg.classList.remove("far"); });
       addEventListener("afterprint", () => this.apply());
     }
 
@@ -228,6 +253,7 @@
       this.section.querySelectorAll(".n.on, .e.on, tr.on").forEach((e) => e.classList.remove("on"));
       const d = id ? this.data[id] : null;
       this.panel.hidden = !d;
+      this.section.querySelector(".legend").hidden = !!d;
       if (!d) return;
       let at = this.nodes.get(id);
       let drawn = id;
