@@ -15,7 +15,9 @@ import (
 
 	"github.com/santhosh-tekuri/jsonschema/v6"
 
+	"github.com/filterlens/filterlens/afcc/probe"
 	"github.com/filterlens/filterlens/inspect"
+	"github.com/filterlens/filterlens/inspect/dataset"
 	"github.com/filterlens/filterlens/inspect/onnxfile"
 	"github.com/filterlens/filterlens/inspect/report/schema"
 )
@@ -172,6 +174,9 @@ func strict(t *testing.T, name string, s *jsonschema.Schema, schemaDoc map[strin
 	var walk func(path string, v any, set func(any))
 	walk = func(path string, v any, set func(any)) {
 		for _, wrong := range []any{map[string]any{"x": 1}, true} {
+			if _, isBool := v.(bool); isBool && wrong == true {
+				wrong = "true"
+			}
 			set(wrong)
 			refused(fmt.Sprintf("%v as %s", wrong, path))
 		}
@@ -228,6 +233,36 @@ func TestSchemaFitsTypes(t *testing.T) {
 		"function": inspect.Function{}, "layer": inspect.Layer{}, "type": inspect.TypeCount{}, "totals": inspect.Totals{}, "tensor": inspect.TensorStats{},
 		"values": inspect.ValueStats{}, "selection": Applied{}, "sum": Sum{}, "group": Group{}, "finding": inspect.Finding{},
 	})
+}
+
+// The forms of the other verbs.
+func TestOtherSchemas(t *testing.T) {
+	evaluations := goldenEvaluations()
+	evaluations.Skipped = []dataset.Skipped{{Name: "a", Reason: "b"}}
+	evaluations.Warnings = []string{"w"}
+	for _, c := range []struct {
+		name  string
+		docs  []any
+		types map[string]any
+	}{
+		{"compare", []any{NewComparison(goldenComparison())}, map[string]any{
+			"comparison": Comparison{}, "change": inspect.Change{}, "tensor": inspect.TensorComparison{}, "side": inspect.TensorSide{}, "values": inspect.ValueComparison{}, "totals": inspect.ComparisonTotals{}}},
+		{"runtime", []any{Runtime{Schema: RuntimeSchema, Providers: []Provider{{Name: "cuda", Reason: "no"}, {Name: "cpu", Usable: true}}}}, map[string]any{
+			"runtime": Runtime{}, "provider": Provider{}}},
+		{"eval", []any{evaluations}, map[string]any{
+			"evaluations": Evaluations{}, "model": EvaluatedModel{}, "timing": probe.Timing{}, "skipped": dataset.Skipped{}}},
+	} {
+		s, doc := compiled(t, c.name)
+		fits(t, doc, c.types)
+		for _, v := range c.docs {
+			v := plain(t, v)
+			if err := s.Validate(v); err != nil {
+				t.Errorf("%s: %v", c.name, err)
+				continue
+			}
+			strict(t, c.name, s, doc, v)
+		}
+	}
 }
 
 func fits(t *testing.T, doc map[string]any, types map[string]any) {

@@ -1,5 +1,5 @@
-// Package schema holds the published forms of what filterlens writes as JSON, as
-// JSON Schema 2020-12: a file for each verb. It is data; nothing else enters.
+// Package schema holds the published forms of what inspect, compare, eval and
+// runtime write as JSON, as JSON Schema 2020-12. It is data; nothing else enters.
 package schema
 
 import "embed"
