@@ -46,7 +46,9 @@ type Options struct {
 	// DefaultMaxPixels. A larger image is skipped, in arrays (IDX, NPZ) refused.
 	MaxPixels int64
 	// MaxBytes bounds what compressed files may hold in memory, all files of
-	// the set together; 0 means DefaultMaxBytes.
+	// the set together; 0 means DefaultMaxBytes. Compressed IDX files and NumPy
+	// arrays that need more are refused; of Parquet pages compressed with gzip
+	// or Zstandard those used last are kept.
 	MaxBytes int64
 }
 
