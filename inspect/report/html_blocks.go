@@ -172,7 +172,7 @@ func (n *network) blockOperators(b block) (count map[string]int, family string) 
 func (n *network) blockBox(i int, b block) htmlNode {
 	count, family := n.blockOperators(b)
 	parameters, macs, _ := n.blockSums(b)
-	ops := strings.TrimPrefix(operatorCounts(count, 3), ": ")
+	ops := strings.TrimPrefix(operatorCounts(count, 2), ": ")
 	box := htmlNode{ID: blockID(i), Kind: "block", Family: family, Op: shown(b.title()), Name: plural(len(b.nodes), "node") + ": " + ops,
 		Full: shown(b.title()) + "\n" + plural(len(b.nodes), "node") + operatorCounts(count, 8)}
 	if parameters > 0 || macs != nil {

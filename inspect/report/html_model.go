@@ -150,11 +150,11 @@ func modelTiles(m Model) []htmlTile {
 	if m.ExternalBytes > 0 {
 		weights.Note += ", beside the file"
 	}
-	peak := htmlTile{"peak activations", optional(t.PeakActivationBytes, Bytes, absent).Text, "", ""}
+	peak := htmlTile{"activations", optional(t.PeakActivationBytes, Bytes, absent).Text, "peak", ""}
 	if t.PeakNode != "" {
-		peak.Note = "at " + printable(lastModule(t.PeakNode))
+		peak.Note = "peak, at " + printable(lastModule(t.PeakNode))
 	}
-	nodes := htmlTile{"graph", plural(t.Layers, "layer"), plural(t.Nodes, "node"), ""}
+	nodes := htmlTile{"layers", grouped(int64(t.Layers)), plural(t.Nodes, "node"), ""}
 	if t.Subgraphs > 0 {
 		nodes.Note += ", " + plural(t.Subgraphs, "nested graph")
 	}
