@@ -572,7 +572,7 @@ func (p *measurer) newResult(s *Survey) *Result {
 		Theta: p.opt.Theta, Seed: split.Seed, Recipe: p.opt.Recipe, Chance: 1 / float64(p.k), Skipped: s.Skipped,
 		Data: Data{
 			Format: p.set.Format(), Labels: p.set.Labels(), Samples: p.set.Len(), Preprocess: p.opt.Preprocess.String(),
-			Split: Split{FitShare: split.Fit, StatsShare: split.Stats, EvalShare: split.Eval, Limit: split.Limit, PerLabel: split.PerLabel},
+			Split: Split{FitShare: split.Fit, StatsShare: split.Stats, EvalShare: split.Eval, Limit: split.Limit, PerLabel: split.PerLabel, Balanced: split.Balanced},
 		},
 	}
 }
@@ -623,7 +623,7 @@ func (p *measurer) warn(res *Result) {
 			100*res.Accuracy, 100*res.Chance, res.Data.Preprocess)
 	}
 	if n := res.Data.Unreadable; n > 0 {
-		say("files without a readable image were left out: %d: %s", n, dataset.SkippedText(res.Data.Skipped))
+		say("left out of the data: %d: %s", n, dataset.SkippedText(res.Data.Skipped))
 	}
 	if n := res.Data.Repeated; n > 0 {
 		say("%d evaluation samples also occur among those that the heads or the statistics saw", n)

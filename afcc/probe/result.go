@@ -74,11 +74,12 @@ type Split struct {
 	EvalShare  float64 `json:"eval_share"`
 	Limit      int     `json:"limit"`
 	PerLabel   int     `json:"per_label"`
+	Balanced   bool    `json:"balanced,omitempty"`
 }
 
 // Options returns the settings for drawing the splits again.
 func (s Split) Options(seed uint64) dataset.SplitOptions {
-	return dataset.SplitOptions{Seed: seed, Fit: s.FitShare, Stats: s.StatsShare, Eval: s.EvalShare, Limit: s.Limit, PerLabel: s.PerLabel}
+	return dataset.SplitOptions{Seed: seed, Fit: s.FitShare, Stats: s.StatsShare, Eval: s.EvalShare, Limit: s.Limit, PerLabel: s.PerLabel, Balanced: s.Balanced}
 }
 
 // A Part is a split as it was used.

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -12,6 +13,7 @@ import (
 	"github.com/urfave/cli/v2"
 	"golang.org/x/term"
 
+	"github.com/filterlens/filterlens/inspect/dataset"
 	"github.com/filterlens/filterlens/inspect/report"
 )
 
@@ -68,12 +70,22 @@ func utf8Locale() bool {
 
 // warn says what must not be missed, before the report repeats it at its top:
 // the report may go to a file, and a wrong assumption is best heard of before
-// the work begins.
+// the work begins. What was said already is not repeated.
 func (k *console) warn(format string, a ...any) {
 	s := fmt.Sprintf(format, a...)
+	if slices.Contains(k.warned, s) {
+		return
+	}
 	k.warned = append(k.warned, s)
 	k.bar.clear()
 	fmt.Fprintln(k.stderr, "filterlens: warning: "+oneLine(s))
+}
+
+// warnSkipped says what of a data set is not used.
+func (k *console) warnSkipped(list []dataset.Skipped) {
+	if len(list) > 0 {
+		k.warn("left out of the data: %d: %s", len(list), dataset.SkippedText(list))
+	}
 }
 
 // log says what is going on and takes long, such as a download.

@@ -1,8 +1,8 @@
 package main
 
 import (
+	"errors"
 	"fmt"
-	"os"
 	"slices"
 	"strconv"
 	"strings"
@@ -72,8 +72,8 @@ func floats(flag, s string) ([]float32, error) {
 	return v, nil
 }
 
-// openData opens the data set given with --data. Label names come from --labels,
-// from the data set, or, where it only numbers its labels, from the model.
+// openData opens the data set given with --data. The order of the labels comes
+// from --labels, from the data set, or, where that has none, from the model.
 func openData(c *cli.Context, k *console, m *inspect.Model) (*dataset.Set, error) {
 	set, err := openSet(c, k, m)
 	if err != nil {
@@ -83,43 +83,115 @@ func openData(c *cli.Context, k *console, m *inspect.Model) (*dataset.Set, error
 		set.Close()
 		return nil, usage("the output %s is a file of the data set; give -o another path", out)
 	}
+	k.warnSkipped(set.Skipped())
 	return set, nil
 }
 
 func openSet(c *cli.Context, k *console, m *inspect.Model) (*dataset.Set, error) {
 	path := c.String("data")
-	var opt dataset.Options
 	if c.IsSet("labels") {
-		b, err := os.ReadFile(c.String("labels"))
+		classes, err := dataset.ReadClasses(c.String("labels"))
 		if err != nil {
 			return nil, fmt.Errorf("--labels: %w", err)
 		}
-		if opt.Labels = nonEmptyLines(string(b)); len(opt.Labels) == 0 {
-			return nil, usage("--labels: %s names no label", c.String("labels"))
-		}
-		return dataset.Open(path, opt)
+		return openClasses(c, k, classes)
 	}
-	set, err := dataset.Open(path, opt)
+	recorded := nonEmptyLines(metadata(m, labelsKey))
+	classes := make([]dataset.Class, len(recorded))
+	for i, name := range recorded {
+		classes[i].Name = name
+	}
+	if c.Bool("subset") {
+		if len(recorded) == 0 {
+			return nil, usage("--subset needs --labels FILE, for %s does not record its labels", m.File)
+		}
+		return dataset.Open(path, dataset.Options{Classes: classes, Subset: true})
+	}
+	set, err := dataset.Open(path, dataset.Options{})
 	if err != nil {
 		return nil, err
 	}
-	recorded := nonEmptyLines(metadata(m, labelsKey))
-	if len(recorded) == 0 || slices.Equal(recorded, set.Labels()) {
+	own := set.Labels()
+	if len(recorded) == 0 || slices.Equal(recorded, own) {
 		return set, nil
 	}
-	if numbered(set.Labels()) && set.Format() != folderFormat && len(recorded) == len(set.Labels()) || sameNames(recorded, set.Labels()) && set.Format() == folderFormat {
-		set.Close()
+	var opt dataset.Options
+	switch named := namesLabels(set); {
+	case named && sameNames(recorded, own):
+		opt.Classes = classes
+	case !named && numbered(own) && len(recorded) == len(own):
 		opt.Labels = recorded
-		return dataset.Open(path, opt)
+	case len(recorded) == len(own):
+		k.warn("the labels of %s are not those that %s records: %s; the data's names are used", path, m.File, firstDifference(own, recorded))
+		return set, nil
+	default:
+		return set, nil
 	}
-	if len(recorded) == len(set.Labels()) {
-		k.warn("the labels of %s are not those that %s records: %s; the data's names are used", path, m.File, firstDifference(set.Labels(), recorded))
+	set.Close()
+	return dataset.Open(path, opt)
+}
+
+// openClasses opens the data set with the labels given, in their order. Where
+// the data has names they are found among those given. Data whose labels are
+// numbers may also be given names of its own choice: then there are as many, and
+// none is that of another label.
+func openClasses(c *cli.Context, k *console, classes []dataset.Class) (*dataset.Set, error) {
+	path := c.String("data")
+	set, err := dataset.Open(path, dataset.Options{Classes: classes, Subset: c.Bool("subset")})
+	if err == nil || !errors.Is(err, dataset.ErrLabel) {
+		return set, err
 	}
+	plain, other := dataset.Open(path, dataset.Options{})
+	if other != nil {
+		return nil, other
+	}
+	defer plain.Close()
+	own := plain.Labels()
+	names, ok := newNames(own, classes)
+	if !ok || namesLabels(plain) {
+		return nil, err
+	}
+	if set, other = dataset.Open(path, dataset.Options{Labels: names}); other != nil {
+		return nil, err
+	}
+	k.warn("the names in %s are not those of %s and are given to its labels in order: %s", c.String("labels"), path, firstRenamed(own, names))
 	return set, nil
 }
 
-// folderFormat is the format whose label names are names of folders.
-const folderFormat = "image folder"
+// newNames returns the names of classes for labels that are called otherwise. ok
+// is false when classes are more than names, or contradict the names there are.
+func newNames(own []string, classes []dataset.Class) (names []string, ok bool) {
+	if len(own) != len(classes) {
+		return nil, false
+	}
+	at := make(map[string]int, len(own))
+	for i, name := range own {
+		at[strings.ToLower(name)] = i
+	}
+	given := make(map[string]bool, len(classes))
+	for i, class := range classes {
+		j, known := at[strings.ToLower(class.Name)]
+		if class.Synset != "" || given[class.Name] || known && j != i {
+			return nil, false
+		}
+		given[class.Name] = true
+		names = append(names, class.Name)
+	}
+	return names, true
+}
+
+// namesLabels tells whether the labels of a data set are names in the order of
+// their bytes, as those of folders, rather than numbers that may have names.
+func namesLabels(set *dataset.Set) bool {
+	switch set.Format() {
+	case "image folder":
+		return true
+	case "Parquet", "tar shards":
+		own := set.Labels()
+		return slices.IsSorted(own) && !numbered(own)
+	}
+	return false
+}
 
 func nonEmptyLines(s string) []string {
 	var lines []string
@@ -157,6 +229,16 @@ func firstDifference(data, model []string) string {
 	return "none"
 }
 
+// firstRenamed says which label got which name, of the first that got another.
+func firstRenamed(own, names []string) string {
+	for i := range own {
+		if own[i] != names[i] {
+			return fmt.Sprintf("label %d, %q, is now %q", i, own[i], names[i])
+		}
+	}
+	return "none"
+}
+
 func splitOptions(c *cli.Context) dataset.SplitOptions {
-	return dataset.SplitOptions{Seed: c.Uint64("seed"), Limit: c.Int("limit"), PerLabel: c.Int("per-label")}
+	return dataset.SplitOptions{Seed: c.Uint64("seed"), Limit: c.Int("limit"), PerLabel: c.Int("per-label"), Balanced: c.Bool("balanced")}
 }

@@ -22,6 +22,7 @@ func evalCommand() *cli.Command {
 			"evaluation split on which inspect and prune judge, too.",
 		Flags: slices.Concat(
 			outputFlags("write to `FILE` (- is standard output)"), shapeFlags(), dataFlags(),
+			[]cli.Flag{&cli.BoolFlag{Name: "subset", Usage: "the data has samples of some labels only; the others are those of --labels or those that the model records", Category: groupData, DisableDefaultText: true}},
 			[]cli.Flag{&cli.StringFlag{Name: "split", Value: "eval", Usage: "samples: eval, stats, fit, all, or test or train as shipped", Category: groupData}},
 			[]cli.Flag{&cli.StringFlag{Name: "engine", Value: "onnxruntime", Usage: "onnxruntime, or gorgonia: pure Go, fewer operators, a second opinion", Category: groupRun}},
 			runFlags()),
@@ -114,10 +115,8 @@ func evaluateModels(ctx context.Context, c *cli.Context, k *console, models []*i
 			k.warn("the accuracy of %s, %s, is at chance level: check the preprocessing (now %s) and the order of the labels", models[i].File, report.Share(v.Top1).Text, e.Preprocess)
 		}
 	}
-	if n := len(set.Skipped()); n > 0 {
-		k.warn("files without a readable image were left out: %d: %s", n, dataset.SkippedText(set.Skipped()))
-		e.Skipped = set.Skipped()
-	}
+	k.warnSkipped(set.Skipped())
+	e.Skipped = set.Skipped()
 	e.Warnings = k.warned
 	return e, nil
 }
@@ -137,8 +136,8 @@ func samplesOf(c *cli.Context, set *dataset.Set) (index []int, hash string, err 
 	default:
 		return nil, "", usage("--split %q: the splits are eval, stats, fit, all, test and train", name)
 	}
-	if c.IsSet("limit") || c.IsSet("per-label") {
-		return nil, "", usage("--limit and --per-label need one of the splits eval, stats and fit")
+	if c.IsSet("limit") || c.IsSet("per-label") || c.IsSet("balanced") {
+		return nil, "", usage("--limit, --per-label and --balanced need one of the splits eval, stats and fit")
 	}
 	part := map[string]dataset.Part{"test": dataset.PartTest, "train": dataset.PartTrain}[name]
 	for i := range set.Len() {

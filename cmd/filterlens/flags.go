@@ -108,17 +108,31 @@ func firstSet(c *cli.Context, names ...string) string {
 
 func dataFlags() []cli.Flag {
 	return []cli.Flag{
-		&cli.StringFlag{Name: "data", Usage: "labelled images: `DIR` of class folders, CIFAR binary or IDX files", Category: groupData},
+		&cli.StringFlag{Name: "data", Usage: "labelled images: a folder of class folders, Parquet (Hugging Face), tar shards, .npz, CIFAR binary, IDX: the folder or file `DIR`", Category: groupData},
 		&cli.StringFlag{Name: "preprocess", Usage: "`HOW`: imagenet, signed, unit, or settings like \"mean=.5;std=.25;resize=256;crop=224\" (default: what the model records)", Category: groupData},
 		&cli.StringFlag{Name: "mean", Usage: "mean `A,B,C` of values in [0,1], one number or one a channel", Category: groupData},
 		&cli.StringFlag{Name: "std", Usage: "standard deviation `A,B,C` of values in [0,1]", Category: groupData},
 		&cli.IntFlag{Name: "resize", DefaultText: "as --preprocess says", Usage: "length that the shorter side gets, 0 for none", Category: groupData},
 		&cli.IntFlag{Name: "crop", DefaultText: "as --preprocess says", Usage: "side of the centre square cut out then, 0 for none", Category: groupData},
-		&cli.StringFlag{Name: "labels", Usage: "names of the labels, one a line in `FILE`, in the order of the model's outputs", Category: groupData},
+		&cli.StringFlag{Name: "labels", Usage: "labels in the order of the model's outputs: a `FILE` of names or synsets, one a line, or JSON (class index, config.json with id2label). Names in the data are found among them; data that only numbers its labels, or names all of them otherwise, is given these names", Category: groupData},
 		&cli.IntFlag{Name: "limit", DefaultText: "all", Usage: "use at most `N` samples in all", Category: groupData},
 		&cli.IntFlag{Name: "per-label", DefaultText: "all", Usage: "use at most `N` samples of each label", Category: groupData},
+		&cli.BoolFlag{Name: "balanced", Usage: "use as many samples of every label as the scarcest has", Category: groupData, DisableDefaultText: true},
 		&cli.Uint64Flag{Name: "seed", Value: 1, Usage: "seed of splits, heads and shuffles", Category: groupData},
 	}
+}
+
+// noSubset is the flag of eval where it is refused: a filter's label means need
+// samples of every label.
+func noSubset() []cli.Flag {
+	return []cli.Flag{&cli.BoolFlag{Name: "subset", Hidden: true}}
+}
+
+func refuseSubset(c *cli.Context) error {
+	if c.IsSet("subset") {
+		return usage("--subset is for eval; what filters recognise is measured on samples of every label")
+	}
+	return nil
 }
 
 func runFlags() []cli.Flag {

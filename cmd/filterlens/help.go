@@ -43,6 +43,9 @@ func printHelp(w io.Writer, _ string, data any) {
 		title := "\n" + cmp.Or(group, "Other") + "\n"
 		for _, f := range flags {
 			d, ok := f.(cli.DocGenerationFlag)
+			if v, can := f.(cli.VisibleFlag); can && !v.IsVisible() {
+				continue
+			}
 			if !ok || categoryOf(f) != group {
 				continue
 			}

@@ -5,6 +5,8 @@ import (
 	"strings"
 	"testing"
 	"unicode/utf8"
+
+	"github.com/urfave/cli/v2"
 )
 
 // Help fits a terminal of 80 columns and names every flag.
@@ -21,6 +23,9 @@ func TestHelpFits(t *testing.T) {
 			}
 		}
 		for _, f := range c.Flags {
+			if !f.(cli.VisibleFlag).IsVisible() {
+				continue
+			}
 			if name := dashed(f.Names()[0]); !strings.Contains(b.String(), name) {
 				t.Errorf("%s: %s is not in its help", c.Name, name)
 			}

@@ -38,12 +38,15 @@ func inspectCommand() *cli.Command {
 		Flags: slices.Concat(
 			outputFlags("write to `FILE` (- is standard output); with --data the table is still printed"),
 			shapeFlags(), checkFlags(), listFlags(),
-			dataFlags(),
+			dataFlags(), noSubset(),
 			[]cli.Flag{
 				&cli.StringFlag{Name: "filters", Usage: "print the filters of the layers measured with their clusters; --filters=`LAYER,...` chooses", Category: groupMeasure},
 			},
 			measureFlags(), runFlags()),
 		Action: func(c *cli.Context) error {
+			if err := refuseSubset(c); err != nil {
+				return err
+			}
 			if c.IsSet("data") {
 				return measure(c)
 			}
@@ -68,7 +71,7 @@ type inspection struct {
 
 func inspectModels(c *cli.Context) error {
 	for _, name := range []string{"filters", "theta", "layers", "preprocess", "labels", "mean", "std", "resize", "crop",
-		"seed", "epochs", "limit", "per-label", "memory", "ep", "device-id", "threads"} {
+		"seed", "epochs", "limit", "per-label", "balanced", "memory", "ep", "device-id", "threads"} {
 		if c.IsSet(name) {
 			return usage("%s needs --data DIR", dashed(name))
 		}
@@ -363,11 +366,10 @@ func measureModel(ctx context.Context, c *cli.Context, k *console, m *inspect.Mo
 		return nil, err
 	}
 	res.Data.Path = c.String("data")
-	earlier := slices.Clone(k.warned)
 	for _, w := range res.Warnings {
 		k.warn("%s", w)
 	}
-	res.Warnings = append(earlier, res.Warnings...)
+	res.Warnings = slices.Clone(k.warned)
 	return res, nil
 }
 

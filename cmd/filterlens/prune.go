@@ -40,7 +40,7 @@ func pruneCommand() *cli.Command {
 			&cli.Float64Flag{Name: "max-drop", DefaultText: "any loss passes", Usage: "write nothing and end with 1 when top-1 accuracy falls by more than `POINTS`", Category: group},
 			&cli.BoolFlag{Name: "dry-run", Usage: "print the plan, write nothing", Category: group, DisableDefaultText: true},
 		},
-			pruneOutputFlags(), shapeFlags(), dataFlags(), withoutLayers(measureFlags()), runFlags()),
+			pruneOutputFlags(), shapeFlags(), dataFlags(), noSubset(), withoutLayers(measureFlags()), runFlags()),
 		Action: prune,
 	}
 }
@@ -126,6 +126,8 @@ func checkPruneFlags(c *cli.Context, model string) error {
 	switch {
 	case !c.IsSet("data") && !c.IsSet("stats"):
 		return usage("prune needs --stats stats.json (from inspect --data) or --data DIR to measure on")
+	case c.IsSet("subset"):
+		return refuseSubset(c)
 	case c.IsSet("threshold") && c.IsSet("dilution"):
 		return usage("--threshold and --dilution contradict each other; --dilution chooses the thresholds")
 	case out == "" && !c.Bool("dry-run"):
@@ -244,6 +246,9 @@ func judging(c *cli.Context, k *console, m *inspect.Model, res *probe.Result) (o
 	if c.IsSet("per-label") {
 		opt.Split.PerLabel = asked.PerLabel
 	}
+	if c.IsSet("balanced") {
+		opt.Split.Balanced = asked.Balanced
+	}
 	opt.Batch = c.Int("batch")
 	opt.Progress = k.bar.progress
 	return opt, nil
@@ -257,7 +262,7 @@ func sameSamples(k *console, c *cli.Context, opt export.Options, res *probe.Resu
 		return err
 	}
 	if eval.Hash != res.Data.Eval.SHA256 {
-		k.warn("the evaluation samples are not those of the statistics, which may have seen some of them; give the same data, --seed, --limit and --per-label")
+		k.warn("the evaluation samples are not those of the statistics, which may have seen some of them; give the same data, --seed, --limit, --per-label and --balanced")
 	}
 	if !slices.Equal(opt.Set.Labels(), res.Data.Labels) {
 		return errors.New(c.String("data") + ": its labels are not those of the statistics")

@@ -1,12 +1,17 @@
 package main
 
 import (
+	"archive/tar"
+	"archive/zip"
 	"bytes"
 	"context"
+	"encoding/binary"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"image"
 	"image/png"
+	"io"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -16,9 +21,11 @@ import (
 	"sync"
 	"testing"
 
+	"github.com/parquet-go/parquet-go"
 	"github.com/rogpeppe/go-internal/testscript"
 	"google.golang.org/protobuf/proto"
 
+	"github.com/filterlens/filterlens/inspect/dataset"
 	"github.com/filterlens/filterlens/inspect/engine/ort"
 	"github.com/filterlens/filterlens/inspect/onnxfile"
 	"github.com/filterlens/filterlens/inspect/onnxfile/onnxpb"
@@ -74,7 +81,7 @@ func TestScripts(t *testing.T) {
 			return nil
 		},
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
-			"exits": exits, "lines": lines, "truncate": truncate, "empty-dir": emptyDir, "images": images,
+			"exits": exits, "lines": lines, "truncate": truncate, "empty-dir": emptyDir, "images": images, "convert": convert,
 		},
 	})
 }
@@ -150,6 +157,80 @@ func images(ts *testscript.TestScript, neg bool, args []string) {
 			ts.Check(os.WriteFile(filepath.Join(dir, fmt.Sprintf("%d.png", j)), b.Bytes(), 0o666))
 		}
 	}
+}
+
+// convert writes the first images of each label of a data set in another form,
+// which the ending tells: convert from to count. Parquet gets numbers and the
+// names that belong to them, a tar shard names, .npz numbers only.
+func convert(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) != 3 {
+		ts.Fatalf("usage: convert from to count")
+	}
+	n, err := strconv.Atoi(args[2])
+	ts.Check(err)
+	set, err := dataset.Open(args[0], dataset.Options{})
+	ts.Check(err)
+	defer set.Close()
+	labels := set.Labels()
+	count := make([]int, len(labels))
+	type row struct {
+		Image []byte `parquet:"image,plain"`
+		Label int64  `parquet:"label,plain"`
+	}
+	var rows []row
+	var b, pixels, numbers bytes.Buffer
+	shard := tar.NewWriter(&b)
+	add := func(name string, data []byte) {
+		ts.Check(shard.WriteHeader(&tar.Header{Name: name, Size: int64(len(data)), Mode: 0o644}))
+		_, err := shard.Write(data)
+		ts.Check(err)
+	}
+	to, ending := ts.MkAbs(args[1]), filepath.Ext(args[1])
+	shape := ""
+	for i := range set.Len() {
+		l := set.Label(i)
+		if count[l]++; count[l] > n {
+			continue
+		}
+		m, err := set.Decode(i)
+		ts.Check(err)
+		var file bytes.Buffer
+		ts.Check(png.Encode(&file, &image.Gray{Pix: m.Pix, Stride: m.Width, Rect: image.Rect(0, 0, m.Width, m.Height)}))
+		rows = append(rows, row{file.Bytes(), int64(l)})
+		if ending == ".tar" {
+			add(fmt.Sprintf("%06d.cls", i), []byte(labels[l]))
+			add(fmt.Sprintf("%06d.png", i), file.Bytes())
+		}
+		pixels.Write(m.Pix)
+		numbers.WriteByte(byte(l))
+		shape = fmt.Sprintf("%d, %d, %d", len(rows), m.Height, m.Width)
+	}
+	switch ending {
+	case ".parquet":
+		names, err := json.Marshal(labels)
+		ts.Check(err)
+		w := parquet.NewGenericWriter[row](&b, parquet.KeyValueMetadata("huggingface", `{"info": {"features": {"label": {"names": `+string(names)+`, "_type": "ClassLabel"}}}}`))
+		_, err = w.Write(rows)
+		ts.Check(err)
+		ts.Check(w.Close())
+	case ".tar":
+		ts.Check(shard.Close())
+	case ".npz":
+		z := zip.NewWriter(&b)
+		for name, a := range map[string]struct{ shape, data string }{
+			"images": {shape, pixels.String()}, "labels": {fmt.Sprintf("%d,", len(rows)), numbers.String()},
+		} {
+			w, err := z.Create(name + ".npy")
+			ts.Check(err)
+			header := fmt.Sprintf("{'descr': '|u1', 'fortran_order': False, 'shape': (%s), }\n", a.shape)
+			_, err = io.WriteString(w, "\x93NUMPY\x01\x00"+string(binary.LittleEndian.AppendUint16(nil, uint16(len(header))))+header+a.data)
+			ts.Check(err)
+		}
+		ts.Check(z.Close())
+	default:
+		ts.Fatalf("cannot write %s", args[1])
+	}
+	ts.Check(os.WriteFile(to, b.Bytes(), 0o666))
 }
 
 // writeVariant writes a copy of a model that edit has changed.

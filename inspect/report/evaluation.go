@@ -27,7 +27,7 @@ type Evaluations struct {
 	EngineVersion string           `json:"engine_version"`
 	Provider      string           `json:"provider"`
 	Models        []EvaluatedModel `json:"models"`
-	// Skipped names the files that hold no readable image.
+	// Skipped names what of the data is not used.
 	Skipped  []dataset.Skipped `json:"skipped,omitempty"`
 	Warnings []string          `json:"warnings,omitempty"`
 }
