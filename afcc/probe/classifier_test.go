@@ -11,7 +11,7 @@ import (
 // TestOwnWeights compares the classifier's weights with what the model answers
 // to single samples: its output less that for weights of zero, the bias.
 func TestOwnWeights(t *testing.T) {
-	eng, set := runtime(t), images(t, testK, 2)
+	eng, set := runtime(t), folder(t, testK, 2)
 	const in = 7
 	for _, c := range []struct {
 		name  string

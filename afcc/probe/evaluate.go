@@ -27,7 +27,7 @@ type Evaluation struct {
 	Changed *float64 `json:"changed"`
 	// Throughput is the time for one sample while evaluating in batches of
 	// Batch, nil when no full batch was run, Latency that of a run with one
-	// sample; both exclude decoding.
+	// sample, or with as many as the file fixes; both exclude decoding.
 	Throughput *Timing `json:"throughput"`
 	Latency    *Timing `json:"latency"`
 	// Predictions holds the answer for each sample in the order evaluated.
@@ -85,9 +85,11 @@ func Evaluate(ctx context.Context, eng engine.Engine, models []*inspect.Model, s
 		if err != nil {
 			return nil, err
 		}
-		if ps[i], err = newMeasurer(m, eng, set, opt, &Survey{Input: in, Output: out, Labels: k}); err != nil {
+		// The file runs as it is, with the batch that it fixes.
+		if ps[i], err = newMeasurer(m, eng, set, opt, &Survey{Input: in, Output: out, Labels: k, Batch: declaredBatch(m, in.Name)}); err != nil {
 			return nil, err
 		}
+		ps[i].rows.half = ps[i].half
 		if sessions[i], err = eng.Load(ctx, engine.Model{Name: m.File, Path: m.File}); err != nil {
 			return nil, err
 		}
@@ -103,16 +105,16 @@ func Evaluate(ctx context.Context, eng engine.Engine, models []*inspect.Model, s
 	changed := make([]int, len(models))
 	run := func(i int, x []float32, n int) ([]float32, float64, error) {
 		p := ps[i]
-		in := map[string]*engine.Tensor{p.in: engine.NewFloat32(x, append([]int64{int64(n)}, p.dims...)...)}
+		in := map[string]*engine.Tensor{p.in: p.rows.tensor(x, n)}
 		out := map[string]*engine.Tensor{p.out: nil}
 		begin := time.Now()
 		if err := sessions[i].Run(ctx, in, out); err != nil {
 			return nil, 0, err
 		}
 		ms := float64(time.Since(begin)) / 1e6
-		v := out[p.out].Float32()
-		if len(v) != n*p.k {
-			return nil, 0, &engine.Error{Op: "run", Model: p.m.File, Err: fmt.Errorf("output %q has %d values for %d samples and %d labels", p.out, len(v), n, p.k)}
+		v, err := numbers(out[p.out], n, p.k)
+		if err != nil {
+			return nil, 0, &engine.Error{Op: "run", Model: p.m.File, Err: fmt.Errorf("output %q: %w", p.out, err)}
 		}
 		return v, ms, nil
 	}
@@ -222,7 +224,7 @@ func Evaluate(ctx context.Context, eng engine.Engine, models []*inspect.Model, s
 			c := float64(changed[i]) / n
 			e.Changed = &c
 		}
-		e.Throughput, e.Latency = newTiming(batch, times[i]), newTiming(1, single[i])
+		e.Throughput, e.Latency = newTiming(batch, times[i]), newTiming(max(1, ps[i].fixed), single[i])
 	}
 	return evals, nil
 }

@@ -44,7 +44,7 @@ func (p *measurer) group(heads []*head) ([][]*head, error) {
 	var groups [][]*head
 	var bytes int64
 	for _, h := range heads {
-		for !h.own && (p.state(h) > half || p.fixed && p.state(h)+p.features(h) > half) {
+		for !h.own && (p.state(h) > half || p.fixed > 0 && p.state(h)+p.features(h) > half) {
 			h.tap.Pool++
 			if h.tap.Pool > min(h.tap.Height, h.tap.Width) {
 				return nil, fmt.Errorf("layer %s: a head for %d filters and %d labels does not fit in the %d bytes of --memory", h.tap.Name(), h.tap.Filters, p.k, p.opt.Memory)
@@ -117,7 +117,7 @@ func stageOf(name string, i, n int) string {
 // fitCached runs the trunk once over the fitting split, keeps the features of
 // all taps of the group, and trains their heads on them one after the other.
 func (p *measurer) fitCached(ctx context.Context, group []*head, i, groups int) error {
-	b, err := newTrunk(p.m)
+	b, err := p.trunk()
 	if err != nil {
 		return err
 	}
@@ -138,10 +138,18 @@ func (p *measurer) fitCached(ctx context.Context, group []*head, i, groups int) 
 			func(b *dataset.Batch, _, out map[string]*engine.Tensor) {
 				for j, h := range group {
 					d, at, n := h.d(), len(labels), len(b.Index)
-					out[names[j]] = engine.NewFloat32(cache[j][at*d:(at+n)*d], int64(n), int64(d))
+					out[names[j]] = nil
+					if n >= p.fixed {
+						out[names[j]] = engine.NewFloat32(cache[j][at*d:(at+n)*d], int64(n), int64(d))
+					}
 				}
 			},
-			func(b *dataset.Batch, _ map[string]*engine.Tensor) error {
+			func(b *dataset.Batch, out map[string]*engine.Tensor) error {
+				for j, h := range group {
+					if d, at, n := h.d(), len(labels), len(b.Index); n < p.fixed {
+						copy(cache[j][at*d:(at+n)*d], out[names[j]].Float32())
+					}
+				}
 				labels = append(labels, b.Labels...)
 				return nil
 			})
@@ -403,7 +411,7 @@ func (p *measurer) fitStreamed(ctx context.Context, group []*head, i, groups int
 // lengths returns the root mean square length of each tap's feature vectors
 // over the fitting split.
 func (p *measurer) lengths(ctx context.Context, group []*head) (map[*head]float64, error) {
-	b, err := newTrunk(p.m)
+	b, err := p.trunk()
 	if err != nil {
 		return nil, err
 	}
@@ -446,7 +454,7 @@ func (p *measurer) lengths(ctx context.Context, group []*head) (map[*head]float6
 
 func (p *measurer) streamEpochs(ctx context.Context, group []*head, number, groups int) (diverged map[*head]bool, err error) {
 	r := p.opt.Recipe
-	b, err := newTrunk(p.m)
+	b, err := p.trunk()
 	if err != nil {
 		return nil, err
 	}

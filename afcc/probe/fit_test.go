@@ -55,7 +55,7 @@ func TestMemoryHeld(t *testing.T) {
 		{"the largest tap, one sample at a time", []*Tap{{Filters: 16, Height: 1 << 14, Width: 1 << 14}}, 1000, 10_000, DefaultMemory, true},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			p := &measurer{k: c.k, fixed: c.fixed, opt: Options{Memory: c.memory}}
+			p := &measurer{k: c.k, fixed: map[bool]int{true: 1}[c.fixed], opt: Options{Memory: c.memory}}
 			p.fit = dataset.Split{Index: make([]int, c.fit)}
 			var heads []*head
 			for i, tap := range c.taps {

@@ -150,6 +150,37 @@ func (b *builder) outputOf(name, op string, in []string, dims []int64, attrs ...
 	return out
 }
 
+// floatInput replaces an input of another type by one that is float, and returns
+// its name.
+func (b *builder) floatInput(name string) string {
+	image := b.prefix + "image"
+	for _, v := range b.g.Input {
+		if t := v.GetType().GetTensorType(); v.GetName() == name {
+			to := t.GetElemType()
+			v.Name, t.ElemType = proto.String(image), proto.Int32(int32(onnxfile.Float))
+			b.named(name, "Cast", []string{image}, attrInt("to", int64(to)))
+			// A graph lists its nodes in an order in which they can run.
+			last := len(b.g.Node) - 1
+			b.g.Node = slices.Insert(b.g.Node[:last:last], 0, b.g.Node[last])
+		}
+	}
+	return image
+}
+
+// answer adds the first output of m, as float, and returns its name.
+func (b *builder) answer(m *inspect.Model) string {
+	o := m.Handle.Model.Graph.Output[0]
+	dims := make([]int64, len(m.Graph.Shape(o.GetName()).Dims))
+	for i := range dims {
+		dims[i] = -1
+	}
+	if m.Graph.DType(o.GetName()) != onnxfile.Float {
+		return b.outputOf("answer", "Cast", []string{o.GetName()}, dims, attrInt("to", int64(onnxfile.Float)))
+	}
+	b.g.Output = append(b.g.Output, valueInfo(o.GetName(), onnxfile.Float, dims...))
+	return o.GetName()
+}
+
 // features adds the tap as the head sees it: pooled when the plan says so, one
 // row of F*P numbers for each sample.
 func (b *builder) features(t *Tap) string {

@@ -65,7 +65,7 @@ func TestPrefix(t *testing.T) {
 
 // TestMeasureTakenNames measures a model that uses the probe's own names.
 func TestMeasureTakenNames(t *testing.T) {
-	eng, set := runtime(t), images(t, testK, 9)
+	eng, set := runtime(t), folder(t, testK, 9)
 	var results []*Result
 	for _, c := range [][2]string{{"own.", "conv1"}, {"filterlens.", "conv1"}, {"filterlens.w.", "conv1"}, {"own.", "filterlens.1"}} {
 		n := newNet(-1, 3, 8)

@@ -79,10 +79,18 @@ type measurer struct {
 	in   string // the model's input
 	out  string // its output
 	dims []int64
-	// batch is the number of samples in a run of the trunk, fixed tells that the
-	// model takes no other.
-	batch int
-	fixed bool
+	// batch is the largest number of samples in a run of the trunk, fixed the
+	// number that it takes at a time, 0 for any.
+	batch, fixed int
+	// declared is the fixed batch of the file, 0 for none; opened tells that the
+	// trunk has a symbolic one in its place.
+	declared int
+	opened   bool
+	// half tells that the model's input is float16. image is the input of the
+	// trunk, which reads float.
+	half  bool
+	image string
+	rows  images
 
 	fit, stats, eval dataset.Split
 	// Samples used of each split, label by label.
@@ -249,7 +257,8 @@ func newMeasurer(m *inspect.Model, eng engine.Engine, set *dataset.Set, opt Opti
 	if n := len(set.Labels()); n != s.Labels {
 		return nil, &LabelMismatchError{Data: "the data set", Labels: n, Model: s.Labels}
 	}
-	p := &measurer{m: m, eng: eng, set: set, opt: opt, k: s.Labels, in: s.Input.Name, out: s.Output.Name}
+	p := &measurer{m: m, eng: eng, set: set, opt: opt, k: s.Labels, in: s.Input.Name, out: s.Output.Name,
+		declared: s.Batch, opened: s.Opened, half: s.Input.DType == "float16"}
 	shape := make([]int64, len(s.Input.Shape.Dims))
 	for i, d := range s.Input.Shape.Dims {
 		shape[i] = d.Value
@@ -258,12 +267,8 @@ func newMeasurer(m *inspect.Model, eng engine.Engine, set *dataset.Set, opt Opti
 	if p.batch < 1 {
 		p.batch = 100
 	}
-	// What the file declares counts, not a size that the user gave for it.
-	if n := declaredBatch(m, p.in); n > 0 {
-		if n != 1 {
-			return nil, &NotClassifierError{m.File, fmt.Sprintf("its batch is fixed to %d; export it with a batch of 1 or a symbolic one", n)}
-		}
-		p.batch, p.fixed = 1, true
+	if p.declared > 0 && !p.opened {
+		p.batch, p.fixed = p.declared, p.declared
 	}
 	var err error
 	if p.tr, err = opt.Preprocess.Transform(shape); err != nil {
@@ -274,18 +279,25 @@ func newMeasurer(m *inspect.Model, eng engine.Engine, set *dataset.Set, opt Opti
 	if p.tr.Layout == dataset.NHWC {
 		p.dims = []int64{h, w, c}
 	}
+	p.rows = images{dims: p.dims, fixed: p.fixed}
 	return p, nil
 }
 
-// declaredBatch returns the first dimension of an input as the file has it, 0
-// when it is open.
-func declaredBatch(m *inspect.Model, input string) int64 {
-	for _, v := range m.Handle.Model.Graph.Input {
-		if dims := v.GetType().GetTensorType().GetShape().GetDim(); v.GetName() == input && len(dims) > 0 {
-			return dims[0].GetDimValue()
-		}
+// trunk returns a copy of the model's graph without outputs that reads the
+// samples of p.batch as float.
+func (p *measurer) trunk() (*builder, error) {
+	b, err := newTrunk(p.m)
+	if err != nil {
+		return nil, err
 	}
-	return 0
+	if p.opened {
+		openBatch(b.d.Model, p.m.Graph, p.in, p.declared)
+	}
+	p.image = p.in
+	if p.half {
+		p.image = b.floatInput(p.in)
+	}
+	return b, nil
 }
 
 // pass runs a graph over batches. feed adds inputs, use reads the outputs; the
@@ -302,7 +314,7 @@ func (p *measurer) pass(ctx context.Context, stage string, sess engine.Session, 
 			return err
 		}
 		if len(b.Index) > 0 {
-			in := map[string]*engine.Tensor{p.in: engine.NewFloat32(b.X, append([]int64{int64(len(b.Index))}, p.dims...)...)}
+			in := map[string]*engine.Tensor{p.image: p.rows.tensor(b.X, len(b.Index))}
 			out := map[string]*engine.Tensor{}
 			feed(&b, in, out)
 			if err := sess.Run(ctx, in, out); err != nil {
@@ -329,11 +341,11 @@ func (p *measurer) load(ctx context.Context, what string, b *builder) (engine.Se
 // judge runs the evaluation split and counts what each head, and the model
 // itself, gets right.
 func (p *measurer) judge(ctx context.Context, heads []*head, res *Result) error {
-	b, err := newTrunk(p.m)
+	b, err := p.trunk()
 	if err != nil {
 		return err
 	}
-	b.g.Output = append(b.g.Output, p.m.Handle.Model.Graph.Output[0])
+	answer := b.answer(p.m)
 	weights := map[string]*engine.Tensor{}
 	for i, h := range heads {
 		if h.own {
@@ -355,7 +367,7 @@ func (p *measurer) judge(ctx context.Context, heads []*head, res *Result) error 
 			for n, t := range weights {
 				in[n] = t
 			}
-			out[p.out] = nil
+			out[answer] = nil
 			for _, h := range heads {
 				if !h.own {
 					out[h.logits] = nil
@@ -366,7 +378,7 @@ func (p *measurer) judge(ctx context.Context, heads []*head, res *Result) error 
 			for _, l := range b.Labels {
 				p.seenEval[l]++
 			}
-			own, err := hits(out[p.out], b.Labels, p.k)
+			own, err := hits(out[answer], b.Labels, p.k)
 			if err != nil {
 				return fmt.Errorf("output %q: %w", p.out, err)
 			}
@@ -404,12 +416,13 @@ func total(counts []int) int {
 	return n
 }
 
-// hits counts the rows of t (B x K) whose largest value stands at the label.
-// Of equal values the first counts, as in numpy's argmax.
+// hits counts the rows of t (B x K) whose largest value stands at the label; B
+// may be larger than the number of labels. Of equal values the first counts, as
+// in numpy's argmax.
 func hits(t *engine.Tensor, labels []int, k int) (int, error) {
-	v := t.Float32()
-	if len(v) != k*len(labels) {
-		return 0, fmt.Errorf("%d values of type %T for %d samples and %d labels", engine.Elements(t.Shape), t.Data, len(labels), k)
+	v, err := numbers(t, len(labels), k)
+	if err != nil {
+		return 0, err
 	}
 	n := 0
 	for i, label := range labels {
@@ -462,14 +475,23 @@ func (p *measurer) analyse(ctx context.Context, heads []*head, res *Result) erro
 // each label. A batch holds samples of one label, so that the sum is a
 // reduction inside the graph and only F*P numbers leave the runtime.
 func (p *measurer) labelMeans(ctx context.Context, heads []*head) error {
-	b, err := newTrunk(p.m)
+	b, err := p.trunk()
 	if err != nil {
 		return err
 	}
 	sums := make([]string, len(heads))
+	// Where the last batch of a label may have to be filled up, the rows count
+	// that are samples.
+	counted := ""
+	if p.fixed > 1 {
+		counted = b.input("counted", onnxfile.Float, int64(p.fixed), 1)
+	}
 	for i, h := range heads {
-		d := h.d()
-		sums[i] = b.batchSum(fmt.Sprintf("sum.%d", i), b.features(h.tap), int64(d))
+		d, x := h.d(), b.features(h.tap)
+		if counted != "" {
+			x = b.node("Mul", []string{x, counted})
+		}
+		sums[i] = b.batchSum(fmt.Sprintf("sum.%d", i), x, int64(d))
 		h.means = make([]float32, p.k*d)
 		h.acc = make([]float64, d)
 		h.sum = engine.NewFloat32(make([]float32, d), int64(d))
@@ -494,7 +516,10 @@ func (p *measurer) labelMeans(ctx context.Context, heads []*head) error {
 	}
 	seen := make([]int, p.k)
 	err = p.pass(ctx, "measuring label means", sess, p.set.ByLabel(p.stats.Index, p.batch),
-		func(_ *dataset.Batch, _, out map[string]*engine.Tensor) {
+		func(b *dataset.Batch, in, out map[string]*engine.Tensor) {
+			if counted != "" {
+				in[counted] = engine.NewFloat32(append(ones(len(b.Index)), make([]float32, p.fixed-len(b.Index))...), int64(p.fixed), 1)
+			}
 			for i, h := range heads {
 				out[sums[i]] = h.sum
 			}

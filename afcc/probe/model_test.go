@@ -108,8 +108,8 @@ func small(t testing.TB, k int64) *inspect.Model {
 	return n.model(t, -1, k)
 }
 
-// images opens an image folder of k labels.
-func images(t testing.TB, k, each int) *dataset.Set {
+// folder opens an image folder of k labels.
+func folder(t testing.TB, k, each int) *dataset.Set {
 	t.Helper()
 	return openSet(t, imageFolder(t, k, each))
 }

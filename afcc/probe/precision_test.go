@@ -54,7 +54,7 @@ func TestMeasureOtherPrecision(t *testing.T) {
 	if got := [...]uint16{half(1), half(-2), half(65504), half(0.1), half(1e-9)}; got != [...]uint16{0x3c00, 0xc000, 0x7bff, 0x2e66, 0} {
 		t.Fatalf("half gives %#x", got)
 	}
-	eng, set := runtime(t), images(t, testK, 12)
+	eng, set := runtime(t), folder(t, testK, 12)
 	convolutions := func(n *net) {
 		n.conv("conv1", 3, 4, 3, 1).op("Relu").pool()
 		n.conv("conv2", 4, 6, 3, 1).op("Relu").op("GlobalAveragePool").op("Flatten").gemm("classifier", 6, testK)

@@ -111,7 +111,7 @@ func TestCounts(t *testing.T) {
 				t.Errorf("an accuracy of %v is no share of %d samples", a, 6*testK-4)
 			}
 		}
-		for _, want := range []string{"left out: 8: label", "4 evaluation samples"} {
+		for _, want := range []string{"left out of the data: 8: label", "4 evaluation samples"} {
 			if !slices.ContainsFunc(res.Warnings, func(w string) bool { return strings.Contains(w, want) }) {
 				t.Errorf("no warning of %q in %q", want, res.Warnings)
 			}
@@ -131,7 +131,7 @@ func TestCounts(t *testing.T) {
 // TestBatchOfFile: whether a model takes other batches is said by the file, not
 // by a shape that was asked for.
 func TestBatchOfFile(t *testing.T) {
-	eng, set := runtime(t), images(t, testK, 9)
+	eng, set := runtime(t), folder(t, testK, 9)
 	build := func(batch int64, opt inspect.Options) *inspect.Model {
 		n := newNet(batch, 3, 8)
 		n.conv("conv1", 3, 4, 3, 1).op("Relu").head(4)
@@ -150,23 +150,20 @@ func TestBatchOfFile(t *testing.T) {
 		t.Fatal(err)
 	}
 	for _, c := range []struct {
-		name  string
-		model *inspect.Model
-		fixed bool
+		name   string
+		model  *inspect.Model
+		batch  int
+		opened bool
 	}{
-		{"open, 4 asked for", build(-1, given(4, 3, 8, 8)), false},
-		{"open, 1 asked for", build(-1, given(1, 3, 8, 8)), false},
-		{"open, a batch of 5", build(-1, inspect.Options{Batch: 5}), false},
-		{"fixed", build(1, inspect.Options{}), true},
-		{"fixed, 2 asked for", build(1, given(2, 3, 8, 8)), true},
+		{"open, 4 asked for", build(-1, given(4, 3, 8, 8)), 0, false},
+		{"open, 1 asked for", build(-1, given(1, 3, 8, 8)), 0, false},
+		{"open, a batch of 5", build(-1, inspect.Options{Batch: 5}), 0, false},
+		{"fixed", build(1, inspect.Options{}), 1, true},
+		{"fixed, 2 asked for", build(1, given(2, 3, 8, 8)), 1, true},
+		{"fixed to 4, 1 asked for", build(4, given(1, 3, 8, 8)), 4, true},
 	} {
-		p, err := newMeasurer(c.model, eng, set, testOptions(), mustSurvey(t, c.model))
-		if err != nil {
-			t.Errorf("%s: %v", c.name, err)
-			continue
-		}
-		if p.fixed != c.fixed || (p.batch == 1) != c.fixed {
-			t.Errorf("%s: fixed %v, batches of %d", c.name, p.fixed, p.batch)
+		if s := mustSurvey(t, c.model); s.Batch != c.batch || s.Opened != c.opened {
+			t.Errorf("%s: batch %d, opened %v", c.name, s.Batch, s.Opened)
 		}
 		res, err := Measure(t.Context(), eng, c.model, set, testOptions())
 		if err != nil {
@@ -174,10 +171,6 @@ func TestBatchOfFile(t *testing.T) {
 			continue
 		}
 		equalResults(t, want, res, 1e-4)
-	}
-	var refused *NotClassifierError
-	if _, err := Measure(t.Context(), eng, build(4, given(1, 3, 8, 8)), set, testOptions()); !errors.As(err, &refused) {
-		t.Errorf("fixed to 4, 1 asked for: %v", err)
 	}
 }
 
@@ -272,7 +265,7 @@ func TestTimings(t *testing.T) {
 			t.Errorf("%v: %v", index, err)
 		}
 	}
-	evals, err := Evaluate(t.Context(), eng, []*inspect.Model{build(5)}, images(t, 5, 3), []int{0, 1}, testOptions())
+	evals, err := Evaluate(t.Context(), eng, []*inspect.Model{build(5)}, folder(t, 5, 3), []int{0, 1}, testOptions())
 	if err != nil || evals[0].Top5 != nil {
 		t.Errorf("top-5 of five labels: %+v, %v", evals, err)
 	}

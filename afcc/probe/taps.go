@@ -39,6 +39,8 @@ type Tap struct {
 
 	// cast tells that the tensor is not float and must be converted.
 	cast bool
+	// nhwc tells that the filters are the last axis.
+	nhwc bool
 }
 
 // Positions returns P, the positions of a filter that the head sees.
@@ -76,6 +78,12 @@ type Survey struct {
 	Input, Output inspect.Value
 	// Labels is K.
 	Labels int
+	// Batch is the number of samples that the file fixes for a run, 0 where it
+	// leaves that open. Opened tells that the graph says the same for any number,
+	// so that it is run with larger batches; else runs take Batch samples, the
+	// last one filled up.
+	Batch  int
+	Opened bool
 	// Taps in file order, and the layers that have none.
 	Taps    []*Tap
 	Skipped []Skip
@@ -107,9 +115,12 @@ func classifierEnds(m *inspect.Model) (in, out inspect.Value, k int, err error) 
 	}
 	in, out = m.Inputs[0], m.Outputs[0]
 	for _, v := range []inspect.Value{in, out} {
-		if v.DType != "float" {
-			return refuse("its input or output %q is of type %s, float is expected", v.Name, v.DType)
+		if v.DType != "float" && v.DType != "float16" {
+			return refuse("its input or output %q is of type %s, float or float16 is expected", v.Name, v.DType)
 		}
+	}
+	if n := declaredBatch(m, in.Name); n > maxBatch {
+		return refuse("its batch is fixed to %d, at most %d samples are run at a time", n, maxBatch)
 	}
 	if d := in.Shape; !d.Known || len(d.Dims) != 4 {
 		return refuse("its input %q has shape %s, four dimensions are expected", in.Name, d)
@@ -133,6 +144,15 @@ func classifierEnds(m *inspect.Model) (in, out inspect.Value, k int, err error) 
 	return in, out, int(n), nil
 }
 
+// maxBatch bounds the number of samples that a file may ask for at a time.
+const maxBatch = 1 << 12
+
+func newEnds(m *inspect.Model, in, out inspect.Value, k int) *Survey {
+	s := &Survey{Input: in, Output: out, Labels: k, Batch: declaredBatch(m, in.Name)}
+	s.Opened = s.Batch > 0 && canOpen(m, in.Name, s.Batch)
+	return s
+}
+
 // NewSurvey finds the taps of m. A model that is no image classifier with one
 // image input and one output of K numbers gives a *NotClassifierError.
 func NewSurvey(m *inspect.Model) (*Survey, error) {
@@ -145,7 +165,7 @@ func NewSurvey(m *inspect.Model) (*Survey, error) {
 	if err != nil {
 		return nil, err
 	}
-	s := &Survey{Input: in, Output: out, Labels: k}
+	s := newEnds(m, in, out, k)
 	w := walker{g: g, gates: findGates(g)}
 	s.Classifier = w.classifier(m, s.Output.Name, s.Labels)
 	byTensor := map[string]*Tap{}
