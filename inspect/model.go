@@ -120,7 +120,7 @@ type OpCount struct {
 	Count  int    `json:"count"`
 }
 
-// Totals sums up a model. Definitions says what is counted.
+// Totals sums up a model. Model.Definitions says what is counted.
 type Totals struct {
 	Layers     int   `json:"layers"`
 	Parameters int64 `json:"parameters"`
@@ -151,17 +151,6 @@ type Totals struct {
 	// ConvTranspose, Gemm and MatMul, each tensor counted once; nil when the
 	// weights were not read.
 	Zeros *float64 `json:"zeros"`
-}
-
-// Definitions returns what the numbers of a report mean, a sentence each.
-func Definitions() []string {
-	return []string{
-		"parameters: elements of the weights and biases of Conv, ConvTranspose, Gemm and MatMul, of the scale and shift of normalisations and of PRelu slopes; a tensor that several nodes share counts once in the total, a sparse one with the elements of its dense shape",
-		"statistics: running mean and variance of BatchNormalization; constants: elements of all other stored tensors, those in nested graphs, functions, attributes and training_info included",
-		"MACs: multiply-accumulates of Conv, ConvTranspose, Gemm and MatMul, bias not counted; batch 1 where the model leaves the batch open. Of an If the branch with more of them counts, unless the condition is known; the body of a Loop or Scan as often as it runs, as unknown where that is not known; a function at each call",
-		"activation memory: the largest sum of the bytes of tensors alive at once, batch 1 where the model leaves the batch open, weights and Constant nodes not counted, nodes run one by one in order, nothing computed in place. An input is alive until it is last read, an output of the model to the end, any other tensor from the node that makes it to the last one that reads it. While a Loop, a Scan or the like runs, its body's own largest sum is added to its outputs; an If and a call of a function count the larger of the two",
-		"zeros: share of a weight's elements that are exactly zero",
-	}
 }
 
 // New describes the model in f, which must stay open as long as the Model is

@@ -59,7 +59,7 @@ func evaluate(c *cli.Context) error {
 		if err != nil {
 			return err
 		}
-		defer m.Handle.Close()
+		defer m.Close()
 		models = append(models, m)
 	}
 	e, err := evaluateModels(c.Context, c, k, models)

@@ -144,7 +144,7 @@ func (in *inspection) single(out output, path string) error {
 	if err != nil {
 		return err
 	}
-	defer m.Handle.Close()
+	defer m.Close()
 	if !in.check {
 		if err := m.Check(); err != nil {
 			in.k.warn("it could not run: %v", err)
@@ -157,7 +157,7 @@ func (in *inspection) single(out output, path string) error {
 	return verdict(findings)
 }
 
-// read describes a model, whose Handle must be closed, and checks it if asked to.
+// read describes a model, which must be closed, and checks it if asked to.
 func (in *inspection) read(ctx context.Context, path string) (m *inspect.Model, findings []inspect.Finding, err error) {
 	opt := in.opt
 	opt.Statistics = in.c.Bool("weights") && !in.rows
@@ -168,7 +168,7 @@ func (in *inspection) read(ctx context.Context, path string) (m *inspect.Model, 
 	}
 	if err == nil && in.check {
 		if findings, err = in.findings(ctx, m); err != nil {
-			m.Handle.Close()
+			m.Close()
 		}
 	}
 	if err != nil {
@@ -181,25 +181,23 @@ func (in *inspection) read(ctx context.Context, path string) (m *inspect.Model, 
 // or when they are small. Weights that nobody asked for, or that --check will
 // speak of, may be unreadable.
 func inspectOne(ctx context.Context, c *cli.Context, path string, opt inspect.Options) (*inspect.Model, error) {
-	f, err := openFile(c, path)
+	statistics := opt.Statistics
+	opt.Statistics = false
+	m, err := openModel(ctx, c, path, opt)
 	if err != nil {
 		return nil, err
 	}
 	asked := c.Bool("weights")
-	opt.Weights = asked || !c.Bool("no-weights") && !f.External() && f.Size <= weightsByDefault
-	m, err := describe(ctx, f, opt)
-	if err == nil && !opt.Weights && !c.Bool("no-weights") && m.Totals.WeightBytes <= weightsByDefault {
-		// Only now is it known how little the data beside the file is.
-		opt.Weights = true
-		m, err = describe(ctx, f, opt)
+	if !asked && (c.Bool("no-weights") || m.Totals.WeightBytes > weightsByDefault) {
+		return m, nil
 	}
+	err = m.ReadWeights(ctx, statistics)
 	var unreadable *onnxfile.TensorError
 	if errors.As(err, &unreadable) && (!asked || c.Bool("check")) {
-		opt.Weights, opt.Statistics = false, false
-		m, err = describe(ctx, f, opt)
+		return m, nil
 	}
 	if err != nil {
-		f.Close()
+		m.Close()
 		return nil, err
 	}
 	return m, nil
@@ -236,7 +234,7 @@ func measure(c *cli.Context) error {
 	if err != nil {
 		return err
 	}
-	defer m.Handle.Close()
+	defer m.Close()
 	var wanted []string
 	if v := c.String("filters"); c.IsSet("filters") && v != allLayers {
 		if wanted, err = nameList("--filters", v); err != nil {

@@ -48,7 +48,7 @@ func notOpened(path string, err error) error {
 	return err
 }
 
-// openModel opens and describes a model whose Handle must be closed.
+// openModel opens and describes a model, which must be closed.
 func openModel(ctx context.Context, c *cli.Context, path string, opt inspect.Options) (*inspect.Model, error) {
 	f, err := openFile(c, path)
 	if err != nil {

@@ -214,7 +214,7 @@ func (in *inspection) one(ctx context.Context, path string) (r inspected) {
 		r.doc, r.value = report.FromFailure(f), f
 		return r
 	}
-	defer m.Handle.Close()
+	defer m.Close()
 	r.summary = report.Summarize(m, findings)
 	if in.rows {
 		return r

@@ -79,7 +79,7 @@ func prune(c *cli.Context) error {
 	if err != nil {
 		return err
 	}
-	defer m.Handle.Close()
+	defer m.Close()
 	layers = resolve(m, layers)
 	plan := export.PlanOptions{
 		Target: c.String("target"), Criterion: c.String("criterion"), Layers: layers,

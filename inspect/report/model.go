@@ -36,7 +36,7 @@ type Failure struct {
 // of the whole model.
 func NewModel(m *inspect.Model, sel Selection, findings []inspect.Finding) Model {
 	c := *m
-	r := Model{Schema: ModelSchema, Model: &c, Findings: findings, Definitions: inspect.Definitions()}
+	r := Model{Schema: ModelSchema, Model: &c, Findings: findings, Definitions: m.Definitions()}
 	if sel == (Selection{}) {
 		return r
 	}
