@@ -1,12 +1,7 @@
 package inspect
 
 import (
-	"context"
-	"errors"
 	"math"
-	"runtime"
-
-	"golang.org/x/sync/errgroup"
 
 	"github.com/filterlens/filterlens/inspect/onnxfile"
 	"github.com/filterlens/filterlens/inspect/onnxfile/onnxpb"
@@ -53,12 +48,6 @@ type ValueStats struct {
 // histogramBins is how many bins a histogram has.
 const histogramBins = 16
 
-// chunkElements is how many elements of a large tensor are read in one go. Chunks
-// begin at the same elements however many goroutines there are and are merged
-// in order, so that the sums are the same in every run. It is a multiple of the
-// blocks that tensors are read in.
-const chunkElements = 1 << 20
-
 // A census is what the first reading of numbers tells.
 type census struct {
 	n      int64 // finite values
@@ -68,6 +57,7 @@ type census struct {
 	inf    int64
 	lo, hi float64 // of the finite values
 	sum    float64 // of the finite values; may be beyond the largest number
+	rest   float64 // what sum is rounded by, for values in single precision
 }
 
 func newCensus() census { return census{lo: math.Inf(1), hi: math.Inf(-1)} }
@@ -169,7 +159,8 @@ func (t *census) merge(o *census) {
 	t.nan += o.nan
 	t.inf += o.inf
 	t.lo, t.hi = min(t.lo, o.lo), max(t.hi, o.hi)
-	t.sum += o.sum
+	t.addSum(o.sum)
+	t.rest += o.rest
 }
 
 // A ruler says how the second reading measures: each value v is taken as
@@ -177,7 +168,8 @@ func (t *census) merge(o *census) {
 // give the bin.
 type ruler struct {
 	unit, center, low, bins float64
-	holes                   bool // some values are not finite
+	middle                  float64 // 65 and the bin of the center
+	holes                   bool    // some values are not finite
 }
 
 // ruler returns what to measure with after t. It is not ok when there is nothing
@@ -199,6 +191,7 @@ func (t *census) ruler() (r ruler, ok bool) {
 	if r.center = t.sum * r.unit / float64(t.n); math.IsInf(t.sum, 0) || math.IsInf(r.center, 0) {
 		r.center = r.low/2 + high/2
 	}
+	r.middle = 65 + (r.center-r.low)*r.bins
 	return r, true
 }
 
@@ -276,23 +269,20 @@ func (s *spread) merge(o *spread) {
 	}
 }
 
-// stats puts both readings together; s is nil when there was no second one. The variance is that of the corrected
-// two-pass algorithm (Chan, Golub and LeVeque, "Algorithms for Computing the
-// Sample Variance", 1983): the mean square of the distances from a center near
-// the mean, less the square of their mean.
+// stats puts both readings together; s is nil when only counts are wanted. The
+// variance is that of the corrected two-pass algorithm (Chan, Golub and LeVeque,
+// "Algorithms for Computing the Sample Variance", 1983): the mean square of the
+// distances from a center near the mean, less the square of their mean.
 func (t *census) stats(d onnxfile.DType, s *spread) *ValueStats {
 	v := &ValueStats{Zeros: t.zeros, NaN: t.nan, Inf: t.inf}
 	if smallestNormal(d) > 0 {
 		v.Subnormal = t.small - t.zeros
 	}
-	if t.n == 0 {
+	if t.n == 0 || s == nil {
 		return v
 	}
 	lo, hi := t.lo+0, t.hi+0 // -0 becomes 0
 	v.Min, v.Max = &lo, &hi
-	if s == nil {
-		return v
-	}
 	mean, std := lo, 0.0
 	if r, ok := t.ruler(); ok {
 		n := float64(t.n)
@@ -329,162 +319,4 @@ func smallestNormal(d onnxfile.DType) float64 {
 		return 1
 	}
 	return 0
-}
-
-// A reading is what became of reading one tensor.
-type reading struct {
-	stats *ValueStats // nil for one that is empty or of a type without numbers
-	err   error       // a *onnxfile.TensorError
-}
-
-// readStats reads tensors, several at a time and large ones in parts. With
-// spread the statistics are complete; without it each tensor is read once, and
-// mean, deviation and histogram are missing. An error is that ctx ended. Memory
-// is bounded by a few blocks for each goroutine.
-func readStats(ctx context.Context, tensors []onnxfile.Tensor, spread bool) ([]reading, error) {
-	out := make([]reading, len(tensors))
-	var large []int
-	group, inner := errgroup.WithContext(ctx)
-	group.SetLimit(runtime.GOMAXPROCS(0))
-	for i, t := range tensors {
-		n, err := t.Elements()
-		if err == nil && n > chunkElements && !sequential(t, n) {
-			large = append(large, i)
-			continue
-		}
-		group.Go(func() error {
-			if inner.Err() == nil {
-				out[i].stats, out[i].err = statsOf(inner, t, spread)
-			}
-			return inner.Err()
-		})
-	}
-	if err := group.Wait(); err != nil {
-		return nil, err
-	}
-	for _, i := range large {
-		out[i].stats, out[i].err = statsInParts(ctx, tensors[i], spread)
-		if err := ctx.Err(); err != nil {
-			return nil, err
-		}
-	}
-	return out, ctx.Err()
-}
-
-// sequential tells whether the numbers of t can only be read from the front.
-func sequential(t onnxfile.Tensor, n int64) bool {
-	return errors.Is(t.ValuesIn(n, n, func([]float64) error { return nil }), onnxfile.ErrSequential)
-}
-
-// statsOf reads a tensor in one goroutine.
-func statsOf(ctx context.Context, t onnxfile.Tensor, full bool) (*ValueStats, error) {
-	var s spread
-	n, err := t.Elements()
-	if err != nil {
-		return nil, err
-	}
-	first, tiny := newCensus(), smallestNormal(t.DType())
-	one := false
-	err = t.Values(func(block []float64) error {
-		first.add(block, tiny)
-		if full && int64(len(block)) == n { // the whole of it is at hand
-			if r, ok := first.ruler(); ok {
-				s.add(block, r)
-			}
-			one = true
-		}
-		return ctx.Err()
-	})
-	if err != nil || n == 0 {
-		return nil, unlessUnsupported(err)
-	}
-	if r, ok := first.ruler(); ok && full && !one {
-		err = t.Values(func(block []float64) error {
-			s.add(block, r)
-			return ctx.Err()
-		})
-		if err != nil {
-			return nil, err
-		}
-	}
-	if !full {
-		return first.stats(t.DType(), nil), nil
-	}
-	return first.stats(t.DType(), &s), nil
-}
-
-// statsInParts reads a tensor in several goroutines.
-func statsInParts(ctx context.Context, t onnxfile.Tensor, full bool) (*ValueStats, error) {
-	first, err := censusInParts(ctx, t)
-	if err != nil {
-		return nil, unlessUnsupported(err)
-	}
-	var s spread
-	if r, ok := first.ruler(); ok && full {
-		parts, err := inParts(ctx, t, func(part *spread, block []float64) { part.add(block, r) }, func() spread { return spread{} })
-		if err != nil {
-			return nil, err
-		}
-		for i := range parts {
-			s.merge(&parts[i])
-		}
-	}
-	if !full {
-		return first.stats(t.DType(), nil), nil
-	}
-	return first.stats(t.DType(), &s), nil
-}
-
-func censusInParts(ctx context.Context, t onnxfile.Tensor) (census, error) {
-	tiny := smallestNormal(t.DType())
-	all := newCensus()
-	parts, err := inParts(ctx, t, func(part *census, block []float64) { part.add(block, tiny) }, newCensus)
-	for i := range parts {
-		all.merge(&parts[i])
-	}
-	return all, err
-}
-
-// inParts reads the chunks of a tensor, several at a time, and returns what add
-// made of each, in order.
-func inParts[T any](ctx context.Context, t onnxfile.Tensor, add func(part *T, block []float64), begin func() T) ([]T, error) {
-	n, err := t.Elements()
-	if err != nil {
-		return nil, err
-	}
-	// A shape of a hostile file may claim more than is stored.
-	if err := t.ValuesIn(n, n, func([]float64) error { return nil }); err != nil {
-		return nil, err
-	}
-	parts := make([]T, (n+chunkElements-1)/chunkElements)
-	group, inner := errgroup.WithContext(ctx)
-	group.SetLimit(runtime.GOMAXPROCS(0))
-	for i := range parts {
-		if inner.Err() != nil {
-			break
-		}
-		group.Go(func() error {
-			part := begin()
-			from := int64(i) * chunkElements
-			err := t.ValuesIn(from, min(from+chunkElements, n), func(block []float64) error {
-				add(&part, block)
-				return inner.Err()
-			})
-			parts[i] = part
-			return err
-		})
-	}
-	if err := group.Wait(); err != nil {
-		return nil, err
-	}
-	return parts, ctx.Err()
-}
-
-// unlessUnsupported returns err, nil when it says that the type of a tensor has
-// no numbers that can be read.
-func unlessUnsupported(err error) error {
-	if errors.Is(err, onnxfile.ErrUnsupportedType) {
-		return nil
-	}
-	return err
 }

@@ -124,7 +124,7 @@ func BenchmarkValuesIn(b *testing.B) {
 			return nil
 		}},
 		{"float64", func(from, to int64) error { return t.ValuesIn(from, to, func([]float64) error { return nil }) }},
-		{"float32", func(from, to int64) error { return t.Float32sIn(from, to, func([]float32) error { return nil }) }},
+		{"float32", func(from, to int64) error { return t.Float32sIn(from, to, nil, func([]float32) error { return nil }) }},
 	} {
 		for _, n := range []int64{1, 2} {
 			b.Run(fmt.Sprintf("%s/goroutines=%d", way.name, n), func(b *testing.B) {

@@ -8,86 +8,91 @@ import (
 	"github.com/filterlens/filterlens/inspect/onnxfile/onnxpb"
 )
 
-// rawDecoder returns the function that turns raw bytes into values, as many as
-// dst holds; nil for types without.
-func rawDecoder(d DType) func(dst []float64, b []byte) {
+// decodable tells whether a type has a decoder.
+func decodable(d DType) bool {
+	return d.IsFloat() || d.IsInteger() || d == DType(onnxpb.TensorProto_BOOL)
+}
+
+// decoder returns the function that turns raw bytes into values, as many as dst
+// holds, rounded where they do not fit; nil for types without.
+func decoder[T float32 | float64](d DType) func(dst []T, b []byte) {
 	le := binary.LittleEndian
 	switch onnxpb.TensorProto_DataType(d) {
 	case onnxpb.TensorProto_FLOAT:
-		return func(dst []float64, b []byte) {
+		return func(dst []T, b []byte) {
 			for i := range dst {
-				dst[i] = float64(math.Float32frombits(le.Uint32(b[4*i:])))
+				dst[i] = T(math.Float32frombits(le.Uint32(b[4*i:])))
 			}
 		}
 	case onnxpb.TensorProto_DOUBLE:
-		return func(dst []float64, b []byte) {
+		return func(dst []T, b []byte) {
 			for i := range dst {
-				dst[i] = math.Float64frombits(le.Uint64(b[8*i:]))
+				dst[i] = T(math.Float64frombits(le.Uint64(b[8*i:])))
 			}
 		}
 	case onnxpb.TensorProto_FLOAT16:
-		return func(dst []float64, b []byte) {
+		return func(dst []T, b []byte) {
 			for i := range dst {
-				dst[i] = float64(Float16Value(le.Uint16(b[2*i:])))
+				dst[i] = T(Float16Value(le.Uint16(b[2*i:])))
 			}
 		}
 	case onnxpb.TensorProto_BFLOAT16:
-		return func(dst []float64, b []byte) {
+		return func(dst []T, b []byte) {
 			for i := range dst {
-				dst[i] = float64(math.Float32frombits(uint32(le.Uint16(b[2*i:])) << 16))
+				dst[i] = T(math.Float32frombits(uint32(le.Uint16(b[2*i:])) << 16))
 			}
 		}
 	case onnxpb.TensorProto_INT64:
-		return func(dst []float64, b []byte) {
+		return func(dst []T, b []byte) {
 			for i := range dst {
-				dst[i] = float64(int64(le.Uint64(b[8*i:])))
+				dst[i] = T(float64(int64(le.Uint64(b[8*i:]))))
 			}
 		}
 	case onnxpb.TensorProto_UINT64:
-		return func(dst []float64, b []byte) {
+		return func(dst []T, b []byte) {
 			for i := range dst {
-				dst[i] = float64(le.Uint64(b[8*i:]))
+				dst[i] = T(float64(le.Uint64(b[8*i:])))
 			}
 		}
 	case onnxpb.TensorProto_INT32:
-		return func(dst []float64, b []byte) {
+		return func(dst []T, b []byte) {
 			for i := range dst {
-				dst[i] = float64(int32(le.Uint32(b[4*i:])))
+				dst[i] = T(int32(le.Uint32(b[4*i:])))
 			}
 		}
 	case onnxpb.TensorProto_UINT32:
-		return func(dst []float64, b []byte) {
+		return func(dst []T, b []byte) {
 			for i := range dst {
-				dst[i] = float64(le.Uint32(b[4*i:]))
+				dst[i] = T(le.Uint32(b[4*i:]))
 			}
 		}
 	case onnxpb.TensorProto_INT16:
-		return func(dst []float64, b []byte) {
+		return func(dst []T, b []byte) {
 			for i := range dst {
-				dst[i] = float64(int16(le.Uint16(b[2*i:])))
+				dst[i] = T(int16(le.Uint16(b[2*i:])))
 			}
 		}
 	case onnxpb.TensorProto_UINT16:
-		return func(dst []float64, b []byte) {
+		return func(dst []T, b []byte) {
 			for i := range dst {
-				dst[i] = float64(le.Uint16(b[2*i:]))
+				dst[i] = T(le.Uint16(b[2*i:]))
 			}
 		}
 	case onnxpb.TensorProto_INT8:
-		return func(dst []float64, b []byte) {
+		return func(dst []T, b []byte) {
 			for i := range dst {
-				dst[i] = float64(int8(b[i]))
+				dst[i] = T(int8(b[i]))
 			}
 		}
 	case onnxpb.TensorProto_UINT8, onnxpb.TensorProto_BOOL:
-		return func(dst []float64, b []byte) {
+		return func(dst []T, b []byte) {
 			for i := range dst {
-				dst[i] = float64(b[i])
+				dst[i] = T(b[i])
 			}
 		}
 	}
 	if code := codeValue(d); code != nil {
-		return codeDecoder(d.Bits(), code)
+		return codeDecoder[T](d.Bits(), code)
 	}
 	return nil
 }
@@ -113,20 +118,20 @@ func bytesOfFloats(v []float32) []byte {
 
 // codeDecoder decodes elements of at most eight bits, packed from the low bits
 // of a byte to the high ones.
-func codeDecoder(bits int64, value func(code uint8) float64) func(dst []float64, b []byte) {
-	table := make([]float64, 1<<bits)
+func codeDecoder[T float32 | float64](bits int64, value func(code uint8) float64) func(dst []T, b []byte) {
+	table := make([]T, 1<<bits)
 	for i := range table {
-		table[i] = value(uint8(i))
+		table[i] = T(value(uint8(i)))
 	}
 	switch bits {
 	case 8:
-		return func(dst []float64, b []byte) {
+		return func(dst []T, b []byte) {
 			for i := range dst {
 				dst[i] = table[b[i]]
 			}
 		}
 	case 6:
-		return func(dst []float64, b []byte) {
+		return func(dst []T, b []byte) {
 			for i := range dst {
 				at := 6 * uint(i)
 				code := uint(b[at/8]) >> (at % 8)
@@ -137,13 +142,13 @@ func codeDecoder(bits int64, value func(code uint8) float64) func(dst []float64,
 			}
 		}
 	case 4:
-		return func(dst []float64, b []byte) {
+		return func(dst []T, b []byte) {
 			for i := range dst {
 				dst[i] = table[b[uint(i)/2]>>(uint(i)%2*4)%16]
 			}
 		}
 	}
-	return func(dst []float64, b []byte) {
+	return func(dst []T, b []byte) {
 		for i := range dst {
 			dst[i] = table[b[uint(i)/4]>>(uint(i)%4*2)%4]
 		}

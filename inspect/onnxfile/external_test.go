@@ -319,7 +319,7 @@ func TestReadErrors(t *testing.T) {
 	_, all := w.Float32s(400_000)
 	for name, err := range map[string]error{
 		"Values": w.Values(none), "ValuesIn": w.ValuesIn(350_000, 350_001, none), "Hash": hash, "SameData": same, "Float32s": all,
-		"Float32sIn": w.Float32sIn(0, 400_000, func([]float32) error { return nil }),
+		"Float32sIn": w.Float32sIn(0, 400_000, nil, func([]float32) error { return nil }),
 		"Pairs":      Pairs(w, w, func(x, y []float64, same bool) error { return nil }),
 	} {
 		var te *TensorError

@@ -49,13 +49,17 @@ func (t Tensor) ValuesIn(from, to int64, fn func(block []float64) error) error {
 
 // Float32sIn is ValuesIn in single precision, for readers that want the numbers
 // of float tensors at the speed of memory: values of other types are rounded to
-// float32 where they do not fit.
-func (t Tensor) Float32sIn(from, to int64, fn func(block []float32) error) error {
+// float32 where they do not fit. The blocks lie in buf and are as long as it (its
+// length rounded down to a multiple of four; the first and the last block may be
+// shorter), so that a reader of many tensors needs no memory for each. A buf of
+// fewer than four elements, such as nil, is replaced by one of 32,768.
+func (t Tensor) Float32sIn(from, to int64, buf []float32, fn func(block []float32) error) error {
 	v, err := t.valuesIn(from, to)
 	if err != nil {
 		return err
 	}
 	defer v.close()
+	v.intoSingles(buf)
 	for {
 		b, err := v.bytes()
 		if err != nil {
@@ -86,17 +90,20 @@ func (t Tensor) Blocks() iter.Seq2[[]float64, error] {
 	}
 }
 
-// valueReader is a rawReader with the numbers decoded.
+// valueReader is a rawReader with the numbers decoded, in double precision
+// (values) or in single precision (singles).
 type valueReader struct {
 	*rawReader
-	decode  func(dst []float64, b []byte)
-	skip    int64 // elements of the next block that were not asked for
-	left    int64 // elements not read yet, those included
-	n       int64 // elements of the last block
-	buf     []byte
-	single  []float32 // buf as what it is, for the most frequent type
-	rounded []float32
-	out     []float64
+	skip   int64     // elements of the next block that were not asked for
+	left   int64     // elements not read yet, those included
+	size   int64     // elements of a block
+	n      int64     // elements of the last block
+	buf    []byte    // a block in raw form
+	floats []float32 // buf as what it is, for the most frequent type
+	wide   func(dst []float64, b []byte)
+	narrow func(dst []float32, b []byte)
+	out    []float64
+	single []float32
 }
 
 func (t Tensor) values() (*valueReader, error) {
@@ -108,8 +115,7 @@ func (t Tensor) values() (*valueReader, error) {
 }
 
 func (t Tensor) valuesIn(from, to int64) (*valueReader, error) {
-	decode := rawDecoder(t.DType())
-	if decode == nil {
+	if !decodable(t.DType()) {
 		return nil, t.errorf("%s: %w", t.DType(), ErrUnsupportedType)
 	}
 	n, err := t.Elements()
@@ -131,19 +137,25 @@ func (t Tensor) valuesIn(from, to int64) (*valueReader, error) {
 	if from == to {
 		skip = 0
 	}
-	v := &valueReader{rawReader: r, decode: decode, skip: skip, left: to - from + skip}
+	v := &valueReader{rawReader: r, skip: skip, left: to - from + skip}
+	v.size = min(v.left, blockElements)
 	if !r.varints() {
 		r.seek(v.bytesOf(from - skip))
 	}
-	k := min(v.left, blockElements)
-	v.out = make([]float64, k)
-	if t.DType() == Float {
-		v.single = make([]float32, k)
-		v.buf = bytesOfFloats(v.single)
-	} else {
-		v.buf = make([]byte, v.bytesOf(k))
-	}
 	return v, nil
+}
+
+// intoSingles has blocks in single precision put into buf.
+func (v *valueReader) intoSingles(buf []float32) {
+	if len(buf) < 4 {
+		buf = make([]float32, (v.size+3)&^3)
+	}
+	v.size = min(v.left, int64(len(buf))&^3)
+	v.single = buf[:v.size]
+	if v.t.DType() == Float {
+		v.floats = v.single
+		v.buf = bytesOfFloats(v.floats)
+	}
 }
 
 // bytesOf returns what n elements from the start of a byte take.
@@ -168,21 +180,35 @@ func (v *valueReader) each(fn func(block []float64) error) error {
 
 // bytes returns the next block in raw form.
 func (v *valueReader) bytes() ([]byte, error) {
-	v.n = min(v.left, int64(len(v.out)))
+	if v.buf == nil {
+		if v.t.DType() == Float {
+			v.floats = make([]float32, v.size)
+			v.buf = bytesOfFloats(v.floats)
+		} else {
+			v.buf = make([]byte, v.bytesOf(v.size))
+		}
+	}
+	v.n = min(v.left, v.size)
 	v.left -= v.n
 	return v.fill(v.buf[:v.bytesOf(v.n)])
 }
 
 // values decodes what bytes returned.
 func (v *valueReader) values(b []byte) []float64 {
+	if v.out == nil {
+		v.out = make([]float64, v.size)
+	}
 	out := v.out[:v.n]
-	if v.single != nil {
-		single := littleEndian(v.single[:v.n])
-		for i, x := range single[:len(out)] {
+	if v.floats != nil {
+		floats := littleEndian(v.floats[:v.n])
+		for i, x := range floats[:len(out)] {
 			out[i] = float64(x)
 		}
 	} else {
-		v.decode(out, b)
+		if v.wide == nil {
+			v.wide = decoder[float64](v.t.DType())
+		}
+		v.wide(out, b)
 	}
 	out = out[v.skip:]
 	v.skip = 0
@@ -191,19 +217,21 @@ func (v *valueReader) values(b []byte) []float64 {
 
 // singles is values in single precision.
 func (v *valueReader) singles(b []byte) []float32 {
-	if v.single != nil {
-		out := littleEndian(v.single[:v.n])[v.skip:]
-		v.skip = 0
-		return out
+	var out []float32
+	if v.floats != nil {
+		out = littleEndian(v.floats[:v.n])
+	} else {
+		if v.single == nil {
+			v.single = make([]float32, v.size)
+		}
+		if v.narrow == nil {
+			v.narrow = decoder[float32](v.t.DType())
+		}
+		out = v.single[:v.n]
+		v.narrow(out, b)
 	}
-	if v.rounded == nil {
-		v.rounded = make([]float32, len(v.out))
-	}
-	wide := v.values(b)
-	out := v.rounded[:len(wide)]
-	for i, x := range wide {
-		out[i] = float32(x)
-	}
+	out = out[v.skip:]
+	v.skip = 0
 	return out
 }
 

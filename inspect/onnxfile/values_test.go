@@ -223,8 +223,13 @@ func TestValuesIn(t *testing.T) {
 						return nil
 					})
 					var single []float32
-					err32 := x.Float32sIn(part[0], part[1], func(b []float32) error {
-						if len(b) == 0 || len(b) > blockElements {
+					buf := make([]float32, []int{0, 3, 4, 1003, 2 * blockElements}[part[1]%5])
+					longest := len(buf)
+					if longest < 4 {
+						longest = blockElements
+					}
+					err32 := x.Float32sIn(part[0], part[1], buf, func(b []float32) error {
+						if len(b) == 0 || len(b) > longest {
 							t.Errorf("block of %d", len(b))
 						}
 						single = append(single, b...)
