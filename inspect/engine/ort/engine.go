@@ -13,7 +13,6 @@ import (
 	"fmt"
 	"os"
 	"runtime"
-	"strconv"
 	"sync"
 
 	"github.com/filterlens/filterlens/inspect/engine"
@@ -26,8 +25,6 @@ const (
 	CUDA = "cuda"
 )
 
-const hintCUDA = "install CUDA, cuDNN and a GPU build of ONNX Runtime (pip: onnxruntime-gpu) and name its libonnxruntime with FILTERLENS_ORT_LIBRARY, or use --ep cpu"
-
 // Options say which library to use and how to run on it. The zero value runs
 // on the CPU, with the library that Locate finds.
 type Options struct {
@@ -37,6 +34,15 @@ type Options struct {
 	Provider string
 	// DeviceID is the number of the GPU.
 	DeviceID int
+	// TF32 lets CUDA round the factors of convolutions and matrix products to
+	// 10 bits of mantissa, which is faster and changes results.
+	TF32 bool
+	// CUDALibrary is the path of a CUDA provider, as a plugin library; ""
+	// looks in FILTERLENS_CUDA_LIBRARY, beside Library and in the cache.
+	CUDALibrary string
+	// shape restricts which shape of the CUDA provider is looked for; "" means
+	// either.
+	shape string
 	// Threads bounds the threads of one operator; 0 leaves it to the library,
 	// which takes one per physical core.
 	Threads int
@@ -63,6 +69,8 @@ func (o *Options) log(format string, args ...any) {
 type Engine struct {
 	opts    Options
 	version string
+	// cuda is where the CUDA provider lies, nil on the CPU.
+	cuda *cudaLibrary
 
 	mu     sync.Mutex
 	closed bool
@@ -99,12 +107,12 @@ func Open(ctx context.Context, opts Options) (*Engine, error) {
 	}
 	e := &Engine{opts: opts, version: ort.GetVersion()}
 	if opts.Provider == CUDA {
-		if err := e.probe(ctx); err != nil {
+		if err := e.startCUDA(ctx, lib.Path); err != nil {
 			e.Close()
 			if ctx.Err() != nil {
 				return nil, ctx.Err()
 			}
-			return nil, &engine.UnavailableError{What: "the cuda execution provider does not work with " + lib.Path, Err: oneLine(err), Hint: hintCUDA}
+			return nil, err
 		}
 	}
 	return e, nil
@@ -251,33 +259,33 @@ func (e *Engine) configure(o *ort.SessionOptions) error {
 			return err
 		}
 	}
+	if err := o.AddSessionConfigEntry("session.record_ep_graph_assignment_info", "1"); err != nil {
+		return err
+	}
 	if e.opts.Provider != CUDA {
 		return nil
 	}
-	return appendCUDA(o, e.opts.DeviceID)
-}
-
-// appendCUDA puts the CUDA provider first. TF32 is off: it rounds the factors
-// of convolutions to 10 bits of mantissa, more than a verification tolerates.
-func appendCUDA(o *ort.SessionOptions, device int) error {
-	c, err := ort.NewCUDAProviderOptions()
-	if err != nil {
-		return err
-	}
-	err = c.Update(map[string]string{"device_id": strconv.Itoa(device), "use_tf32": "0"})
-	if err == nil {
-		err = o.AppendExecutionProviderCUDA(c)
-	}
-	return errors.Join(err, c.Destroy())
+	return e.appendCUDA(o)
 }
 
 // probe runs a graph of one node, for ONNX Runtime touches a device only when a
-// session is made.
-func (e *Engine) probe(ctx context.Context) error {
+// session is made, and returns who ran it.
+func (e *Engine) probe(ctx context.Context) (providers map[string][]string, err error) {
 	s, err := e.load(ctx, engine.Model{Name: "probe", Bytes: probeModel()})
 	if err != nil {
-		return err
+		return nil, err
 	}
+	defer func() { err = errors.Join(err, s.Close()) }()
 	in := map[string]*engine.Tensor{"x": engine.NewFloat32([]float32{-1}, 1)}
-	return errors.Join(s.Run(ctx, in, map[string]*engine.Tensor{"y": nil}), s.Close())
+	out := map[string]*engine.Tensor{"y": nil}
+	if err := s.Run(ctx, in, out); err != nil {
+		return nil, err
+	}
+	if y := out["y"].Float32(); len(y) != 1 || y[0] != 0 {
+		return nil, fmt.Errorf("it computes max(-1, 0) as %v", y)
+	}
+	if e.opts.Provider == CPU {
+		return nil, nil
+	}
+	return s.Providers()
 }

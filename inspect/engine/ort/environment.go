@@ -7,6 +7,7 @@ import (
 	"path/filepath"
 	"strings"
 	"sync"
+	"unsafe"
 
 	"github.com/filterlens/filterlens/inspect/engine"
 	ort "github.com/yalue/onnxruntime_go"
@@ -19,6 +20,12 @@ var environment struct {
 	sync.Mutex
 	library string
 	users   int
+	// native is nil where nativeErr says why it could not be had; running on
+	// the CPU needs none.
+	native    *native
+	nativeErr error
+	// plugins are the paths of the provider libraries that are registered.
+	plugins map[string]bool
 }
 
 // acquire loads library, or joins those who loaded it already. Every success
@@ -49,7 +56,8 @@ func acquire(library string) error {
 	ort.SetSharedLibraryPath(library)
 	// Failures come back as statuses; what the library writes to standard error
 	// would only repeat them.
-	if err := ort.InitializeEnvironment(ort.WithLogLevelFatal()); err != nil {
+	var env unsafe.Pointer
+	if err := ort.InitializeEnvironment(ort.WithLogLevelFatal(), captureEnvironment(&env)); err != nil {
 		if strings.Contains(err.Error(), "Error setting ORT API base") {
 			err = errors.New("it is older than 1.24")
 		}
@@ -58,6 +66,8 @@ func acquire(library string) error {
 	if err := ort.DisableTelemetry(); err != nil {
 		return errors.Join(fmt.Errorf("cannot switch off telemetry: %w", err), ort.DestroyEnvironment())
 	}
+	environment.native, environment.nativeErr = newNative(library, env)
+	environment.plugins = make(map[string]bool)
 	environment.library = library
 	environment.users = 1
 	return nil
@@ -79,5 +89,45 @@ func release() error {
 		return nil
 	}
 	environment.library = ""
-	return ort.DestroyEnvironment()
+	var errs []error
+	for path := range environment.plugins {
+		errs = append(errs, ort.UnregisterExecutionProviderLibrary(registration(path)))
+	}
+	environment.plugins = nil
+	n := environment.native
+	environment.native = nil
+	errs = append(errs, ort.DestroyEnvironment())
+	if n != nil {
+		errs = append(errs, n.close())
+	}
+	return errors.Join(errs...)
+}
+
+// nativeCalls returns what reaches the parts of the library that the binding
+// leaves out. The caller is a user of the environment.
+func nativeCalls() (*native, error) {
+	environment.Lock()
+	defer environment.Unlock()
+	if environment.native == nil {
+		return nil, fmt.Errorf("the onnxruntime library %s cannot be called directly: %w", environment.library, environment.nativeErr)
+	}
+	return environment.native, nil
+}
+
+// registration is the name under which a plugin library is registered. ONNX
+// Runtime leaves the name to the program; two libraries need two.
+func registration(path string) string { return "filterlens:" + path }
+
+// register has the environment load a plugin library, once.
+func register(path string) error {
+	environment.Lock()
+	defer environment.Unlock()
+	if environment.plugins[path] {
+		return nil
+	}
+	if err := ort.RegisterExecutionProviderLibrary(registration(path), path); err != nil {
+		return err
+	}
+	environment.plugins[path] = true
+	return nil
 }

@@ -2,11 +2,13 @@ package ort
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"os"
 	"os/exec"
+	"path"
 	"path/filepath"
 	"runtime"
 	"strings"
@@ -22,9 +24,9 @@ type fetcher struct {
 	// something is fetched, and <version>/<os-arch>/<library>.
 	dir      string
 	platform string
-	pins     []pin
-	offline  bool
-	log      func(format string, args ...any)
+	product
+	offline bool
+	log     func(format string, args ...any)
 }
 
 func newFetcher(opts Options) (*fetcher, error) {
@@ -48,15 +50,27 @@ func newFetcher(opts Options) (*fetcher, error) {
 	return &fetcher{
 		dir:      filepath.Join(cache, "onnxruntime"),
 		platform: platform,
-		pins:     pins(platform),
+		product:  product{pins: pins(platform)},
 		offline:  opts.Offline,
 		log:      opts.log,
 	}, nil
 }
 
+// choose has the fetcher keep another product than the plain library.
+func (f *fetcher) choose(p product) { f.product = p }
+
 // path is where the library lies once it has been fetched.
 func (f *fetcher) path() string {
-	return filepath.Join(f.dir, Version, strings.ReplaceAll(f.platform, "/", "-"), libraryName(f.platform))
+	folder := strings.ReplaceAll(f.platform, "/", "-") + f.suffix
+	return filepath.Join(f.dir, cmp.Or(f.version, Version), folder, cmp.Or(f.library, libraryName(f.platform)))
+}
+
+// missing says that the product is not there.
+func (f *fetcher) missing() string {
+	if f.name != "" {
+		return f.name + " is not in the cache"
+	}
+	return "no onnxruntime library found"
 }
 
 func libraryName(platform string) string {
@@ -77,11 +91,22 @@ func (f *fetcher) cached() bool {
 		return false
 	}
 	for _, p := range f.pins {
-		if info.Size() == p.member.size {
+		if info.Size() == p.member.size && f.whole(p) {
 			return true
 		}
 	}
 	return false
+}
+
+// whole says whether the libraries that go with a pin's own are there too.
+func (f *fetcher) whole(p pin) bool {
+	for _, c := range p.companions {
+		info, err := os.Stat(filepath.Join(filepath.Dir(f.path()), path.Base(c.name)))
+		if err != nil || info.Size() != c.size {
+			return false
+		}
+	}
+	return true
 }
 
 // install returns the path of the cached library and fetches it when it is not
@@ -94,7 +119,7 @@ func (f *fetcher) install(ctx context.Context) (string, error) {
 		return "", &engine.UnavailableError{What: "no onnxruntime library found, and none is known to fetch for " + f.platform, Hint: hintName}
 	}
 	if f.offline {
-		return "", &engine.UnavailableError{What: "no onnxruntime library found, and fetching it is off", Hint: hintGet}
+		return "", &engine.UnavailableError{What: f.missing() + ", and fetching it is off", Hint: hintGet}
 	}
 	if err := ctx.Err(); err != nil {
 		return "", err
@@ -175,7 +200,7 @@ func (f *fetcher) fetch(ctx context.Context) error {
 	for _, p := range f.pins {
 		command, err := findClient(ctx, p.client, f.dir)
 		if err == nil {
-			f.log("fetching onnxruntime %s for %s with %s, %d MB, into %s", Version, f.platform, p.client, (p.archive.size+500_000)/1_000_000, f.dir)
+			f.log("fetching %s for %s with %s, %d MB, into %s", cmp.Or(f.name, "onnxruntime "+Version), f.platform, p.client, (p.archive.size+500_000)/1_000_000, f.dir)
 			if err = f.fetchPin(ctx, p, command); err == nil {
 				return nil
 			}
@@ -189,7 +214,7 @@ func (f *fetcher) fetch(ctx context.Context) error {
 		}
 		errs = append(errs, fmt.Errorf("%s: %w", p.client, err))
 	}
-	return &engine.UnavailableError{What: "onnxruntime could not be fetched", Err: oneLine(errors.Join(errs...)), Hint: hintClient}
+	return &engine.UnavailableError{What: cmp.Or(f.name, "onnxruntime") + " could not be fetched", Err: oneLine(errors.Join(errs...)), Hint: hintClient}
 }
 
 func (f *fetcher) fetchPin(ctx context.Context, p pin, command []string) (err error) {
@@ -212,6 +237,16 @@ func (f *fetcher) fetchPin(ctx context.Context, p pin, command []string) (err er
 	target := f.path()
 	if err := os.MkdirAll(filepath.Dir(target), 0o755); err != nil {
 		return err
+	}
+	// The library itself comes last: where it is, the others are.
+	for _, c := range p.companions {
+		name := path.Base(c.name)
+		if err := extract(ctx, archive, c, filepath.Join(temp, name)); err != nil {
+			return fmt.Errorf("%s was not used: %w", filepath.Base(archive), err)
+		}
+		if err := os.Rename(filepath.Join(temp, name), filepath.Join(filepath.Dir(target), name)); err != nil {
+			return err
+		}
 	}
 	if err := os.Rename(library, target); err != nil {
 		return err

@@ -105,10 +105,10 @@ func newStage(t *testing.T) *stage {
 	s.f = &fetcher{
 		dir:      filepath.Join(t.TempDir(), "cache", "onnxruntime"),
 		platform: "plan9/mips",
-		pins: []pin{
+		product: product{pins: []pin{
 			{client: "pip", spec: "onnxruntime==0", tag: "any", archive: blobOf("", wheel), member: blobOf("onnxruntime/capi/lib", []byte(fakeLibrary))},
 			{client: "npm", spec: "onnxruntime-node@0", archive: blobOf("", tgz), member: blobOf("package/bin/lib", []byte(fakeLibrary))},
-		},
+		}},
 		log: func(format string, args ...any) { s.notes = append(s.notes, fmt.Sprintf(format, args...)) },
 	}
 	return s
@@ -452,7 +452,7 @@ func helperInstall() {
 	if _, err := fmt.Sscan(os.Getenv("ORT_TEST_PIN"), &p.archive.size, &p.archive.sum, &p.member.name, &p.member.size, &p.member.sum); err != nil {
 		panic(err)
 	}
-	f := &fetcher{dir: os.Getenv("ORT_TEST_DIR"), platform: "plan9/mips", pins: []pin{p}, log: func(string, ...any) {}}
+	f := &fetcher{dir: os.Getenv("ORT_TEST_DIR"), platform: "plan9/mips", product: product{pins: []pin{p}}, log: func(string, ...any) {}}
 	if _, err := f.install(context.Background()); err != nil {
 		fmt.Fprintln(os.Stderr, err)
 		os.Exit(1)

@@ -5,21 +5,28 @@ import (
 	"errors"
 
 	"github.com/filterlens/filterlens/inspect/engine"
+	ort "github.com/yalue/onnxruntime_go"
 )
 
 // Info describes the runtime that Open would use.
 type Info struct {
+	// Library and Version are those that run on the CPU.
 	Library Library
 	// Version is what the library calls itself.
 	Version string
-	// Providers lists CPU and CUDA.
+	// Providers lists CPU, and CUDA in each of its shapes.
 	Providers []ProviderInfo
 }
 
 // ProviderInfo says whether an execution provider works here.
 type ProviderInfo struct {
-	Name   string
-	Usable bool
+	Name string
+	// Shape is ShapeBuiltIn or ShapePlugin for CUDA, "" for the CPU.
+	Shape string
+	// Library is the onnxruntime library that it was tried with, Provider the
+	// provider's own, "" where there is none.
+	Library, Provider string
+	Usable            bool
 	// Reason says in one line why it is not usable, "" when it is.
 	Reason string
 }
@@ -29,35 +36,57 @@ type ProviderInfo struct {
 // whether a provider works on this machine. A library that is missing or does
 // not load is an *engine.UnavailableError; a provider that does not work is an
 // entry in the result.
-func Describe(ctx context.Context, opts Options) (info Info, err error) {
+func Describe(ctx context.Context, opts Options) (Info, error) {
 	opts.Offline = true
+	opts.Provider = CPU
 	lib, err := Locate(ctx, opts)
 	if err != nil {
 		return Info{}, err
 	}
+	info := Info{Library: lib}
 	if err := acquire(lib.Path); err != nil {
 		return Info{}, err
 	}
-	defer func() { err = errors.Join(err, release()) }()
-	info.Library = lib
-	opts.Library = lib.Path
-	for _, name := range []string{CPU, CUDA} {
-		p := ProviderInfo{Name: name, Usable: true}
-		opts.Provider = name
-		e, err := Open(ctx, opts)
-		if err == nil {
-			info.Version = e.Version()
-			err = errors.Join(e.probe(ctx), e.Close())
+	info.Version = ort.GetVersion()
+	if err := release(); err != nil {
+		return Info{}, err
+	}
+	for _, p := range []ProviderInfo{{Name: CPU}, {Name: CUDA, Shape: ShapeBuiltIn}, {Name: CUDA, Shape: ShapePlugin}} {
+		opts.Provider, opts.shape = p.Name, p.Shape
+		if err := p.try(ctx, opts); err != nil {
+			if ctx.Err() != nil {
+				return Info{}, ctx.Err()
+			}
+			p.Reason = reason(err)
 		}
-		if ctx.Err() != nil {
-			return Info{}, ctx.Err()
-		}
-		if err != nil {
-			p.Usable, p.Reason = false, reason(err)
-		}
+		p.Usable = p.Reason == ""
 		info.Providers = append(info.Providers, p)
 	}
 	return info, nil
+}
+
+// try opens an engine and runs a node on it.
+func (p *ProviderInfo) try(ctx context.Context, opts Options) error {
+	lib, err := Locate(ctx, opts)
+	if err != nil {
+		return err
+	}
+	p.Library = lib.Path
+	if p.Name == CUDA {
+		// Open would say the same, and load the library for nothing.
+		c, err := findCUDA(lib.Path, opts)
+		if err != nil {
+			return err
+		}
+		p.Provider = c.path
+	}
+	opts.Library = lib.Path
+	e, err := Open(ctx, opts)
+	if err != nil {
+		return err
+	}
+	_, err = e.probe(ctx)
+	return errors.Join(err, e.Close())
 }
 
 // reason is what the library said about a provider, without the hint.

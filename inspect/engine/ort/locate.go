@@ -7,6 +7,8 @@ import (
 	"path/filepath"
 	"runtime"
 	"strings"
+
+	"github.com/filterlens/filterlens/inspect/engine"
 )
 
 const (
@@ -45,6 +47,11 @@ func Locate(ctx context.Context, opts Options) (Library, error) {
 		}
 	}
 	f, err := newFetcher(opts)
+	if err == nil && opts.Provider == CUDA && opts.shape != ShapePlugin && namedCUDA(opts) == "" {
+		if path := f.cachedBuild(); path != "" {
+			return Library{Path: path, Source: "cache"}, nil
+		}
+	}
 	if err == nil && f.cached() {
 		return Library{Path: f.path(), Source: "cache"}, nil
 	}
@@ -61,15 +68,63 @@ func Locate(ctx context.Context, opts Options) (Library, error) {
 	return Library{Path: path, Source: "fetched"}, nil
 }
 
+// cachedBuild returns the GPU build that has been fetched, "" for none.
+func (f *fetcher) cachedBuild() string {
+	for _, major := range []int{13, 12} {
+		build := *f
+		build.choose(cudaBuild(f.platform, major))
+		if build.cached() {
+			return build.path()
+		}
+	}
+	return ""
+}
+
 // Install puts the pinned release into the cache, if it is not there already,
 // and returns the path of its library. It looks neither at the environment nor
-// at the system's library path.
+// at the system's library path. With Options.Provider CUDA it is the plugin
+// library that fits the machine's driver, beside the plain release, or, where no
+// plugin is pinned, the GPU build that fits; a machine without a driver, or
+// with one that is too old, is an *engine.UnavailableError.
 func Install(ctx context.Context, opts Options) (path string, err error) {
 	f, err := newFetcher(opts)
 	if err != nil {
 		return "", err
 	}
-	return f.install(ctx)
+	if opts.Provider != CUDA {
+		return f.install(ctx)
+	}
+	return f.installCUDA(ctx, systemDriver(runtime.GOOS))
+}
+
+// installCUDA fetches the newest product that the driver runs.
+func (f *fetcher) installCUDA(ctx context.Context, d driver) (path string, err error) {
+	major, minor, err := d.cudaVersion(ctx)
+	if ctx.Err() != nil {
+		return "", ctx.Err()
+	}
+	if err != nil {
+		return "", &engine.UnavailableError{What: "no NVIDIA driver was found", Err: err, Hint: "install the driver and see that nvidia-smi works, or use --ep cpu"}
+	}
+	if major < 12 {
+		return "", &engine.UnavailableError{What: fmt.Sprintf("the NVIDIA driver runs CUDA %d.%d and no provider for less than CUDA 12 is known", major, minor), Hint: "install a newer driver, or use --ep cpu"}
+	}
+	for m := min(major, 13); m >= 12; m-- {
+		for _, p := range []product{cudaPlugin(f.platform, m), cudaBuild(f.platform, m)} {
+			if len(p.pins) == 0 {
+				continue
+			}
+			f.log("the driver runs CUDA %d.%d: %s", major, minor, p.name)
+			plain := *f
+			f.choose(p)
+			if path, err = f.install(ctx); err != nil || p.library == "" {
+				return path, err
+			}
+			// A plugin needs the plain library beside it.
+			return plain.install(ctx)
+		}
+	}
+	return "", &engine.UnavailableError{What: "no CUDA provider is known to fetch for " + f.platform, Hint: hintInstallCUDA}
 }
 
 // systemDirs lists the folders where the system's loader looks for libraries.

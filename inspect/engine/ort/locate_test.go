@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"os"
+	"path"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -169,6 +170,22 @@ func TestPins(t *testing.T) {
 	if pins("plan9/mips") != nil {
 		t.Error("pins for plan9")
 	}
+	for _, major := range []int{12, 13} {
+		for _, p := range cudaBuild("linux/amd64", major).pins {
+			for _, b := range append(p.companions, p.archive, p.member) {
+				if b.size == 0 || len(b.sum) != 64 || seen[b.sum] && !strings.HasSuffix(b.name, "_shared.so") {
+					t.Errorf("CUDA %d: %+v", major, b)
+				}
+				seen[b.sum] = true
+			}
+			if len(p.companions) != 2 || path.Base(p.companions[1].name) != cudaName("linux") {
+				t.Errorf("CUDA %d: %+v", major, p.companions)
+			}
+		}
+		if cudaBuild("plan9/mips", major).pins != nil {
+			t.Error("a GPU build for plan9")
+		}
+	}
 }
 
 func TestDescribe(t *testing.T) {
@@ -180,18 +197,22 @@ func TestDescribe(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if info.Library.Path != lib.Path || info.Version == "" || len(info.Providers) != 2 {
+	if info.Library.Path != lib.Path || info.Version == "" || len(info.Providers) != 3 {
 		t.Errorf("%+v", info)
 	}
 	if cpu := info.Providers[0]; cpu.Name != CPU || !cpu.Usable || cpu.Reason != "" {
 		t.Errorf("%+v", cpu)
 	}
-	cuda := info.Providers[1]
-	if cuda.Name != CUDA || cuda.Usable == (cuda.Reason != "") || strings.Contains(cuda.Reason, "\n") {
-		t.Errorf("%+v", cuda)
+	usable := false
+	for i, shape := range []string{ShapeBuiltIn, ShapePlugin} {
+		cuda := info.Providers[1+i]
+		if cuda.Name != CUDA || cuda.Shape != shape || cuda.Usable == (cuda.Reason != "") || strings.Contains(cuda.Reason, "\n") {
+			t.Errorf("%+v", cuda)
+		}
+		usable = usable || cuda.Usable
 	}
 	e, err := Open(context.Background(), Options{Library: lib.Path, Provider: CUDA})
-	if cuda.Usable {
+	if usable {
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -1,5 +1,10 @@
 package ort
 
+import (
+	"fmt"
+	"strings"
+)
+
 // Version is the release of ONNX Runtime that is fetched; older ones down to
 // 1.24 work when they are there already.
 const Version = "1.30.0"
@@ -12,6 +17,18 @@ type pin struct {
 	spec, tag string
 	// archive is the package, member the library inside it.
 	archive, member blob
+	// companions are libraries that have to lie beside member, under the last
+	// part of their names.
+	companions []blob
+}
+
+// A product is something that a fetcher keeps; the zero values of its names
+// stand for the plain library.
+type product struct {
+	// name is what messages call it, version and suffix name its folder, library
+	// its file.
+	name, version, suffix, library string
+	pins                           []pin
 }
 
 // A blob is known by its size in bytes and its SHA-256.
@@ -62,4 +79,51 @@ func pins(platform string) []pin {
 		}
 	}
 	return nil
+}
+
+// cudaBuild returns the GPU build of ONNX Runtime for a major release of CUDA.
+// From 1.27 on the packages are for CUDA 13, so that CUDA 12 stays at 1.26.
+// They exist for two platforms; the one that was tried is pinned.
+func cudaBuild(platform string, major int) product {
+	const capi = "onnxruntime/capi/"
+	shared := blob{capi + "libonnxruntime_providers_shared.so", 14632, "086ec1d5388f64153d9c63470d126693db9a182c8ce236d3a1119068471b8a0d"}
+	build := func(version string, archive, member, cuda blob) product {
+		p := pin{client: "pip", spec: "onnxruntime-gpu==" + version, tag: "manylinux_2_28_x86_64", archive: archive, member: member}
+		p.member.name = capi + "libonnxruntime.so." + version
+		cuda.name = capi + "libonnxruntime_providers_cuda.so"
+		p.companions = []blob{shared, cuda}
+		return product{
+			name:    fmt.Sprintf("the GPU build of onnxruntime %s for CUDA %d", version, major),
+			version: version, suffix: fmt.Sprintf("-cuda%d", major), pins: []pin{p},
+		}
+	}
+	if platform == "linux/amd64" {
+		switch major {
+		case 13:
+			return build("1.30.0",
+				blob{size: 246658419, sum: "4fbf0c5d7b5fb99266c2e8a802e3e64af68bdc383e0f3c7349b985f1087eedaa"},
+				blob{size: 29062976, sum: "5a140dc17c8b60b35b2ceab0bb533e65ac54f06a208948417c1f9c31df6afc4c"},
+				blob{size: 272049904, sum: "9d7587acb137b31bf84e4d32dc444b969bb601d098b01395effcacfe4341e364"})
+		case 12:
+			return build("1.26.0",
+				blob{size: 276956564, sum: "4fa231294c2643911d2a7d16469c4808b0bdcdc4b5f4063d3a53744ce25b683a"},
+				blob{size: 23101400, sum: "7fe6f3306ea455b3d1493ea8b95bf442b48a216e459c47564152e5f7d5ded2c6"},
+				blob{size: 400831992, sum: "347599963df41207241245c1725d9b14eaa79db846d7cd670fd84262563f130b"})
+		}
+	}
+	return product{}
+}
+
+// cudaPlugin returns the plugin library for a major release of CUDA, which
+// registers with the plain library. Its packages, onnxruntime-ep-cuda12 and
+// onnxruntime-ep-cuda13, were not to be had from PyPI in November 2026 ("from
+// versions: none"), so that nothing is pinned: a library that nobody has seen
+// cannot be checked. To pin one, note package and member
+// onnxruntime_ep_cuda/libonnxruntime_providers_cuda.so as for the others.
+func cudaPlugin(platform string, major int) product {
+	goos, _, _ := strings.Cut(platform, "/")
+	return product{
+		name:    fmt.Sprintf("the CUDA %d plugin of onnxruntime", major),
+		version: "plugin", suffix: fmt.Sprintf("-cuda%d", major), library: cudaName(goos),
+	}
 }
