@@ -185,10 +185,10 @@ func NewPlan(ctx context.Context, m *inspect.Model, res *probe.Result, opt PlanO
 	pl := planner{m: m, survey: survey, res: res, opt: opt}
 	for i := range m.Layers {
 		l := &m.Layers[i]
-		conv := l.Op == "Conv"
-		if !conv && l.Op != "Gemm" && l.Op != "MatMul" && l.Op != "ConvTranspose" {
+		if l.Op != "Conv" && l.Op != "Gemm" && l.Op != "MatMul" && l.Op != "ConvTranspose" {
 			continue
 		}
+		conv := isConv(survey, l)
 		if l.Scope != "" {
 			_, ok := asked[l.Name]
 			if ok {
@@ -205,7 +205,7 @@ func NewPlan(ctx context.Context, m *inspect.Model, res *probe.Result, opt PlanO
 			}
 			asked[l.Name] = true
 		}
-		if conv && opt.Target == Classifier || l.Op != "Conv" && l.Op != "ConvTranspose" && opt.Target == Conv {
+		if conv && opt.Target == Classifier || !conv && opt.Target == Conv {
 			if len(asked) > 0 {
 				p.Blocked = append(p.Blocked, Blocked{l.Name, fmt.Sprintf("not in the target %q", opt.Target)})
 			}
@@ -247,6 +247,12 @@ func NewPlan(ctx context.Context, m *inspect.Model, res *probe.Result, opt PlanO
 	return p, nil
 }
 
+// isConv tells whether the target Conv is meant to hold a layer. A convolution
+// over one position that makes the logits is a classifier.
+func isConv(s *probe.Survey, l *inspect.Layer) bool {
+	return (l.Op == "Conv" || l.Op == "ConvTranspose") && !(s.Classifier != nil && l.Scope == "" && l.Node == s.Classifier.Node)
+}
+
 // Taps returns the tensors of m whose filters a plan for opt asks about, in the
 // order of the file: what has to be measured, and nothing more.
 func Taps(m *inspect.Model, opt PlanOptions) ([]string, error) {
@@ -260,7 +266,7 @@ func Taps(m *inspect.Model, opt PlanOptions) ([]string, error) {
 		classifier := survey.Classifier != nil && survey.Classifier.Node == l.Node
 		switch {
 		case l.Scope != "", l.Op != "Conv" && l.Op != "Gemm" && l.Op != "MatMul",
-			l.Op == "Conv" && (opt.Target == Classifier || l.Group > 1), l.Op != "Conv" && opt.Target == Conv,
+			isConv(survey, l) && (opt.Target == Classifier || l.Group > 1), !isConv(survey, l) && opt.Target == Conv,
 			len(opt.Layers) > 0 && !slices.Contains(opt.Layers, l.Name):
 			continue
 		}
@@ -410,17 +416,19 @@ func (p *planner) layer(ctx context.Context, l *inspect.Layer) (lp *LayerPlan, r
 	if err := fits(outRow, out); err != nil {
 		return nil, "", err
 	}
-	if out.Filters != lp.layout.rows {
-		return stay("it has %d outputs, the tensor %q has %d filters", lp.layout.rows, out.Tensor, out.Filters)
+	first, rows := out.Range(l.Name)
+	if rows != lp.layout.rows {
+		return stay("it has %d outputs, the tensor %q has %d filters", lp.layout.rows, out.Tensor, rows)
 	}
 	lp.Rule, lp.Out = "filters", out.Tensor
-	outRatios := afcc.Ratios(outRow.Filters)
+	allRatios := afcc.Ratios(outRow.Filters)
+	outRatios := allRatios[first : first+rows]
 	if scores, err = afcc.ConvScores(ctx, inRatios, outRatios); err != nil {
 		return nil, "", err
 	}
 	return lp, "", p.cut(ctx, lp, st, scores, func() (*afcc.Scores, error) {
 		// Each tap's filters keep their random labels from layer to layer.
-		return afcc.ConvScores(ctx, afcc.RandomRatios(inRatios, p.opt.Seed^p.tapNumber(in)), afcc.RandomRatios(outRatios, p.opt.Seed^p.tapNumber(out)))
+		return afcc.ConvScores(ctx, afcc.RandomRatios(inRatios, p.opt.Seed^p.tapNumber(in)), afcc.RandomRatios(allRatios, p.opt.Seed^p.tapNumber(out))[first:first+rows])
 	})
 }
 

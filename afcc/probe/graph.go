@@ -188,6 +188,9 @@ func (b *builder) features(t *Tap) string {
 	if t.cast {
 		x = b.node("Cast", []string{x}, attrInt("to", int64(onnxfile.Float)))
 	}
+	if t.nhwc {
+		x = b.node("Transpose", []string{x}, attrInts("perm", toNCHW...))
+	}
 	if t.Pool > 1 {
 		p := int64(t.Pool)
 		x = b.node("AveragePool", []string{x}, attrInts("kernel_shape", p, p), attrInts("strides", p, p))

@@ -259,6 +259,10 @@ func againstPlain(t *testing.T, eng engine.Engine, m *inspect.Model, set *datase
 			if math.Abs(got.Max-peak) > slack*2e-3*math.Abs(peak) {
 				t.Errorf("%s filter %d: max %v, want %v", l.Name(), f, got.Max, peak)
 			}
+			if len(got.Ratios) != testK {
+				t.Errorf("%s filter %d: %d ratios, max %v, want %v", l.Name(), f, len(got.Ratios), got.Max, peak)
+				continue
+			}
 			for j := range testK {
 				if want := field[j*testK+j] / peak; math.Abs(float64(got.Ratios[j])-want) > slack*5e-3*(1+math.Abs(want)) {
 					t.Errorf("%s filter %d label %d: ratio %v, want %v", l.Name(), f, j, got.Ratios[j], want)

@@ -26,6 +26,8 @@ type net struct {
 	*builder
 	r *rand.Rand
 	t string // the tensor that the next operator reads
+	// calm makes biases small, so that hardly a filter is silent.
+	calm bool
 }
 
 // newNet begins a model that reads batch x channels x side x side.
@@ -45,6 +47,9 @@ func (n *net) weights(dims ...int64) string {
 	fan := float64(len(v)) / float64(dims[0])
 	for i := range v {
 		v[i] = float32(n.r.NormFloat64() * 1.4 / fan * 4)
+		if n.calm && len(dims) == 1 {
+			v[i] /= 20
+		}
 	}
 	return n.constFloat(v, dims...)
 }

@@ -16,12 +16,16 @@ import (
 )
 
 // A Tap is a tensor that a layer hands on: after the convolution, its
-// BatchNorm, activation, gate, residual addition and, where it ends the block,
-// pooling.
+// BatchNorm, activation, gate, residual addition, concatenation and, where it ends
+// the block, pooling. It is the tensor that the next convolution reads: where that
+// has a BatchNorm and an activation before it (pre-activation), behind these.
 type Tap struct {
 	// Layers names the layers that end in this tensor, in file order; more than
-	// one where a residual addition joins them.
+	// one where a residual addition or a concatenation joins them.
 	Layers []string `json:"layers"`
+	// Parts says which filters of a concatenation are those of Layers. The others
+	// come from layers that had ended in an earlier tap.
+	Parts []FilterRange `json:"parts,omitempty"`
 	// Tensor is the tensor's name in the file.
 	Tensor string `json:"tensor"`
 	// Op is the operator of the first of Layers.
@@ -45,6 +49,24 @@ type Tap struct {
 
 // Positions returns P, the positions of a filter that the head sees.
 func (t *Tap) Positions() int { return (t.Height / t.Pool) * (t.Width / t.Pool) }
+
+// A FilterRange is the part of a tap's filters that a layer makes.
+type FilterRange struct {
+	Layer string `json:"layer"`
+	// First is the number of the layer's first filter, Filters how many follow.
+	First   int `json:"first"`
+	Filters int `json:"filter_count"`
+}
+
+// Range returns the number of the first filter that a layer makes, and how many.
+func (t *Tap) Range(layer string) (first, filters int) {
+	for _, p := range t.Parts {
+		if p.Layer == layer {
+			return p.First, p.Filters
+		}
+	}
+	return 0, t.Filters
+}
 
 // Name returns the name of the first layer.
 func (t *Tap) Name() string { return t.Layers[0] }
@@ -187,36 +209,31 @@ func NewSurvey(m *inspect.Model) (*Survey, error) {
 			skip("squeeze-excite gate: it scales filters and hands none on")
 			continue
 		}
-		t := w.follow(l.OutTensor)
+		at := w.follow(w.begin(l))
+		t := at.tensor
 		if g.IsOutput(t) && t == s.Output.Name || w.endsInOutput(t, s.Output.Name) {
 			skip("its outputs are the labels")
 			continue
 		}
-		if tap := byTensor[t]; tap != nil {
-			tap.Layers = append(tap.Layers, l.Name)
-			continue
+		tap := byTensor[t]
+		if tap == nil {
+			var reason string
+			if tap, reason = newTap(g, at, rows); reason != "" {
+				skip(reason)
+				continue
+			}
+			tap.Op = l.Op
+			byTensor[t] = tap
+			s.Taps = append(s.Taps, tap)
 		}
-		shape := g.Shape(t)
-		tap := &Tap{Layers: []string{l.Name}, Tensor: t, Op: l.Op, Height: 1, Width: 1, Pool: 1, cast: g.DType(t) != onnxfile.Float}
-		if reason := unfit(t, shape, rows); reason != "" {
-			skip(fmt.Sprintf("the shape of its output %q is %s: %s", t, shape, reason))
-			continue
+		tap.Layers = append(tap.Layers, l.Name)
+		if at.filters > 0 {
+			tap.Parts = append(tap.Parts, FilterRange{l.Name, at.first, at.filters})
 		}
-		tap.Filters = int(shape.Dims[1].Value)
-		if len(shape.Dims) == 4 {
-			tap.Height, tap.Width = int(shape.Dims[2].Value), int(shape.Dims[3].Value)
-		}
-		byTensor[t] = tap
-		s.Taps = append(s.Taps, tap)
 	}
 	if c := s.Classifier; c != nil {
-		for t := range w.back(c.In) {
-			if tap := byTensor[t]; tap != nil {
-				if tap.Filters*tap.Height*tap.Width == c.Inputs {
-					c.Tap, tap.Own = tap, true
-				}
-				break
-			}
+		if tap := s.InputTap(g, c.In); tap != nil && tap.Filters*tap.Height*tap.Width == c.Inputs {
+			c.Tap, tap.Own = tap, true
 		}
 	}
 	if len(s.Taps) == 0 {
@@ -265,6 +282,24 @@ func (c rowCheck) ok(t string, rows inspect.Dim) bool {
 	}
 	s := c.numbered.Shape(t)
 	return len(s.Dims) == 0 || s.Dims[0].Value < 0 || s.Dims[0].Value == numberedBatch
+}
+
+// newTap returns the tap at a place, or why there is none.
+func newTap(g *inspect.Graph, at place, rows rowCheck) (*Tap, string) {
+	shape := g.Shape(at.tensor)
+	if reason := unfit(at.tensor, shape, rows); reason != "" {
+		return nil, fmt.Sprintf("the shape of its output %q is %s: %s", at.tensor, shape, reason)
+	}
+	t := &Tap{Tensor: at.tensor, Height: 1, Width: 1, Pool: 1, cast: g.DType(at.tensor) != onnxfile.Float}
+	d := shape.Dims[1:]
+	if len(d) == 3 {
+		if t.nhwc = at.nhwc; t.nhwc {
+			d = []inspect.Dim{d[2], d[0], d[1]}
+		}
+		t.Height, t.Width = int(d[1].Value), int(d[2].Value)
+	}
+	t.Filters = int(d[0].Value)
+	return t, ""
 }
 
 // unfit says why the tensor t of that shape is no tap, "" when it is one.
@@ -318,13 +353,16 @@ func (s *Survey) LayerTap(layer string) *Tap {
 	return nil
 }
 
-// InputTap returns the tap whose filters the tensor carries: the tap itself or
-// what comes from it by reshaping alone. It is nil for the image and for what is
-// put together from several taps or computed from one.
+// InputTap returns the tap whose filters the tensor carries, in the same order:
+// the tap itself or what comes from it by reshaping alone. It is nil for the image
+// and for what is put together from several taps or computed from one.
 func (s *Survey) InputTap(g *inspect.Graph, tensor string) *Tap {
 	w := walker{g: g}
-	for t := range w.back(tensor) {
+	for t, nhwc := range w.back(tensor) {
 		if tap := s.Tap(t); tap != nil {
+			if tap.nhwc != nhwc && tap.Height*tap.Width > 1 {
+				return nil
+			}
 			return tap
 		}
 	}
@@ -340,81 +378,200 @@ var unary = map[string]bool{
 	"MaxPool": true, "AveragePool": true, "GlobalAveragePool": true, "GlobalMaxPool": true, "LpPool": true,
 }
 
+// channelsFirst lists the operators of unary for which the second axis is that
+// of the filters.
+var channelsFirst = map[string]bool{
+	"BatchNormalization": true, "InstanceNormalization": true,
+	"MaxPool": true, "AveragePool": true, "GlobalAveragePool": true, "GlobalMaxPool": true, "LpPool": true,
+}
+
+// A place is where a layer's filters are: in a tensor, on its second axis or, with
+// nhwc, on the last of four; behind a concatenation filters of them from first on,
+// else filters is 0.
+type place struct {
+	tensor         string
+	nhwc           bool
+	first, filters int
+}
+
+// axis returns the axis of the filters.
+func (p place) axis() int {
+	if p.nhwc {
+		return 3
+	}
+	return 1
+}
+
 type walker struct {
 	g     *inspect.Graph
 	gates gates
 }
 
-// follow walks from a layer's raw output to the tensor that the layer hands on.
-// No walk is longer than the graph, whatever a malformed file makes of it.
-func (w *walker) follow(t string) string {
-	for range w.g.Nodes {
-		next := w.step(t)
-		if next == "" {
-			break
-		}
-		t = next
-	}
-	return t
+// begin returns the place of a layer's raw output.
+func (w *walker) begin(l *inspect.Layer) place {
+	return place{tensor: l.OutTensor, nhwc: l.Op == "MatMul" && len(w.g.Shape(l.OutTensor).Dims) == 4}
 }
 
-// step returns the tensor behind t as long as t is the layer's own business:
-// nothing but the next step of the same block reads it.
-func (w *walker) step(t string) string {
+// follow walks from a layer's raw output to the tensor that the layer hands on.
+// No walk is longer than the graph, whatever a malformed file makes of it.
+func (w *walker) follow(p place) place {
+	end := p
+	for range w.g.Nodes {
+		next, ok := w.step(p)
+		if !ok {
+			break
+		}
+		// A change of layout counts when something is computed behind it.
+		if n := w.g.Producer(next.tensor); n == nil || n.Op != "Transpose" {
+			end = next
+		}
+		p = next
+	}
+	return end
+}
+
+// step returns the place behind p as long as its tensor is the layer's own
+// business: nothing but the next step of the same block reads it.
+func (w *walker) step(p place) (place, bool) {
+	t := p.tensor
 	if w.g.IsOutput(t) {
-		return ""
+		return p, false
+	}
+	to := func(out string) (place, bool) {
+		p.tensor = out
+		if len(w.g.Shape(out).Dims) == 2 {
+			p.nhwc = false
+		}
+		return p, true
 	}
 	readers := w.readers(t)
 	switch len(readers) {
+	case 0:
+		return p, false
 	case 1:
 		n := readers[0]
-		if out := w.elementwise(n, t); out != "" {
-			return out
+		if out := w.elementwise(n, p); out != "" {
+			return to(out)
 		}
 		switch {
 		case !n.Standard():
-		case n.Op == "ReduceMean" && n.Input(0) == t && w.spatial(n):
-			return n.Output(0)
+		case n.Op == "ReduceMean" && n.Input(0) == t && w.spatial(n, p):
+			return to(n.Output(0))
 		case n.Op == "Add" && n.Input(0) != n.Input(1):
 			other := n.Input(0)
 			if other == t {
 				other = n.Input(1)
 			}
 			if w.sameShape(other, t) {
-				return n.Output(0) // the residual sum is what the next convolution reads
+				return to(n.Output(0)) // the residual sum is what the next convolution reads
+			}
+		case n.Op == "Transpose":
+			// There and back between N x C x H x W and N x H x W x C.
+			if perm := n.AttrInts("perm"); slices.Equal(perm, toNHWC) && !p.nhwc || slices.Equal(perm, toNCHW) && p.nhwc {
+				p.nhwc, p.tensor = !p.nhwc, n.Output(0)
+				return p, true
 			}
 		}
-		return ""
 	case 2:
 		// An activation written out: t times a function of t alone, as in SiLU,
 		// HardSwish and GELU.
 		for i, n := range readers {
-			if mul := readers[1-i]; mul.Op == "Mul" && mul.Standard() && w.reaches(n, t, mul) {
-				return mul.Output(0)
+			if mul := readers[1-i]; mul.Op == "Mul" && mul.Standard() && w.reaches(n, p, mul) {
+				return to(mul.Output(0))
 			}
 		}
 	}
 	if mul := w.gates.mul[t]; mul != nil {
 		for _, r := range readers {
 			if r != mul && !w.gates.branch[t][r.Index] {
-				return ""
+				return p, false
 			}
 		}
-		return mul.Output(0)
+		return to(mul.Output(0))
 	}
-	return ""
+	return w.join(p, readers)
 }
 
-// elementwise returns the output of n when it keeps the filters of its input t
-// apart and in place and all else that it reads is constant.
-func (w *walker) elementwise(n *inspect.Node, t string) string {
+// The permutations between the two layouts of a map.
+var toNHWC, toNCHW = []int64{0, 2, 3, 1}, []int64{0, 3, 1, 2}
+
+// join steps from a tensor that residual additions and concatenations read. With
+// one more reader, of the filters one by one, that one leads on: it is the
+// pre-activation of the next convolution, and the tensor itself only goes past it.
+// With concatenations alone the first leads on.
+func (w *walker) join(p place, readers []*inspect.Node) (place, bool) {
+	var on string
+	var concat *inspect.Node
+	adds := 0
+	for _, n := range readers {
+		if out := w.elementwise(n, p); out != "" {
+			if on != "" {
+				return p, false
+			}
+			on = out
+			continue
+		}
+		switch {
+		case n.Standard() && n.Op == "Add":
+			adds++
+		case n.Standard() && n.Op == "Concat":
+			if concat == nil {
+				concat = n
+			}
+		default:
+			return p, false
+		}
+	}
+	if on != "" {
+		p.tensor = on
+		return p, true
+	}
+	if concat == nil || adds > 0 {
+		return p, false
+	}
+	shape := w.g.Shape(p.tensor)
+	axis := concat.AttrInt("axis", 1)
+	if axis < 0 {
+		axis += int64(len(shape.Dims))
+	}
+	if !shape.Known || axis != int64(p.axis()) || axis >= int64(len(shape.Dims)) {
+		return p, false
+	}
+	before, found := 0, false
+	for _, in := range concat.Inputs {
+		if in == p.tensor {
+			if found {
+				return p, false
+			}
+			found = true
+		}
+		d := w.g.Shape(in)
+		if !d.Known || len(d.Dims) != len(shape.Dims) || d.Dims[axis].Value < 1 || d.Dims[axis].Value > maxFeatures {
+			return p, false
+		}
+		if !found {
+			before += int(d.Dims[axis].Value)
+		}
+	}
+	if p.filters == 0 {
+		p.filters = int(shape.Dims[axis].Value)
+	}
+	p.first += before
+	p.tensor = concat.Output(0)
+	return p, true
+}
+
+// elementwise returns the output of n when it keeps the filters at p apart and in
+// place and all else that it reads is constant.
+func (w *walker) elementwise(n *inspect.Node, p place) string {
+	t := p.tensor
 	if !n.Standard() {
 		return ""
 	}
 	switch {
-	case unary[n.Op] && n.Input(0) == t:
+	case unary[n.Op] && n.Input(0) == t && !(p.nhwc && channelsFirst[n.Op]):
 		return n.Output(0)
-	case n.Op == "Pad" && n.Input(0) == t && w.padsMapsOnly(n):
+	case n.Op == "Pad" && n.Input(0) == t && w.padsMapsOnly(n, p):
 		return n.Output(0)
 	case n.Op == "Add" || n.Op == "Mul" || n.Op == "Sub" || n.Op == "Div" || n.Op == "Min" || n.Op == "Max":
 		found := false
@@ -432,21 +589,21 @@ func (w *walker) elementwise(n *inspect.Node, t string) string {
 	return ""
 }
 
-// reaches tells whether the way from t through n leads to mul element by element.
-func (w *walker) reaches(n *inspect.Node, t string, mul *inspect.Node) bool {
+// reaches tells whether the way from p through n leads to mul element by element.
+func (w *walker) reaches(n *inspect.Node, p place, mul *inspect.Node) bool {
 	for range w.g.Nodes {
 		if n == mul {
 			return true
 		}
-		out := w.elementwise(n, t)
-		if out == "" || w.g.IsOutput(out) || !w.sameShape(out, t) {
+		out := w.elementwise(n, p)
+		if out == "" || w.g.IsOutput(out) || !w.sameShape(out, p.tensor) {
 			return false
 		}
 		readers := w.readers(out)
 		if len(readers) != 1 {
 			return false
 		}
-		n, t = readers[0], out
+		n, p.tensor = readers[0], out
 	}
 	return false
 }
@@ -463,10 +620,10 @@ func (w *walker) pads(n *inspect.Node) ([]int64, bool) {
 }
 
 // padsMapsOnly tells whether a Pad leaves the samples and the filters as they are.
-func (w *walker) padsMapsOnly(n *inspect.Node) bool {
+func (w *walker) padsMapsOnly(n *inspect.Node, at place) bool {
 	p, ok := w.pads(n)
-	rank := len(p) / 2
-	return ok && rank == 4 && p[0] == 0 && p[1] == 0 && p[rank] == 0 && p[rank+1] == 0
+	c := at.axis()
+	return ok && len(p) == 8 && p[0] == 0 && p[c] == 0 && p[4] == 0 && p[4+c] == 0
 }
 
 // readers returns the nodes that read the numbers of t; who asks for its shape
@@ -490,7 +647,7 @@ func (w *walker) sameShape(a, b string) bool {
 }
 
 // spatial tells whether a ReduceMean averages over positions only.
-func (w *walker) spatial(n *inspect.Node) bool {
+func (w *walker) spatial(n *inspect.Node, p place) bool {
 	axes := n.AttrInts("axes")
 	if axes == nil && n.Input(1) != "" {
 		axes, _ = w.g.Ints(n.Input(1))
@@ -503,7 +660,7 @@ func (w *walker) spatial(n *inspect.Node) bool {
 		if a < 0 {
 			a += int64(rank)
 		}
-		if a != 2 && a != 3 {
+		if a < 1 || a > 3 || a == int64(p.axis()) {
 			return false
 		}
 	}
@@ -532,16 +689,40 @@ func (w *walker) unshape(t string) string {
 	return ""
 }
 
-// back yields t, and what it comes from by reshaping alone, as far as that goes.
-func (w *walker) back(t string) iter.Seq[string] {
-	return func(yield func(string) bool) {
+// back yields t, which has its filters on the second axis, and what it comes from
+// by reshaping alone, as far as that goes; nhwc tells that the filters are on the
+// last of four axes.
+func (w *walker) back(t string) iter.Seq2[string, bool] {
+	return func(yield func(t string, nhwc bool) bool) {
+		nhwc := false
 		for range len(w.g.Nodes) + 1 {
-			if t == "" || !yield(t) {
+			if t == "" || !yield(t, nhwc) {
 				return
 			}
-			t = w.unshape(t)
+			if n := w.g.Producer(t); n != nil && n.Standard() && n.Op == "Transpose" {
+				switch perm := n.AttrInts("perm"); {
+				case slices.Equal(perm, toNCHW) && !nhwc, slices.Equal(perm, toNHWC) && nhwc:
+					nhwc = !nhwc
+				case slices.Equal(perm, toNHWC) && w.single(n.Input(0)):
+				default:
+					return
+				}
+				t = n.Input(0)
+				continue
+			}
+			next := w.unshape(t)
+			if nhwc && !w.sameShape(t, next) {
+				return
+			}
+			t = next
 		}
 	}
+}
+
+// single tells whether the maps of an N x C x H x W tensor have one position.
+func (w *walker) single(t string) bool {
+	d := w.g.Shape(t).Dims
+	return len(d) == 4 && d[2].Value == 1 && d[3].Value == 1
 }
 
 // endsInOutput tells whether t reaches the model's output through nothing but
@@ -553,7 +734,7 @@ func (w *walker) endsInOutput(t, output string) bool {
 			return true
 		}
 		n := w.g.Producer(o)
-		if n != nil && (n.Op == "Softmax" || n.Op == "LogSoftmax") {
+		if n != nil && n.Standard() && (n.Op == "Softmax" || n.Op == "LogSoftmax" || n.Op == "Transpose") {
 			o = n.Input(0)
 		} else {
 			o = w.unshape(o)
@@ -583,7 +764,7 @@ func (w *walker) classifier(m *inspect.Model, output string, k int) *Classifier 
 				return nil
 			}
 			continue
-		case "Gemm", "MatMul":
+		case "Gemm", "MatMul", "Conv":
 		default:
 			if t = w.unshape(t); t == "" {
 				return nil
@@ -600,11 +781,18 @@ func (w *walker) classifier(m *inspect.Model, output string, k int) *Classifier 
 				return nil
 			}
 			dims := st.Tensor.Dims()
-			if len(dims) != 2 {
-				return nil
-			}
 			c := &Classifier{Layer: l.Name, Node: n.Index, Weight: st.Name, In: n.Input(0)}
-			c.Transposed = n.Op == "MatMul" || n.AttrInt("transB", 0) == 0
+			switch {
+			case n.Op == "Conv":
+				// A linear layer, when it sees one position.
+				if len(dims) != 4 || dims[2] != 1 || dims[3] != 1 || l.Group > 1 || !w.single(c.In) || !w.single(n.Output(0)) {
+					return nil
+				}
+			case len(dims) != 2:
+				return nil
+			default:
+				c.Transposed = n.Op == "MatMul" || n.AttrInt("transB", 0) == 0
+			}
 			rows, cols := dims[0], dims[1]
 			if c.Transposed {
 				rows, cols = cols, rows

@@ -116,7 +116,7 @@ func TestMalformedGraphs(t *testing.T) {
 				w.classifier(m, n.t, testK)
 				for _, node := range n.g.Node {
 					out := node.Output[0]
-					w.follow(out)
+					w.follow(place{tensor: out})
 					w.endsInOutput(out, n.t)
 					w.endsInOutput("nothing", out)
 					for range w.back(out) {
