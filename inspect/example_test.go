@@ -20,15 +20,11 @@ const (
 // Open a model and print its layers. Weights stay where they are: a file of half
 // a gigabyte takes no longer than one of half a megabyte.
 func Example() {
-	f, err := onnxfile.Open(vgg)
+	m, err := inspect.Open(context.Background(), vgg, inspect.Options{})
 	if err != nil {
 		log.Fatal(err)
 	}
-	defer f.Close()
-	m, err := inspect.New(context.Background(), f, inspect.Options{})
-	if err != nil {
-		log.Fatal(err)
-	}
+	defer m.Close()
 	for _, l := range m.Layers[:3] {
 		fmt.Printf("%s: %s, %v -> %v, %d parameters\n", l.Name, l.Op, l.In, l.Out, l.Parameters)
 	}
@@ -43,16 +39,12 @@ func Example() {
 // The shapes of all tensors follow from those of the inputs. A dimension that a
 // model leaves open keeps its name until it is given a size.
 func ExampleOptions_batch() {
-	f, err := onnxfile.Open(vgg)
-	if err != nil {
-		log.Fatal(err)
-	}
-	defer f.Close()
 	for _, batch := range []int64{0, 8} {
-		m, err := inspect.New(context.Background(), f, inspect.Options{Batch: batch})
+		m, err := inspect.Open(context.Background(), vgg, inspect.Options{Batch: batch})
 		if err != nil {
 			log.Fatal(err)
 		}
+		defer m.Close()
 		fmt.Println(m.Graph.Shape("/features/features.0/Conv_output_0"))
 	}
 	// Output:
@@ -62,15 +54,11 @@ func ExampleOptions_batch() {
 
 // Print the values of one tensor. The limit bounds what a lying shape can ask for.
 func ExampleGraph_Initializer() {
-	f, err := onnxfile.Open(vgg)
+	m, err := inspect.Open(context.Background(), vgg, inspect.Options{})
 	if err != nil {
 		log.Fatal(err)
 	}
-	defer f.Close()
-	m, err := inspect.New(context.Background(), f, inspect.Options{})
-	if err != nil {
-		log.Fatal(err)
-	}
+	defer m.Close()
 	bias, ok := m.Graph.Initializer(m.Layers[0].Bias)
 	if !ok {
 		log.Fatal("the first layer has no bias of its own")
@@ -88,15 +76,12 @@ func ExampleGraph_Initializer() {
 
 // Follow a tensor through the graph: who makes it, who reads it.
 func ExampleGraph_Consumers() {
-	f, err := onnxfile.Open(efficientNet)
+	m, err := inspect.Open(context.Background(), efficientNet, inspect.Options{})
 	if err != nil {
 		log.Fatal(err)
 	}
-	defer f.Close()
-	g, err := inspect.NewGraph(f, inspect.Options{})
-	if err != nil {
-		log.Fatal(err)
-	}
+	defer m.Close()
+	g := m.Graph
 	tensor := g.Nodes[1].Output(0)
 	fmt.Println(tensor, "is made by", g.Producer(tensor).Op)
 	for _, n := range g.Consumers(tensor) {
@@ -125,7 +110,7 @@ func ExampleCompare() {
 	bias := draft.Initializer("classifier.bias")
 	draft.SetFloat32(bias, make([]float32, 20), 20)
 	path := filepath.Join(dir, "changed.onnx")
-	if err := write(path, draft); err != nil {
+	if err := draft.WriteFile(path); err != nil {
 		log.Fatal(err)
 	}
 
@@ -151,15 +136,21 @@ func ExampleCompare() {
 	// classifier.bias: 20 of 20 values differ
 }
 
-// write puts a model at path, or nothing when it fails.
-func write(path string, d *onnxfile.Draft) error {
-	p, err := onnxfile.CreatePending(path)
+// Read the weights of a model when it is known how large they are.
+func ExampleModel_ReadWeights() {
+	ctx := context.Background()
+	m, err := inspect.Open(ctx, vgg, inspect.Options{})
 	if err != nil {
-		return err
+		log.Fatal(err)
 	}
-	defer p.Abort()
-	if _, err := d.WriteTo(p); err != nil {
-		return err
+	defer m.Close()
+	if m.Totals.WeightBytes < 64<<20 {
+		if err := m.ReadWeights(ctx, true); err != nil {
+			log.Fatal(err)
+		}
 	}
-	return p.Commit()
+	w := m.Tensors[0]
+	fmt.Printf("%s: from %.2f to %.2f, %d of %d are zero\n", w.Name, *w.Values.Min, *w.Values.Max, w.Values.Zeros, w.Elements)
+	// Output:
+	// features.0.weight: from -1.47 to 2.26, 0 of 72 are zero
 }

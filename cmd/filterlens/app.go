@@ -14,8 +14,7 @@
 // each (--full: a report each; JSON always holds full reports, in a list); one
 // that cannot be read has a row that says why. --top, --sort, --filter and --depth
 // choose what of a model is listed, never what is counted in its totals. The
-// forms of JSON are published in inspect/report/schema (those of inspect,
-// compare, eval and runtime).
+// forms of JSON are published in inspect/report/schema.
 //
 // Results go to standard output, everything else to standard error. The exit
 // code is 0 when it is done, 1 for a verdict (the models differ, a verification

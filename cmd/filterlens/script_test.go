@@ -23,12 +23,14 @@ import (
 
 	"github.com/parquet-go/parquet-go"
 	"github.com/rogpeppe/go-internal/testscript"
+	"github.com/santhosh-tekuri/jsonschema/v6"
 	"google.golang.org/protobuf/proto"
 
 	"github.com/filterlens/filterlens/inspect/dataset"
 	"github.com/filterlens/filterlens/inspect/engine/ort"
 	"github.com/filterlens/filterlens/inspect/onnxfile"
 	"github.com/filterlens/filterlens/inspect/onnxfile/onnxpb"
+	"github.com/filterlens/filterlens/inspect/report/schema"
 )
 
 func TestMain(m *testing.M) {
@@ -81,7 +83,7 @@ func TestScripts(t *testing.T) {
 			return nil
 		},
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
-			"exits": exits, "lines": lines, "truncate": truncate, "empty-dir": emptyDir, "images": images, "convert": convert,
+			"exits": exits, "lines": lines, "truncate": truncate, "empty-dir": emptyDir, "images": images, "convert": convert, "valid": valid,
 		},
 	})
 }
@@ -103,6 +105,24 @@ func exits(ts *testscript.TestScript, neg bool, args []string) {
 	if code != want {
 		ts.Fatalf("exit code %d, want %d", code, want)
 	}
+}
+
+// valid checks that stdout or a file has a published form: valid stats stats.json.
+func valid(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) != 2 {
+		ts.Fatalf("usage: valid schema file")
+	}
+	b, err := schema.Files.ReadFile(args[0] + ".schema.json")
+	ts.Check(err)
+	form, err := jsonschema.UnmarshalJSON(bytes.NewReader(b))
+	ts.Check(err)
+	c := jsonschema.NewCompiler()
+	ts.Check(c.AddResource(args[0], form))
+	s, err := c.Compile(args[0])
+	ts.Check(err)
+	doc, err := jsonschema.UnmarshalJSON(strings.NewReader(ts.ReadFile(args[1])))
+	ts.Check(err)
+	ts.Check(s.Validate(doc))
 }
 
 // lines checks how many lines stdout, stderr or a file has: lines stderr 1.

@@ -9,27 +9,22 @@ import (
 	"os"
 
 	"github.com/filterlens/filterlens/inspect"
-	"github.com/filterlens/filterlens/inspect/onnxfile"
 	"github.com/filterlens/filterlens/inspect/report"
 )
 
 // describe reads one of the models that the repository keeps for tests.
-func describe() (*inspect.Model, func() error) {
-	f, err := onnxfile.Open("../../fixtures/vgg16-glyphs20.onnx")
+func describe() *inspect.Model {
+	m, err := inspect.Open(context.Background(), "../../fixtures/vgg16-glyphs20.onnx", inspect.Options{})
 	if err != nil {
 		log.Fatal(err)
 	}
-	m, err := inspect.New(context.Background(), f, inspect.Options{})
-	if err != nil {
-		log.Fatal(err)
-	}
-	return m, f.Close
+	return m
 }
 
 // Print a table of a report as a person reads it.
 func ExampleWriteText() {
-	m, closeModel := describe()
-	defer closeModel()
+	m := describe()
+	defer m.Close()
 	doc := report.FromModel(report.NewModel(m, report.Selection{}, nil), report.LayerTable)
 	for _, s := range doc.Sections {
 		if s.Title == "Inputs and outputs" {
@@ -50,8 +45,8 @@ func ExampleWriteText() {
 
 // Write a report for programs, and read it back.
 func ExampleWriteJSON() {
-	m, closeModel := describe()
-	defer closeModel()
+	m := describe()
+	defer m.Close()
 	var b bytes.Buffer
 	if err := report.WriteJSON(&b, report.NewModel(m, report.Selection{}, nil)); err != nil {
 		log.Fatal(err)

@@ -15,7 +15,9 @@ import (
 
 	"github.com/santhosh-tekuri/jsonschema/v6"
 
+	"github.com/filterlens/filterlens/afcc"
 	"github.com/filterlens/filterlens/afcc/probe"
+	"github.com/filterlens/filterlens/export"
 	"github.com/filterlens/filterlens/inspect"
 	"github.com/filterlens/filterlens/inspect/dataset"
 	"github.com/filterlens/filterlens/inspect/onnxfile"
@@ -240,6 +242,17 @@ func TestOtherSchemas(t *testing.T) {
 	evaluations := goldenEvaluations()
 	evaluations.Skipped = []dataset.Skipped{{Name: "a", Reason: "b"}}
 	evaluations.Warnings = []string{"w"}
+	result := goldenResult()
+	result.Data.Skipped, result.Data.Split.Balanced = evaluations.Skipped, true
+	plan := goldenPlan()
+	plan.Theta, plan.Warnings, plan.Layers[0].Out = ptr(0.3), evaluations.Warnings, "t2"
+	pruned := goldenPrune()
+	pruned.Warnings = evaluations.Warnings
+	failed := goldenPrune()
+	failed.Before, failed.After, failed.Drop, failed.Changed, failed.Checks = nil, nil, nil, nil, nil
+	planTypes := map[string]any{"plan": export.Plan{}, "layer": export.LayerPlan{}, "blocked": export.Blocked{}}
+	pruneTypes := map[string]any{"report": export.Report{}, "check": export.Check{}, "side": export.Side{}, "evaluation": probe.Evaluation{}, "timing": probe.Timing{}}
+	maps.Copy(pruneTypes, planTypes)
 	for _, c := range []struct {
 		name  string
 		docs  []any
@@ -251,6 +264,11 @@ func TestOtherSchemas(t *testing.T) {
 			"runtime": Runtime{}, "provider": Provider{}}},
 		{"eval", []any{evaluations}, map[string]any{
 			"evaluations": Evaluations{}, "model": EvaluatedModel{}, "timing": probe.Timing{}, "skipped": dataset.Skipped{}}},
+		{"stats", []any{goldenResult(), result}, map[string]any{
+			"result": probe.Result{}, "data": probe.Data{}, "split": probe.Split{}, "part": probe.Part{}, "recipe": probe.Recipe{}, "layer": probe.Layer{}, "stats": afcc.Stats{},
+			"averages": afcc.Averages{}, "filter": afcc.Filter{}, "skip": probe.Skip{}, "skipped": dataset.Skipped{}}},
+		{"plan", []any{goldenPlan(), plan}, planTypes},
+		{"prune", []any{pruned, failed}, pruneTypes},
 	} {
 		s, doc := compiled(t, c.name)
 		fits(t, doc, c.types)
@@ -324,12 +342,23 @@ type jsonField struct {
 // ones included.
 func jsonFields(t reflect.Type) map[string]jsonField {
 	fields := map[string]jsonField{}
-	for _, f := range reflect.VisibleFields(t) {
+	for i := range t.NumField() {
+		f := t.Field(i)
 		name, rest, _ := strings.Cut(f.Tag.Get("json"), ",")
-		if name == "-" || name == "" {
-			continue
+		switch {
+		case f.Anonymous && name == "":
+			inner := f.Type
+			if inner.Kind() == reflect.Pointer {
+				inner = inner.Elem()
+			}
+			for key, x := range jsonFields(inner) {
+				if _, outer := fields[key]; !outer {
+					fields[key] = x
+				}
+			}
+		case name != "-" && name != "":
+			fields[name] = jsonField{f.Type, strings.Contains(rest, "omit")}
 		}
-		fields[name] = jsonField{f.Type, strings.Contains(rest, "omit")}
 	}
 	return fields
 }

@@ -1,5 +1,6 @@
-// Package schema holds the published forms of what inspect, compare, eval and
-// runtime write as JSON, as JSON Schema 2020-12. It is data; nothing else enters.
+// Package schema holds the published forms of what the verbs write as JSON, as
+// JSON Schema 2020-12: inspect, stats (inspect --data), prune, plan (prune
+// --dry-run), compare, eval and runtime. It is data; nothing else enters.
 package schema
 
 import "embed"
