@@ -322,7 +322,7 @@ func notFinite(ctx context.Context, eng engine.Engine, m *inspect.Model) (name s
 		for i := range x {
 			x[i] = float32(r.NormFloat64())
 		}
-		in[v.Name] = engine.NewFloat32(x, shape...)
+		in[v.Name] = probe.NewTensor(x, v.DType == "float16", shape...)
 	}
 	out := map[string]*engine.Tensor{}
 	for _, v := range m.Outputs {
@@ -332,7 +332,7 @@ func notFinite(ctx context.Context, eng engine.Engine, m *inspect.Model) (name s
 		return "", false, err
 	}
 	for _, v := range m.Outputs {
-		for _, x := range out[v.Name].Float32() {
+		for _, x := range probe.Numbers(out[v.Name]) {
 			if x-x != 0 {
 				return v.Name, true, nil
 			}

@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"errors"
 	"io"
+	"maps"
 	"math/rand/v2"
 	"os"
 	"path/filepath"
@@ -129,6 +130,25 @@ func TestPruneByDefinition(t *testing.T) {
 		t.Fatalf("%d layers are planned, verified %v", len(report.Plan.Layers), report.Verified)
 	}
 	written := open(t, out)
+	byDefinition(t, m, written, res, report)
+	depthwise, gates := 0, 0
+	for _, b := range report.Plan.Blocked {
+		switch {
+		case len(b.Reason) > 9 && b.Reason[:9] == "depthwise":
+			depthwise++
+		case len(b.Reason) > 14 && b.Reason[:14] == "squeeze-excite":
+			gates++
+		}
+	}
+	if depthwise != 16 || gates != 32 || len(report.Plan.Blocked) != 16+32+1 {
+		t.Errorf("%d depthwise, %d gates, %d blocked in all", depthwise, gates, len(report.Plan.Blocked))
+	}
+}
+
+// byDefinition checks every weight that the plan of report, made at 0.5, tells of,
+// and that nothing else changed.
+func byDefinition(t *testing.T, m, written *inspect.Model, res *probe.Result, report *Report) {
+	t.Helper()
 	var dropped int64
 	for _, l := range report.Plan.Layers {
 		was, dims := values(t, m, l.Weight)
@@ -143,7 +163,9 @@ func TestPruneByDefinition(t *testing.T) {
 				in := res.Layer(l.In).Filters[col].LabelsAt(0.5)
 				keep := slices.Contains(in, row)
 				if l.Rule == "filters" {
-					keep = share(in, res.Layer(l.Out).Filters[row].LabelsAt(0.5))
+					out := res.Layer(l.Out)
+					first, _ := out.Range(l.Layer)
+					keep = share(in, out.Filters[first+row].LabelsAt(0.5))
 				}
 				for i := range inner {
 					e := (row*int(dims[1])+col)*inner + i
@@ -166,7 +188,6 @@ func TestPruneByDefinition(t *testing.T) {
 	if dropped != report.Plan.Dropped || report.NewZeros != dropped {
 		t.Errorf("%d dropped, the plan says %d, %d became zero", dropped, report.Plan.Dropped, report.NewZeros)
 	}
-	// Everything else is as it was.
 	c, err := inspect.Compare(t.Context(), m.Handle, written.Handle, inspect.CompareOptions{})
 	if err != nil {
 		t.Fatal(err)
@@ -174,17 +195,68 @@ func TestPruneByDefinition(t *testing.T) {
 	if c.Totals.Changed != len(report.Plan.Layers) || len(c.Structure) != 1 || c.Structure[0].Name != MetadataKey || c.Structure[0].Kind != inspect.Added {
 		t.Errorf("%d tensors changed, structure %+v", c.Totals.Changed, c.Structure)
 	}
-	depthwise, gates := 0, 0
-	for _, b := range report.Plan.Blocked {
-		switch {
-		case len(b.Reason) > 9 && b.Reason[:9] == "depthwise":
-			depthwise++
-		case len(b.Reason) > 14 && b.Reason[:14] == "squeeze-excite":
-			gates++
-		}
-	}
-	if depthwise != 16 || gates != 32 || len(report.Plan.Blocked) != 16+32+1 {
-		t.Errorf("%d depthwise, %d gates, %d blocked in all", depthwise, gates, len(report.Plan.Blocked))
+}
+
+// TestPruneArchitectures: layers that a concatenation joins have their own part
+// of its filters, and a convolution may be the classifier.
+func TestPruneArchitectures(t *testing.T) {
+	eng := runtime(t)
+	for _, c := range []struct {
+		name  string
+		build func(n *net)
+		want  map[string]string // layer: rule
+	}{
+		{"SqueezeNet and a classifier that is a convolution", func(n *net) {
+			squeezed := n.conv("squeeze", 3, 4).t
+			one := n.conv("expand1", 4, 5).t
+			n.t = squeezed
+			three := n.conv("expand3", 4, 6).t
+			n.node("fire", "Concat", []string{one, three}, integer("axis", 1))
+			n.conv("last", 11, 7)
+			n.node("pool", "GlobalAveragePool", []string{n.t})
+			n.node("classifier", "Conv", []string{n.t, n.weights("w.classifier", classes, 7, 1, 1)})
+			n.node("flat", "Flatten", []string{n.t})
+		}, map[string]string{"expand1": "filters", "expand3": "filters", "last": "filters", "classifier": "classifier"}},
+		{"DenseNet", func(n *net) {
+			all := n.conv("stem", 3, 4).t
+			for i, name := range []string{"a", "b"} {
+				n.node(name+".pre", "Relu", []string{n.t})
+				n.conv(name+"1", int64(4+3*i), 5)
+				n.node(name+"2", "Conv", []string{n.t, n.weights("w."+name+"2", 3, 5, 3, 3)}, ints("pads", 1, 1, 1, 1))
+				all = n.node(name+".all", "Concat", []string{all, n.t}, integer("axis", 1))
+			}
+			n.node("post", "Relu", []string{all})
+			n.head(10)
+		}, map[string]string{"a1": "filters", "a2": "filters", "b1": "filters", "b2": "filters", "classifier": "classifier"}},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			n := newNet()
+			c.build(n)
+			m := n.model(t)
+			res := statistics(t, m)
+			out := filepath.Join(t.TempDir(), "out.onnx")
+			report, err := Prune(t.Context(), eng, m, res, out, nil, Options{PlanOptions: PlanOptions{Target: Both, Criterion: AFCC, Theta: 0.5}})
+			if err != nil {
+				t.Fatal(err)
+			}
+			got := map[string]string{}
+			for _, l := range report.Plan.Layers {
+				got[l.Layer] = l.Rule
+			}
+			if !maps.Equal(got, c.want) {
+				t.Errorf("planned %v, want %v (blocked %v)", got, c.want, report.Plan.Blocked)
+			}
+			byDefinition(t, m, open(t, out), res, report)
+			for target, want := range map[string]bool{Classifier: true, Conv: false} {
+				p, err := NewPlan(t.Context(), m, res, PlanOptions{Target: target, Criterion: AFCC, Theta: 0.5})
+				if err != nil {
+					t.Fatal(err)
+				}
+				if slices.ContainsFunc(p.Layers, func(l LayerPlan) bool { return l.Layer == "classifier" }) != want {
+					t.Errorf("target %s: %v", target, p.Layers)
+				}
+			}
+		})
 	}
 }
 

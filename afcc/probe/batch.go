@@ -130,25 +130,39 @@ func (im *images) tensor(x []float32, n int) *engine.Tensor {
 		x = im.padded
 	}
 	shape := append([]int64{int64(n)}, im.dims...)
-	if !im.half {
-		return engine.NewFloat32(x[:n*size], shape...)
+	return NewTensor(x[:n*size], im.half, shape...)
+}
+
+// NewTensor returns a tensor over x, which must have as many numbers as shape
+// says; with half it is float16 and holds the nearest numbers of that type.
+func NewTensor(x []float32, half bool, shape ...int64) *engine.Tensor {
+	if !half {
+		return engine.NewFloat32(x, shape...)
 	}
-	h := make([]uint16, n*size)
-	for i := range h {
-		h[i] = float16Bits(x[i])
+	h := make([]uint16, len(x))
+	for i, v := range x {
+		h[i] = float16Bits(v)
 	}
 	return &engine.Tensor{Shape: shape, Data: h}
 }
 
+// Numbers returns the numbers of a tensor that is float or float16, nil for other
+// types.
+func Numbers(t *engine.Tensor) []float32 {
+	h, ok := t.Data.([]uint16)
+	if !ok {
+		return t.Float32()
+	}
+	v := make([]float32, len(h))
+	for i, x := range h {
+		v[i] = onnxfile.Float16Value(x)
+	}
+	return v
+}
+
 // numbers returns the first n rows of d numbers of a tensor that a model gave.
 func numbers(t *engine.Tensor, n, d int) ([]float32, error) {
-	v := t.Float32()
-	if h, ok := t.Data.([]uint16); ok {
-		v = make([]float32, len(h))
-		for i, x := range h {
-			v[i] = onnxfile.Float16Value(x)
-		}
-	}
+	v := Numbers(t)
 	if len(v) < n*d || len(v)%d != 0 {
 		return nil, fmt.Errorf("%d values of type %T for %d samples and %d labels", engine.Elements(t.Shape), t.Data, n, d)
 	}
