@@ -95,6 +95,10 @@ fl_status fl_bind_output_device(fl_api api, void *binding, const char *name, con
 	return STATUS(FL_BIND_OUTPUT_TO_DEVICE, void *, const char *, const void *)(binding, name, memory);
 }
 
+void fl_clear_outputs(fl_api api, void *binding) {
+	CALL(FL_CLEAR_BOUND_OUTPUTS, void, void *)(binding);
+}
+
 fl_status fl_run_binding(fl_api api, void *session, void *run, void *binding) {
 	return STATUS(FL_RUN_WITH_BINDING, void *, const void *, const void *)(session, run, binding);
 }

@@ -241,6 +241,12 @@ func (b *binding) outputIn(name string, memory unsafe.Pointer) error {
 	return b.n.check(C.fl_bind_output_device(b.n.api, b.address, c, memory))
 }
 
+// clear forgets the outputs; inputs stay.
+func (b *binding) clear() {
+	C.fl_clear_outputs(b.n.api, b.address)
+	b.outputs = 0
+}
+
 func (b *binding) run(options unsafe.Pointer) error {
 	if options == nil {
 		return errHidden

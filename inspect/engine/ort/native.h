@@ -29,6 +29,7 @@ enum {
 	FL_BIND_OUTPUT = 137,
 	FL_BIND_OUTPUT_TO_DEVICE = 138,
 	FL_GET_BOUND_OUTPUT_VALUES = 140,
+	FL_CLEAR_BOUND_OUTPUTS = 142,
 	FL_GET_TENSOR_MEMORY_INFO = 194,
 	FL_MEMORY_INFO_GET_DEVICE_TYPE = 225,
 	FL_GET_BUILD_INFO_STRING = 254,
@@ -77,6 +78,7 @@ void fl_release_binding(fl_api api, void *binding);
 fl_status fl_bind_input(fl_api api, void *binding, const char *name, void *value);
 fl_status fl_bind_output(fl_api api, void *binding, const char *name, void *value);
 fl_status fl_bind_output_device(fl_api api, void *binding, const char *name, const void *memory);
+void fl_clear_outputs(fl_api api, void *binding);
 fl_status fl_run_binding(fl_api api, void *session, void *run, void *binding);
 
 // fl_bound_outputs copies pointers of at most n values to values, in the order

@@ -24,6 +24,7 @@ type session struct {
 	mu     sync.Mutex
 	native *ort.DynamicAdvancedSession
 	run    *ort.RunOptions
+	held   *held
 	closed bool
 }
 
@@ -115,7 +116,7 @@ func (s *session) Close() error {
 		return nil
 	}
 	s.closed = true
-	var errs []error
+	errs := []error{s.letGo()}
 	if s.run != nil {
 		errs = append(errs, s.run.Destroy())
 	}
@@ -153,7 +154,10 @@ func (s *session) evaluate(ctx context.Context, in, out map[string]*engine.Tenso
 	if s.closed {
 		return errors.New("the session is closed")
 	}
-	if err := s.check(in, out); err != nil {
+	if s.held != nil {
+		return s.evaluateHeld(ctx, in, out)
+	}
+	if err := check(s.inputs, s.outputs, in, out); err != nil {
 		return err
 	}
 
@@ -261,15 +265,21 @@ func (s *session) hand(out map[string]*engine.Tensor, outs, given []ort.Value, m
 
 // call runs the native session and stops it when ctx is cancelled.
 func (s *session) call(ctx context.Context, ins, outs []ort.Value) error {
+	return s.stoppable(ctx, func() error { return s.native.RunWithOptions(ins, outs, s.run) })
+}
+
+// stoppable calls f, which runs the session with s.run, and stops it when ctx is
+// cancelled.
+func (s *session) stoppable(ctx context.Context, f func() error) error {
 	if ctx.Done() == nil {
-		return s.native.RunWithOptions(ins, outs, s.run)
+		return f()
 	}
 	stopped := make(chan struct{})
 	stop := context.AfterFunc(ctx, func() {
 		defer close(stopped)
 		s.run.Terminate()
 	})
-	err := s.native.RunWithOptions(ins, outs, s.run)
+	err := f()
 	if !stop() {
 		<-stopped
 		if e := s.run.UnsetTerminate(); e != nil {
@@ -283,19 +293,19 @@ func (s *session) call(ctx context.Context, ins, outs []ort.Value) error {
 }
 
 // check compares in and out with the graph before anything native is made.
-func (s *session) check(in, out map[string]*engine.Tensor) error {
-	for i := range s.inputs {
-		v := &s.inputs[i]
+func check(inputs, outputs []value, in, out map[string]*engine.Tensor) error {
+	for i := range inputs {
+		v := &inputs[i]
 		if err := checkTensor("input", v, in[v.Name]); err != nil {
 			return err
 		}
 	}
-	if len(in) > len(s.inputs) {
-		return unknown("input", s.inputs, in)
+	if len(in) > len(inputs) {
+		return unknown("input", inputs, in)
 	}
 	known := 0
-	for i := range s.outputs {
-		v := &s.outputs[i]
+	for i := range outputs {
+		v := &outputs[i]
 		t, wanted := out[v.Name]
 		if !wanted {
 			continue
@@ -312,7 +322,7 @@ func (s *session) check(in, out map[string]*engine.Tensor) error {
 		}
 	}
 	if len(out) > known {
-		return unknown("output", s.outputs, out)
+		return unknown("output", outputs, out)
 	}
 	return nil
 }
@@ -380,6 +390,9 @@ func (s *session) symbol(param string, in map[string]*engine.Tensor) int64 {
 	}
 	for i := range s.inputs {
 		v := &s.inputs[i]
+		if in[v.Name] == nil {
+			continue
+		}
 		for k, p := range v.params {
 			if p == param {
 				return in[v.Name].Shape[k]
