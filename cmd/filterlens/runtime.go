@@ -13,9 +13,11 @@ func runtimeCommand() *cli.Command {
 	return &cli.Command{
 		Name:      "runtime",
 		Usage:     "which ONNX Runtime is used and what it can run on; get it",
-		UsageText: "filterlens runtime [flags]\nfilterlens runtime install [flags]",
-		Flags:     slices.Concat(outputFlags("write to `FILE` (- is standard output)"), libraryFlags()),
-		Action:    describeRuntime,
+		UsageText: "filterlens runtime [flags]\nfilterlens runtime install [--ep cuda] [flags]",
+		Flags: slices.Concat(outputFlags("write to `FILE` (- is standard output)"), libraryFlags(), []cli.Flag{
+			&cli.StringFlag{Name: "ep", Value: ort.CPU, Usage: "what install gets: the library for cpu, or what fits the GPU's driver for cuda", Category: groupRun},
+		}),
+		Action: describeRuntime,
 	}
 }
 
@@ -27,6 +29,13 @@ func describeRuntime(c *cli.Context) error {
 	case len(args) > 0:
 		return usage("runtime takes nothing but install; %q was given", args)
 	}
+	ep := c.String("ep")
+	switch {
+	case ep != ort.CPU && ep != ort.CUDA:
+		return usage("--ep %q: the execution providers are cpu and cuda", ep)
+	case c.IsSet("ep") && !install:
+		return usage("runtime tries every execution provider; --ep goes with runtime install")
+	}
 	out, err := outputOf(c)
 	if err != nil {
 		return err
@@ -34,6 +43,7 @@ func describeRuntime(c *cli.Context) error {
 	k := newConsole(c)
 	defer k.finish()
 	opt := libraryOptions(c, k)
+	opt.Provider = ep
 	if install {
 		if c.IsSet("runtime-library") {
 			return usage("runtime install puts the library into the cache; --runtime-library does not go with it")
