@@ -100,131 +100,191 @@ func Analyze(m []float32, k int, theta float64) Filter {
 	if err := CheckTheta(theta); err != nil {
 		panic("afcc: " + err.Error())
 	}
-	return newAnalyzer(k, theta).dense(m)
+	z := newAnalyzer(k)
+	z.loadFields(m, maximum(m))
+	return z.at(float32(theta))
 }
 
-// analyzer holds the memory that the analysis of one filter needs, for reuse.
+// analyzer analyses one filter after another, in memory that it reuses. A filter is
+// loaded once and can then be clipped at any number of thresholds.
 type analyzer struct {
 	k, words int
-	theta    float32
-	rows     []uint64 // clipped matrix, one bit per entry, words per row
-	labels   []uint64 // the label set
-	members  []uint64 // labels of the growing cluster
-	common   []uint64 // columns that are one in the rows of all members
-	cand     []int    // candidates that no cluster has taken yet, ascending
+	// loaded is the filter before clipping; there is something to clip if ok.
+	loaded Filter
+	ok     bool
+	// fields is the field matrix of the loaded filter. It is nil when that is the
+	// product of a and w.
+	fields []float32
+	// block is where fields come from that are known up to a bound only, nil for
+	// exact ones.
+	block *fieldBlock
+	a, w  []float32 // label means and head weights of a filter with one position
+	order []int     // outputs by descending w
 
-	// For layer outputs with one position:
-	a, w   []float32 // label means and head weights of the filter
-	order  []int     // outputs by descending weight
-	before []int     // before[n]: how many of the first n outputs are labels of the filter
+	rows    []uint64 // clipped matrix, one bit per entry, words per row
+	labels  []uint64 // the label set
+	members []uint64 // labels of the growing cluster
+	common  []uint64 // columns that are one in the rows of all members
+	cand    []int    // candidates that no cluster has taken yet, ascending
+	before  []int    // before[n]: how many of the first n outputs in order are labels
 }
 
-func newAnalyzer(k int, theta float64) *analyzer {
+func newAnalyzer(k int) *analyzer {
 	words := (k + 63) / 64
 	return &analyzer{
-		k: k, words: words, theta: float32(theta),
+		k: k, words: words,
 		rows:    make([]uint64, k*words),
 		labels:  make([]uint64, words),
 		members: make([]uint64, words),
 		common:  make([]uint64, words),
 		cand:    make([]int, 0, k),
-		a:       make([]float32, k),
-		w:       make([]float32, k),
-		order:   make([]int, k),
-		before:  make([]int, k+1),
 	}
 }
 
-// dense analyses a field matrix.
-func (z *analyzer) dense(m []float32) Filter {
-	f, ok := open(maximum(m))
-	if !ok {
-		return f
-	}
-	top := float32(f.Max)
-	least := cutoff(top, z.theta)
-	f.Ratios = make([]float32, z.k)
-	for i := range z.k {
-		row := m[i*z.k : (i+1)*z.k]
-		f.Ratios[i] = ratio(row[i], top)
-		clip(z.row(i), row, least)
-	}
-	z.findLabels(f.Ratios)
-	inColumns := 0
-	for i := range z.k {
-		for x, word := range z.row(i) {
-			f.Ones += bits.OnesCount64(word)
-			inColumns += bits.OnesCount64(word & z.labels[x])
+// load loads a filter of a layer.
+func (z *analyzer) load(l *layer, filter int) {
+	if l.p == 1 {
+		if z.a == nil {
+			z.a, z.w = make([]float32, z.k), make([]float32, z.k)
+			z.order, z.before = make([]int, z.k), make([]int, z.k+1)
 		}
+		for j := range z.k {
+			z.a[j], z.w[j] = l.means[j*l.f+filter], l.w[j*l.f+filter]
+		}
+		z.loadProduct()
+	} else {
+		if z.block == nil {
+			z.block = newFieldBlock(z.k, z.k, l.p)
+		}
+		z.block.compute(l.means, l.w, l.f, filter)
+		for i := range z.k {
+			z.block.v[i*(z.k+1)] = z.block.field(i, i)
+		}
+		z.loadFields(z.block.v, z.block.settleMaximum())
 	}
-	z.finish(&f, inColumns)
-	return f
+	z.loaded.Index = filter
 }
 
-// outer analyses the field matrix a_i * w_j without forming it.
-func (z *analyzer) outer(a, w []float32) Filter {
+// loadFields loads a field matrix with its largest field. That field and those on
+// the diagonal are exact.
+func (z *analyzer) loadFields(m []float32, top float32) {
+	z.fields = m
+	z.open(top)
+	for i := range z.loaded.Ratios {
+		z.loaded.Ratios[i] = ratio(m[i*z.k+i], top)
+	}
+}
+
+// loadProduct loads the field matrix a_i * w_j without forming it.
+func (z *analyzer) loadProduct() {
+	a, w := z.a, z.w
 	// Rounded multiplication is monotonic in each factor, so the largest of all
 	// products is the product of two extremes. A NaN passes through min and max;
 	// one from 0 * Inf is among these four products, or +Inf is.
 	aLow, aHigh := slices.Min(a), slices.Max(a)
 	wLow, wHigh := slices.Min(w), slices.Max(w)
-	f, ok := open(max(aLow*wLow, aLow*wHigh, aHigh*wLow, aHigh*wHigh))
-	if !ok {
-		return f
+	z.open(max(aLow*wLow, aLow*wHigh, aHigh*wLow, aHigh*wHigh))
+	if !z.ok {
+		return
 	}
-	top := float32(f.Max)
-	least := cutoff(top, z.theta)
-	f.Ratios = make([]float32, z.k)
-	for i, x := range a {
-		f.Ratios[i] = ratio(x*w[i], top)
+	for i := range z.loaded.Ratios {
+		z.loaded.Ratios[i] = ratio(a[i]*w[i], float32(z.loaded.Max))
 	}
-	z.findLabels(f.Ratios)
-
-	// With the outputs in descending order of w, the ones of a row are a prefix
-	// where a_i > 0 and a suffix where a_i < 0: two numbers count them.
 	for j := range z.order {
 		z.order[j] = j
 	}
 	slices.SortFunc(z.order, func(i, j int) int { return cmp.Compare(w[j], w[i]) })
-	for n, j := range z.order {
-		z.before[n+1] = z.before[n] + int(z.labels[j>>6]>>(j&63)&1)
+}
+
+// open starts the loaded filter from its largest field.
+func (z *analyzer) open(top float32) {
+	v := float64(top)
+	z.loaded, z.ok = Filter{}, false
+	if math.IsNaN(v) || math.IsInf(v, 0) {
+		z.loaded.NonFinite = true
+		return
 	}
-	inColumns := 0
-	for _, x := range a {
-		low, high := 0, 0
-		switch {
-		case x > 0:
-			high = sort.Search(z.k, func(n int) bool { return x*w[z.order[n]] < least })
-		case x < 0:
-			low, high = sort.Search(z.k, func(n int) bool { return x*w[z.order[n]] >= least }), z.k
-		}
-		f.Ones += high - low
-		inColumns += z.before[high] - z.before[low]
+	z.loaded.Max = v + 0 // turns -0 into 0
+	if z.ok = v > 0; z.ok {
+		z.loaded.Ratios = make([]float32, z.k)
 	}
-	for _, i := range z.cand {
-		clipProduct(z.row(i), w, a[i], least)
-	}
-	z.finish(&f, inColumns)
+}
+
+// at analyses the loaded filter at a threshold.
+func (z *analyzer) at(theta float32) Filter {
+	f, inColumns := z.clip(theta)
+	z.findClusters(&f, inColumns)
 	return f
 }
 
-func (z *analyzer) row(i int) []uint64 { return z.rows[i*z.words : (i+1)*z.words] }
-
-// findLabels sets the label set and with it the candidates for clusters.
-func (z *analyzer) findLabels(ratios []float32) {
-	clear(z.labels)
+// clip clips the loaded filter: it leaves the candidates and their clipped rows, and
+// returns the filter with its ones, and how many of them are in columns of the
+// label set.
+func (z *analyzer) clip(theta float32) (f Filter, inColumns int) {
+	f = z.loaded
 	z.cand = z.cand[:0]
-	for j, r := range ratios {
-		if r > z.theta {
+	if !z.ok {
+		return f, 0
+	}
+	clear(z.labels)
+	for j, r := range f.Ratios {
+		if r > theta {
 			z.cand = append(z.cand, j)
 			set(z.labels, j)
 		}
 	}
+	least := cutoff(float32(f.Max), theta)
+	if z.fields != nil {
+		f.Ones, inColumns = z.clipFields(least)
+	} else {
+		f.Ones, inColumns = z.clipProduct(least)
+	}
+	return f, inColumns
 }
 
-// finish forms the clusters, from the clipped rows of the candidates, and sorts
-// out the noise. inColumns is the number of ones in columns of the label set.
-func (z *analyzer) finish(f *Filter, inColumns int) {
+func (z *analyzer) clipFields(least float32) (ones, inColumns int) {
+	for i := range z.k {
+		if z.block != nil {
+			z.block.settleNear(i, least)
+		}
+		clip(z.row(i), z.fields[i*z.k:(i+1)*z.k], least)
+		for x, word := range z.row(i) {
+			ones += bits.OnesCount64(word)
+			inColumns += bits.OnesCount64(word & z.labels[x])
+		}
+	}
+	return ones, inColumns
+}
+
+func (z *analyzer) clipProduct(least float32) (ones, inColumns int) {
+	// With the outputs in descending order of w, the ones of a row are a prefix
+	// where a_i > 0 and a suffix where a_i < 0: two numbers count them.
+	for n, j := range z.order {
+		z.before[n+1] = z.before[n] + int(z.labels[j>>6]>>(j&63)&1)
+	}
+	for _, x := range z.a {
+		low, high := 0, 0
+		switch {
+		case x > 0:
+			high = sort.Search(z.k, func(n int) bool { return x*z.w[z.order[n]] < least })
+		case x < 0:
+			low, high = sort.Search(z.k, func(n int) bool { return x*z.w[z.order[n]] >= least }), z.k
+		}
+		ones += high - low
+		inColumns += z.before[high] - z.before[low]
+	}
+	for _, i := range z.cand {
+		clipProduct(z.row(i), z.w, z.a[i], least)
+	}
+	return ones, inColumns
+}
+
+func (z *analyzer) row(i int) []uint64 { return z.rows[i*z.words : (i+1)*z.words] }
+
+// findClusters forms the clusters, from the clipped rows of the candidates in the order
+// in which they stand, and sorts out the noise. inColumns is the number of ones in
+// columns of the label set.
+func (z *analyzer) findClusters(f *Filter, inColumns int) {
 	inBlocks := 0
 	for len(z.cand) > 0 {
 		c := z.takeCluster()
@@ -257,16 +317,6 @@ func (z *analyzer) takeCluster() []int {
 	}
 	z.cand = rest
 	return cluster
-}
-
-// open starts a Filter from its largest field; false when there is nothing to
-// clip.
-func open(top float32) (Filter, bool) {
-	v := float64(top)
-	if math.IsNaN(v) || math.IsInf(v, 0) {
-		return Filter{NonFinite: true}, false
-	}
-	return Filter{Max: v + 0}, v > 0 // + 0 turns -0 into 0
 }
 
 // maximum returns the largest element, NaN when one is NaN.

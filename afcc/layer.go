@@ -27,6 +27,27 @@ func AnalyzeLayer(ctx context.Context, w, means []float32, k, f, p int, opt Opti
 	if err := CheckTheta(opt.Theta); err != nil {
 		return nil, err
 	}
+	l, err := newLayer(w, means, k, f, p)
+	if err != nil {
+		return nil, err
+	}
+	filters := make([]Filter, f)
+	err = l.each(ctx, opt.Workers, func(z *analyzer, i int) {
+		filters[i] = z.at(float32(opt.Theta))
+	})
+	if err != nil {
+		return nil, err
+	}
+	return filters, nil
+}
+
+// layer is a layer output: head weights and label means, both k x f x p.
+type layer struct {
+	w, means []float32
+	k, f, p  int
+}
+
+func newLayer(w, means []float32, k, f, p int) (*layer, error) {
 	n, ok := volume(k, f, p)
 	if !ok {
 		return nil, argumentf("layer output", "%d labels x %d filters x %d positions is no array", k, f, p)
@@ -42,42 +63,30 @@ func AnalyzeLayer(ctx context.Context, w, means []float32, k, f, p int, opt Opti
 			return nil, argumentf(x.name, "%d values where %d labels x %d filters x %d positions need %d", x.got, k, f, p, n)
 		}
 	}
-	workers := opt.Workers
+	return &layer{w, means, k, f, p}, nil
+}
+
+// each loads every filter into an analyzer and calls visit, with one analyzer per
+// worker; below 1 worker means one per core. The error is the context's.
+func (l *layer) each(ctx context.Context, workers int, visit func(z *analyzer, filter int)) error {
 	if workers < 1 {
 		workers = runtime.GOMAXPROCS(0)
 	}
-
-	filters := make([]Filter, f)
 	var next atomic.Int64
 	var wg sync.WaitGroup
-	for range min(workers, f) {
+	for range min(workers, l.f) {
 		wg.Go(func() {
-			z := newAnalyzer(k, opt.Theta)
-			var m []float32
-			if p > 1 {
-				m = make([]float32, k*k)
-			}
+			z := newAnalyzer(l.k)
 			for ctx.Err() == nil {
 				i := int(next.Add(1)) - 1
-				if i >= f {
+				if i >= l.f {
 					return
 				}
-				if p == 1 {
-					for j := range k {
-						z.a[j], z.w[j] = means[j*f+i], w[j*f+i]
-					}
-					filters[i] = z.outer(z.a, z.w)
-				} else {
-					fieldMatrix(m, w, means, k, f, p, i)
-					filters[i] = z.dense(m)
-				}
-				filters[i].Index = i
+				z.load(l, i)
+				visit(z, i)
 			}
 		})
 	}
 	wg.Wait()
-	if err := ctx.Err(); err != nil {
-		return nil, err
-	}
-	return filters, nil
+	return ctx.Err()
 }

@@ -141,7 +141,7 @@ func TestAnalyzeLayerHonoursContext(t *testing.T) {
 // of the end of an EfficientNet-B0 on ImageNet, after and before its pooling.
 func BenchmarkAnalyzeLayer(b *testing.B) {
 	for _, size := range []struct{ k, f, p int }{
-		{100, 64, 1024}, {100, 512, 16}, {1000, 1280, 1}, {1000, 1280, 49},
+		{100, 64, 1024}, {100, 512, 16}, {1000, 1280, 1}, {1000, 32, 49}, {1000, 1280, 49},
 	} {
 		b.Run(fmt.Sprintf("K=%d/F=%d/P=%d", size.k, size.f, size.p), func(b *testing.B) {
 			k, f, p := size.k, size.f, size.p
@@ -175,9 +175,10 @@ func BenchmarkAnalyze(b *testing.B) {
 		}
 		for name, m := range map[string][]float32{"noise": noise, "dense": dense} {
 			b.Run(fmt.Sprintf("K=%d/%s", k, name), func(b *testing.B) {
-				z := newAnalyzer(k, 0.3)
+				z := newAnalyzer(k)
 				for b.Loop() {
-					z.dense(m)
+					z.loadFields(m, maximum(m))
+					z.at(0.3)
 				}
 			})
 		}

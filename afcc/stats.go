@@ -50,33 +50,57 @@ type Stats struct {
 // Summarize computes the statistics of a layer from its filters, which were
 // analysed with k labels at theta.
 func Summarize(filters []Filter, k int, theta float64) Stats {
+	c := make([]counts, len(filters))
+	for i := range filters {
+		c[i] = count(&filters[i])
+	}
+	return summarize(c, k, theta)
+}
+
+// counts is what a filter contributes to the statistics of its layer.
+type counts struct {
+	clusters, labels, noise, internal, external int
+	inside                                      int // wrong outputs inside blocks
+	nonFinite                                   bool
+}
+
+func count(f *Filter) counts {
+	c := counts{
+		clusters: len(f.Clusters), labels: f.D(),
+		noise: f.Noise, internal: f.Internal, external: f.External,
+		nonFinite: f.NonFinite,
+	}
+	for _, labels := range f.Clusters {
+		c.inside += len(labels) * (len(labels) - 1)
+	}
+	return c
+}
+
+func summarize(filters []counts, k int, theta float64) Stats {
 	s := Stats{K: k, Theta: theta, Filters: len(filters)}
 	var with, all Averages
 	labels, inside, noise := 0, 0, 0
-	for i := range filters {
-		f := &filters[i]
+	for _, f := range filters {
 		a := Averages{
-			Nc:       float64(len(f.Clusters)),
-			D:        float64(f.D()),
-			N:        float64(f.Noise),
-			Internal: float64(f.Internal),
-			External: float64(f.External),
+			Nc:       float64(f.clusters),
+			D:        float64(f.labels),
+			N:        float64(f.noise),
+			Internal: float64(f.internal),
+			External: float64(f.external),
 		}
-		if f.NonFinite {
+		if f.nonFinite {
 			s.NonFinite++
 		}
-		if len(f.Clusters) == 0 {
+		if f.clusters == 0 {
 			s.WithoutCluster++
 		} else {
 			a.Cs = a.D / a.Nc
 			with.add(a)
 		}
 		all.add(a)
-		labels += f.D()
-		noise += f.Noise
-		for _, c := range f.Clusters {
-			inside += len(c) * (len(c) - 1)
-		}
+		labels += f.labels
+		noise += f.noise
+		inside += f.inside
 	}
 	s.Mean = with.over(s.Filters - s.WithoutCluster)
 	s.MeanAll = all.over(s.Filters)
