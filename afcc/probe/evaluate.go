@@ -86,7 +86,7 @@ func Evaluate(ctx context.Context, eng engine.Engine, models []*inspect.Model, s
 			return nil, err
 		}
 		// The file runs as it is, with the batch that it fixes.
-		if ps[i], err = newMeasurer(m, eng, set, opt, &Survey{Input: in, Output: out, Labels: k, Batch: declaredBatch(m, in.Name)}); err != nil {
+		if ps[i], err = newMeasurer(m, set, opt, &Survey{Input: in, Output: out, Labels: k, Batch: declaredBatch(m, in.Name)}); err != nil {
 			return nil, err
 		}
 		ps[i].rows.half = ps[i].half

@@ -188,7 +188,7 @@ func (b *builder) features(t *Tap) string {
 	if t.cast {
 		x = b.node("Cast", []string{x}, attrInt("to", int64(onnxfile.Float)))
 	}
-	if t.nhwc {
+	if t.ChannelsLast {
 		x = b.node("Transpose", []string{x}, attrInts("perm", toNCHW...))
 	}
 	if t.Pool > 1 {

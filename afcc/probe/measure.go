@@ -22,8 +22,16 @@ type Options struct {
 	// Theta is the threshold; the zero value is 0, not afcc.DefaultTheta.
 	Theta  float64
 	Recipe Recipe // zero: DefaultRecipe
-	// Layers names the layers or tap tensors to measure, all when empty.
+	// Taps says what is measured: TapsLayer (also when it is empty), TapsStage,
+	// TapsAll, and names of layers or tensors; Survey.Choose says more.
+	Taps []string
+	// Layers restricts Taps to the layers or tap tensors of these names, when it
+	// is not empty.
 	Layers []string
+	// MaxSide has larger maps averaged over windows until neither side is longer,
+	// 0 leaves all as they are. Maps of which the head would not fit in Memory are
+	// averaged in any case.
+	MaxSide int
 	// Memory bounds the bytes held for features, heads and label means; 0 means
 	// DefaultMemory. The model itself and the runtime's buffers come on top. Where
 	// it is too small for all taps at once they are measured in groups, with more
@@ -127,45 +135,11 @@ func (h *head) d() int { return h.tap.Filters * h.tap.Positions() }
 // Errors are of the engine, of the data set, what inspect.Model.Check finds,
 // *NotClassifierError, *UnknownLayerError, *LabelMismatchError or the context's.
 func Measure(ctx context.Context, eng engine.Engine, m *inspect.Model, set *dataset.Set, opt Options) (*Result, error) {
-	if opt.Recipe == (Recipe{}) {
-		opt.Recipe = DefaultRecipe()
-	}
-	if err := opt.Recipe.check(); err != nil {
-		return nil, err
-	}
-	if err := afcc.CheckTheta(opt.Theta); err != nil {
-		return nil, err
-	}
-	if opt.Memory == 0 {
-		opt.Memory = DefaultMemory
-	}
-	if opt.Progress == nil {
-		opt.Progress = func(string, int, int) {}
-	}
-	s, err := NewSurvey(m)
+	p, s, groups, err := prepare(m, set, opt)
 	if err != nil {
 		return nil, err
 	}
-	taps, err := s.choose(opt.Layers)
-	if err != nil {
-		return nil, err
-	}
-	p, err := newMeasurer(m, eng, set, opt, s)
-	if err != nil {
-		return nil, err
-	}
-	if p.fit, p.stats, p.eval, err = set.Split(opt.Split); err != nil {
-		return nil, err
-	}
-	p.opt.Recipe.Epochs = p.opt.Recipe.epochsFor(len(p.fit.Index))
-	heads := make([]*head, len(taps))
-	for i, t := range taps {
-		heads[i] = &head{tap: t, i: i, norm: opt.Recipe.Norm, own: t.Own}
-	}
-	groups, err := p.group(heads)
-	if err != nil {
-		return nil, err
-	}
+	p.eng = eng
 	res := p.newResult(s)
 	for _, g := range groups {
 		if err := p.fitHeads(ctx, g); err != nil {
@@ -216,48 +190,11 @@ func (r Recipe) check() error {
 	return nil
 }
 
-// choose returns the taps of the named layers, all when names is empty.
-func (s *Survey) choose(names []string) ([]*Tap, error) {
-	if len(names) == 0 {
-		return s.Taps, nil
-	}
-	want := map[*Tap]bool{}
-	var known []string
-	for _, t := range s.Taps {
-		known = append(known, t.Layers...)
-	}
-next:
-	for _, name := range names {
-		for _, t := range s.Taps {
-			if t.Tensor == name || slices.Contains(t.Layers, name) {
-				want[t] = true
-				continue next
-			}
-		}
-		if s.Classifier != nil && s.Classifier.Layer == name {
-			return nil, &UnknownLayerError{Layer: name, Reason: "it is the classifier; its outputs are labels"}
-		}
-		for _, sk := range s.Skipped {
-			if sk.Layer == name {
-				return nil, &UnknownLayerError{Layer: name, Reason: sk.Reason}
-			}
-		}
-		return nil, &UnknownLayerError{Layer: name, Known: known}
-	}
-	var taps []*Tap
-	for _, t := range s.Taps {
-		if want[t] {
-			taps = append(taps, t)
-		}
-	}
-	return taps, nil
-}
-
-func newMeasurer(m *inspect.Model, eng engine.Engine, set *dataset.Set, opt Options, s *Survey) (*measurer, error) {
+func newMeasurer(m *inspect.Model, set *dataset.Set, opt Options, s *Survey) (*measurer, error) {
 	if n := len(set.Labels()); n != s.Labels {
 		return nil, &LabelMismatchError{Data: "the data set", Labels: n, Model: s.Labels}
 	}
-	p := &measurer{m: m, eng: eng, set: set, opt: opt, k: s.Labels, in: s.Input.Name, out: s.Output.Name,
+	p := &measurer{m: m, set: set, opt: opt, k: s.Labels, in: s.Input.Name, out: s.Output.Name,
 		declared: s.Batch, opened: s.Opened, half: s.Input.DType == "float16"}
 	shape := make([]int64, len(s.Input.Shape.Dims))
 	for i, d := range s.Input.Shape.Dims {
@@ -658,7 +595,11 @@ func (p *measurer) warn(res *Result) {
 	}
 	for _, l := range res.Layers {
 		if l.Pool > 1 {
-			say("layer %s: averaged over %d x %d positions before its head, which would not have fitted in memory (--memory)", l.Name(), l.Pool, l.Pool)
+			why := "which would not have fitted in memory (--memory)"
+			if max(l.Height, l.Width)/(l.Pool-1) > p.opt.MaxSide && p.opt.MaxSide > 0 {
+				why = "as asked for"
+			}
+			say("layer %s: averaged over %d x %d positions before its head, %s", l.Name(), l.Pool, l.Pool, why)
 		}
 		if l.Stats.NonFinite > 0 {
 			say("layer %s: %d filters have fields that are not finite", l.Name(), l.Stats.NonFinite)

@@ -91,7 +91,7 @@ func perSample(t *testing.T, eng engine.Engine, m *inspect.Model, set *dataset.S
 		}
 		v := out[name].Float32()
 		v = v[:len(v)/rows]
-		if tap.nhwc {
+		if tap.ChannelsLast {
 			v = filtersFirst(v, tap.Filters)
 		}
 		taps = append(taps, v)

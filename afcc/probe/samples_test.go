@@ -191,7 +191,7 @@ func TestLayerNames(t *testing.T) {
 		{"gate", "squeeze-excite", false},
 		{"conv2", "", true},
 	} {
-		_, err := s.choose([]string{"conv1", c.name})
+		_, err := s.Choose([]string{"conv1", c.name})
 		var unknown *UnknownLayerError
 		if !errors.As(err, &unknown) || unknown.Layer != c.name || !strings.Contains(unknown.Reason, c.reason) || (unknown.Reason == "") != c.known {
 			t.Errorf("%s: %v", c.name, err)
@@ -200,7 +200,7 @@ func TestLayerNames(t *testing.T) {
 		}
 	}
 	for _, names := range [][]string{nil, {"conv1"}, {s.Taps[0].Tensor}, {"conv1", "conv1"}} {
-		if taps, err := s.choose(names); err != nil || len(taps) != 1 {
+		if taps, err := s.Choose(names); err != nil || len(taps) != 1 {
 			t.Errorf("%q: %v, %v", names, taps, err)
 		}
 	}

@@ -34,17 +34,21 @@ type Tap struct {
 	Filters int `json:"filter_count"`
 	Height  int `json:"height"`
 	Width   int `json:"width"`
+	// ChannelsLast tells that the tensor is N x H x W x C.
+	ChannelsLast bool `json:"channels_last,omitempty"`
 	// Pool is the side of the average pooling that was put behind the tap
-	// because a head on the full map would not have fitted in memory; 1 for none.
+	// because a head on the full map would not have fitted in memory, or because
+	// it was asked for; 1 for none.
 	Pool int `json:"pool"`
+	// Inner tells that the tensor lies inside a layer, or was asked for by name;
+	// then Layers holds its name.
+	Inner bool `json:"inner,omitempty"`
 	// Own tells that the model's classifier reads this tap directly, so that its
 	// weights are the head.
 	Own bool `json:"own_classifier"`
 
 	// cast tells that the tensor is not float and must be converted.
 	cast bool
-	// nhwc tells that the filters are the last axis.
-	nhwc bool
 }
 
 // Positions returns P, the positions of a filter that the head sees.
@@ -111,6 +115,14 @@ type Survey struct {
 	Skipped []Skip
 	// Classifier is nil when the output does not come from one linear layer.
 	Classifier *Classifier
+
+	g      *inspect.Graph
+	layers []inspect.Layer
+	gates  gates
+	rows   rowCheck
+	// sides holds the size of the map that the last layer of a tap makes, before
+	// any pooling.
+	sides map[*Tap][2]int64
 }
 
 // NotClassifierError says why a model cannot be measured.
@@ -189,6 +201,7 @@ func NewSurvey(m *inspect.Model) (*Survey, error) {
 	}
 	s := newEnds(m, in, out, k)
 	w := walker{g: g, gates: findGates(g)}
+	s.g, s.layers, s.gates, s.rows, s.sides = g, m.Layers, w.gates, rows, map[*Tap][2]int64{}
 	s.Classifier = w.classifier(m, s.Output.Name, s.Labels)
 	byTensor := map[string]*Tap{}
 	for i := range m.Layers {
@@ -227,6 +240,7 @@ func NewSurvey(m *inspect.Model) (*Survey, error) {
 			s.Taps = append(s.Taps, tap)
 		}
 		tap.Layers = append(tap.Layers, l.Name)
+		s.sides[tap] = w.side(l)
 		if at.filters > 0 {
 			tap.Parts = append(tap.Parts, FilterRange{l.Name, at.first, at.filters})
 		}
@@ -293,7 +307,7 @@ func newTap(g *inspect.Graph, at place, rows rowCheck) (*Tap, string) {
 	t := &Tap{Tensor: at.tensor, Height: 1, Width: 1, Pool: 1, cast: g.DType(at.tensor) != onnxfile.Float}
 	d := shape.Dims[1:]
 	if len(d) == 3 {
-		if t.nhwc = at.nhwc; t.nhwc {
+		if t.ChannelsLast = at.nhwc; t.ChannelsLast {
 			d = []inspect.Dim{d[2], d[0], d[1]}
 		}
 		t.Height, t.Width = int(d[1].Value), int(d[2].Value)
@@ -360,7 +374,7 @@ func (s *Survey) InputTap(g *inspect.Graph, tensor string) *Tap {
 	w := walker{g: g}
 	for t, nhwc := range w.back(tensor) {
 		if tap := s.Tap(t); tap != nil {
-			if tap.nhwc != nhwc && tap.Height*tap.Width > 1 {
+			if tap.ChannelsLast != nhwc && tap.Height*tap.Width > 1 {
 				return nil
 			}
 			return tap
@@ -410,6 +424,18 @@ type walker struct {
 // begin returns the place of a layer's raw output.
 func (w *walker) begin(l *inspect.Layer) place {
 	return place{tensor: l.OutTensor, nhwc: l.Op == "MatMul" && len(w.g.Shape(l.OutTensor).Dims) == 4}
+}
+
+// side returns height and width of a layer's raw output, 1 for hidden units.
+func (w *walker) side(l *inspect.Layer) [2]int64 {
+	d := w.g.Shape(l.OutTensor).Dims
+	switch {
+	case len(d) != 4:
+		return [2]int64{1, 1}
+	case w.begin(l).nhwc:
+		return [2]int64{d[1].Value, d[2].Value}
+	}
+	return [2]int64{d[2].Value, d[3].Value}
 }
 
 // follow walks from a layer's raw output to the tensor that the layer hands on.

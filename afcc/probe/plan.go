@@ -1,0 +1,200 @@
+package probe
+
+import (
+	"fmt"
+
+	"github.com/filterlens/filterlens/afcc"
+	"github.com/filterlens/filterlens/inspect"
+	"github.com/filterlens/filterlens/inspect/dataset"
+)
+
+// PlanSchema names the form of a Plan as JSON.
+const PlanSchema = "filterlens.measuring/1"
+
+// A Plan says what Measure is going to do: which taps, in which passes through the
+// model, and the memory that this takes. Nothing has run yet.
+type Plan struct {
+	Schema string `json:"schema"`
+	Model  string `json:"model"`
+	Labels int    `json:"labels"`
+	// Memory is the limit in bytes, Peak the most that any pass holds of it.
+	Memory int64 `json:"memory"`
+	Peak   int64 `json:"peak"`
+	// Batch is the largest number of samples in a run. FixedBatch is what the
+	// file fixes it to, 0 where it does not; Opened tells that it is made
+	// symbolic in the copy that runs.
+	Batch      int  `json:"batch"`
+	FixedBatch int  `json:"fixed_batch,omitempty"`
+	Opened     bool `json:"batch_opened,omitempty"`
+	// Fit, Stats and Eval count the samples of the splits.
+	Fit   int `json:"fit_samples"`
+	Stats int `json:"stats_samples"`
+	Eval  int `json:"eval_samples"`
+	// Recipe is how heads are trained, with the number of epochs chosen.
+	Recipe Recipe `json:"recipe"`
+	// Forward counts the samples that run through the model in all passes.
+	Forward int64 `json:"forward_samples"`
+	// Groups are measured one after the other.
+	Groups  []Group `json:"groups"`
+	Skipped []Skip  `json:"skipped,omitempty"`
+}
+
+// A Group is taps whose heads and label means are held together.
+type Group struct {
+	Taps []PlannedTap `json:"taps"`
+	// Held is the bytes of heads and label means.
+	Held   int64  `json:"held"`
+	Passes []Pass `json:"passes"`
+}
+
+// A PlannedTap is a tap with what it takes.
+type PlannedTap struct {
+	Tap
+	// Head says how the head comes about: "cached", trained on features held in
+	// memory; "streamed", trained while the model runs, once for each epoch; or
+	// "classifier", the model's own.
+	Head string `json:"head"`
+	// Bytes of the head's weights, K x D; of its label means, K x D with D sums in
+	// float32 and float64; of what its training holds; and of the features of the
+	// fitting split, which only a cached head needs.
+	HeadBytes     int64 `json:"head_bytes"`
+	MeansBytes    int64 `json:"means_bytes"`
+	TrainingBytes int64 `json:"training_bytes"`
+	FeatureBytes  int64 `json:"feature_bytes"`
+}
+
+// A Pass runs the samples of a split through the model.
+type Pass struct {
+	// Kind is "features", "feature lengths", "training", "accuracy" or "label
+	// means".
+	Kind string `json:"kind"`
+	// Split is "fit", "stats" or "eval", Samples its size, Times how often it is
+	// run: once for each epoch when training.
+	Split   string `json:"split"`
+	Samples int    `json:"samples"`
+	Times   int    `json:"times"`
+	// Layers names the taps by their first layer.
+	Layers []string `json:"layers"`
+	// Bytes is what is held at a time, Group.Held included.
+	Bytes int64 `json:"bytes"`
+}
+
+// NewPlan plans a measurement. It needs no runtime and refuses what Measure would
+// refuse before running.
+func NewPlan(m *inspect.Model, set *dataset.Set, opt Options) (*Plan, error) {
+	p, s, groups, err := prepare(m, set, opt)
+	if err != nil {
+		return nil, err
+	}
+	plan := &Plan{
+		Schema: PlanSchema, Model: m.File, Labels: p.k, Memory: p.opt.Memory,
+		Batch: p.batch, FixedBatch: p.declared, Opened: p.opened,
+		Fit: len(p.fit.Index), Stats: len(p.stats.Index), Eval: len(p.eval.Index), Recipe: p.opt.Recipe, Skipped: s.Skipped,
+	}
+	for _, heads := range groups {
+		plan.add(p, heads)
+	}
+	return plan, nil
+}
+
+// add plans a group of heads.
+func (plan *Plan) add(p *measurer, heads []*head) {
+	fit := p.planFit(heads)
+	var g Group
+	how := map[*head]string{}
+	for _, h := range heads {
+		g.Held += p.held(h)
+		how[h] = "classifier"
+	}
+	pass := func(kind, split string, samples, times int, bytes int64, heads []*head) {
+		ps := Pass{Kind: kind, Split: split, Samples: samples, Times: times, Bytes: g.Held + bytes}
+		for _, h := range heads {
+			ps.Layers = append(ps.Layers, h.tap.Name())
+		}
+		g.Passes = append(g.Passes, ps)
+		plan.Forward += int64(samples) * int64(times)
+		plan.Peak = max(plan.Peak, ps.Bytes)
+	}
+	for _, c := range fit.cached {
+		var bytes, state int64
+		for _, h := range c {
+			how[h] = "cached"
+			bytes += p.features(h)
+			state = max(state, p.state(h))
+		}
+		pass("features", "fit", plan.Fit, 1, bytes+state, c)
+	}
+	for _, st := range fit.streamed {
+		var bytes int64
+		for _, h := range st {
+			how[h] = "streamed"
+			bytes += p.state(h)
+		}
+		pass("feature lengths", "fit", plan.Fit, 1, 0, st)
+		pass("training", "fit", plan.Fit, p.opt.Recipe.Epochs, bytes, st)
+	}
+	pass("accuracy", "eval", plan.Eval, 1, 0, heads)
+	pass("label means", "stats", plan.Stats, 1, 0, heads)
+	for _, h := range heads {
+		d := int64(h.d())
+		t := PlannedTap{Tap: *h.tap, Head: how[h], HeadBytes: 4 * int64(p.k) * d, MeansBytes: 4*int64(p.k)*d + 12*d}
+		if !h.own {
+			t.TrainingBytes, t.FeatureBytes = p.state(h), p.features(h)
+		}
+		g.Taps = append(g.Taps, t)
+	}
+	plan.Groups = append(plan.Groups, g)
+}
+
+// prepare checks what is asked for and plans it, before anything runs.
+func prepare(m *inspect.Model, set *dataset.Set, opt Options) (p *measurer, s *Survey, groups [][]*head, err error) {
+	fail := func(err error) (*measurer, *Survey, [][]*head, error) { return nil, nil, nil, err }
+	if opt.Recipe == (Recipe{}) {
+		opt.Recipe = DefaultRecipe()
+	}
+	if err := opt.Recipe.check(); err != nil {
+		return fail(err)
+	}
+	if err := afcc.CheckTheta(opt.Theta); err != nil {
+		return fail(err)
+	}
+	if opt.Memory < 0 || opt.MaxSide < 0 || opt.Batch < 0 {
+		return fail(fmt.Errorf("a limit is negative: memory %d, map side %d, batch %d", opt.Memory, opt.MaxSide, opt.Batch))
+	}
+	if opt.Memory == 0 {
+		opt.Memory = DefaultMemory
+	}
+	if opt.Progress == nil {
+		opt.Progress = func(string, int, int) {}
+	}
+	if s, err = NewSurvey(m); err != nil {
+		return fail(err)
+	}
+	taps, err := s.Choose(opt.Taps)
+	if err != nil {
+		return fail(err)
+	}
+	if taps, err = s.restrict(taps, opt.Layers); err != nil {
+		return fail(err)
+	}
+	if p, err = newMeasurer(m, set, opt, s); err != nil {
+		return fail(err)
+	}
+	if p.fit, p.stats, p.eval, err = set.Split(opt.Split); err != nil {
+		return fail(err)
+	}
+	p.opt.Recipe.Epochs = p.opt.Recipe.epochsFor(len(p.fit.Index))
+	heads := make([]*head, len(taps))
+	for i, t := range taps {
+		heads[i] = &head{tap: t, i: i, norm: opt.Recipe.Norm, own: t.Own}
+		if !t.Own && opt.MaxSide > 0 {
+			for t.Pool < min(t.Height, t.Width) && max(t.Height, t.Width)/t.Pool > opt.MaxSide {
+				t.Pool++
+			}
+		}
+	}
+	if groups, err = p.group(heads); err != nil {
+		return fail(err)
+	}
+	return p, s, groups, nil
+}
