@@ -69,7 +69,7 @@ func PermuteLabels(ctx context.Context, w, means []float32, k, f, p, permutation
 		ascending[i] = count(&filter)
 		for r, order := range orders {
 			filter = clipped
-			if len(clipped.Ratios) > 0 {
+			if z.ok { // else the label set is that of another filter
 				for _, j := range order {
 					if has(z.labels, j) {
 						z.cand = append(z.cand, j)

@@ -79,6 +79,20 @@ func TestSilentFilterHitsNothing(t *testing.T) {
 	}
 }
 
+// A field that is no number beats the label's own.
+func TestNoHitAgainstNaN(t *testing.T) {
+	h, err := NewFilterHits([]float32{1, inf}, 2, 1, 1)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := h.Add(t.Context(), []float32{0, 1}, []int{0, 1}); err != nil {
+		t.Fatal(err)
+	}
+	if a, b := h.Accuracy(0, []int{0}), h.Accuracy(0, []int{1}); *a != 0 || *b != 1 {
+		t.Errorf("accuracies %v and %v, want 0 against a NaN and 1 for the infinite field", *a, *b)
+	}
+}
+
 func TestFilterHitsArguments(t *testing.T) {
 	var e *ArgumentError
 	if _, err := NewFilterHits(make([]float32, 3), 2, 2, 1); !errors.As(err, &e) || e.Name != "head weights" {
