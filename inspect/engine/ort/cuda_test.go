@@ -122,7 +122,7 @@ func TestAddresses(t *testing.T) {
 }
 
 func TestProviders(t *testing.T) {
-	s := load(t, open(t, Options{}), reluModel())
+	s := load(t, open(t, Options{Provider: CPU}), reluModel())
 	got, err := s.(*session).Providers()
 	if want := map[string][]string{"CPUExecutionProvider": {"Relu"}}; err != nil || !reflect.DeepEqual(got, want) {
 		t.Errorf("%v, %v; want %v", got, err, want)

@@ -11,6 +11,7 @@ import (
 	"os/exec"
 	"regexp"
 	"strconv"
+	"strings"
 	"time"
 )
 
@@ -32,22 +33,22 @@ func systemDriver(goos string) driver {
 // cudaVersion returns the newest CUDA release that the driver runs, as major
 // and minor. It needs no GPU to be free.
 func (d driver) cudaVersion(ctx context.Context) (major, minor int, err error) {
-	var errs []error
+	var said []string
 	for _, name := range d.libraries {
 		version, err := driverLibrary(name)
 		if err == nil {
 			return version / 1000, version % 1000 / 10, nil
 		}
-		errs = append(errs, err)
+		said = append(said, err.Error())
 	}
 	ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
 	defer cancel()
-	said, err := exec.CommandContext(ctx, d.command).Output()
+	table, err := exec.CommandContext(ctx, d.command).Output()
 	if err != nil {
-		return 0, 0, oneLine(errors.Join(append(errs, err)...))
+		return 0, 0, errors.New(strings.Join(append(said, err.Error()), ", "))
 	}
 	// Newer drivers write "CUDA UMD Version".
-	m := regexp.MustCompile(`CUDA (?:UMD )?Version *: *(\d+)\.(\d+)`).FindStringSubmatch(string(said))
+	m := regexp.MustCompile(`CUDA (?:UMD )?Version *: *(\d+)\.(\d+)`).FindStringSubmatch(string(table))
 	if m == nil {
 		return 0, 0, fmt.Errorf("%s names no CUDA version", d.command)
 	}
