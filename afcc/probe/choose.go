@@ -12,11 +12,12 @@ import (
 const (
 	// TapsLayer is one tap for each layer: what it hands on.
 	TapsLayer = "layer"
-	// TapsStage is the last tap of each stage. A stage ends where the next
-	// convolution gives maps of another size, or where the first element of the
-	// module path changes that exporters build names from ("layer1" in
-	// "/layer1/layer1.0/conv1/Conv"). Layers whose paths agree in two elements are
-	// a block and stay together, in the stage of the last of them.
+	// TapsStage is the last tap of each stage. A block ends in a tensor through
+	// which every way from the image to the labels leads; layers whose module
+	// paths, which exporters build names from, agree in two elements are of one
+	// block ("/layer1/layer1.0/conv1/Conv"). A stage ends with a block when the last
+	// layer of the next gives maps of another size, or has another module at the
+	// top of its path ("layer1"; a number behind a dot does not count).
 	TapsStage = "stage"
 	// TapsAll is every tensor on a layer's way, from its raw output over
 	// BatchNorm and activation to the one it hands on, and those of
@@ -36,7 +37,7 @@ func (s *Survey) Choose(words []string) ([]*Tap, error) {
 	inside := s.inside()
 	all := inside
 	for _, word := range words {
-		add := all[:0:0]
+		var add []*Tap
 		switch word {
 		case TapsLayer:
 			add = s.Taps
@@ -112,17 +113,17 @@ func (s *Survey) named(name string, taps []*Tap) (*Tap, error) {
 	for _, t := range s.Taps {
 		known = append(known, t.Layers...)
 	}
-	if s.g.Producer(name) == nil {
+	if s.w.g.Producer(name) == nil {
 		return nil, &UnknownLayerError{Layer: name, Known: known}
 	}
-	if !s.g.DType(name).IsFloat() {
-		return nil, &UnknownLayerError{Layer: name, Reason: "its numbers are of type " + s.g.DType(name).String()}
+	if !s.w.g.DType(name).IsFloat() {
+		return nil, &UnknownLayerError{Layer: name, Reason: "its numbers are of type " + s.w.g.DType(name).String()}
 	}
-	t, reason := newTap(s.g, place{tensor: name}, s.rows)
+	t, reason := newTap(s.w.g, place{tensor: name}, s.rows)
 	if reason != "" {
 		return nil, &UnknownLayerError{Layer: name, Reason: reason}
 	}
-	t.asTensor(s.g)
+	t.asTensor(s.w.g)
 	return t, nil
 }
 
@@ -136,7 +137,7 @@ func (t *Tap) asTensor(g *inspect.Graph) {
 
 // inside returns the taps, and those of the tensors inside layers, in file order.
 func (s *Survey) inside() []*Tap {
-	w := walker{g: s.g, gates: s.gates}
+	w := s.w
 	seen := map[string]bool{s.Output.Name: true}
 	var taps []*Tap
 	for i := range s.layers {
@@ -151,8 +152,8 @@ func (s *Survey) inside() []*Tap {
 				seen[at.tensor] = true
 				if t := s.Tap(at.tensor); t != nil {
 					taps = append(taps, t)
-				} else if t, reason := newTap(s.g, at, s.rows); reason == "" {
-					t.asTensor(s.g)
+				} else if t, reason := newTap(s.w.g, at, s.rows); reason == "" {
+					t.asTensor(s.w.g)
 					taps = append(taps, t)
 				}
 			}
@@ -163,6 +164,8 @@ func (s *Survey) inside() []*Tap {
 			at = next
 		}
 	}
+	at := w.positions()
+	slices.SortStableFunc(taps, func(a, b *Tap) int { return at[a.Tensor] - at[b.Tensor] })
 	return taps
 }
 
@@ -174,17 +177,21 @@ func (s *Survey) stages() []*Tap {
 		last      *Tap
 	}
 	var blocks []block
+	necks := s.w.necks(s.Output.Name)
+	open := false
 	for _, t := range s.Taps {
 		b := block{side: s.sides[t], last: t}
 		path := strings.FieldsFunc(t.Layers[len(t.Layers)-1], func(r rune) bool { return r == '/' })
 		if len(path) > 2 { // the last element is the operator
-			b.top, b.path = path[0], path[0]+"/"+path[1]
+			b.top, _, _ = strings.Cut(path[0], ".")
+			b.path = path[0] + "/" + path[1]
 		}
-		if n := len(blocks); n > 0 && b.path != "" && blocks[n-1].path == b.path {
+		if n := len(blocks); n > 0 && (open || b.path != "" && blocks[n-1].path == b.path) {
 			blocks[n-1] = b
 		} else {
 			blocks = append(blocks, b)
 		}
+		open = !necks[t.Tensor]
 	}
 	var taps []*Tap
 	for i, b := range blocks {

@@ -93,7 +93,7 @@ func TestChoose(t *testing.T) {
 	// What stands inside layers is measured like what they hand on.
 	opt := testOptions()
 	opt.Taps = []string{TapsAll}
-	res := againstPlain(t, runtime(t), m, folder(t, testK, 12), opt, 1)
+	res := againstPlain(t, runtime(t), m, folder(t, testK, 12), opt, 2)
 	if all := s.inside(); len(res.Layers) != len(all) || len(all) < 12 {
 		t.Errorf("%d rows, %d taps", len(res.Layers), len(all))
 	}
@@ -123,17 +123,47 @@ func TestStages(t *testing.T) {
 			t.Errorf("%s: %v (%v), want %s", c.name, got, tapNames(taps), c.want)
 		}
 	}
-	// The top of the module path: as torchvision names a ResNet.
-	n := newNet(-1, 3, 8)
-	begin := n.conv("/conv1/Conv", 3, 4, 3, 1).op("Relu").t
-	for _, layer := range []string{"/layer1/layer1.0", "/layer1/layer1.1", "/layer2/layer2.0"} {
-		n.conv(layer+"/conv1/Conv", 4, 4, 3, 1).op("Relu").conv(layer+"/conv2/Conv", 4, 4, 3, 1).add(begin).op("Relu")
-		begin = n.t
-	}
-	n.head(4)
-	taps, err := mustSurvey(t, n.model(t, -1, testK)).Choose([]string{TapsStage})
-	want := []string{"/conv1/Conv", "/layer1/layer1.1/conv2/Conv", "/layer2/layer2.0/conv2/Conv"}
-	if err != nil || !slices.Equal(tapNames(taps), want) {
-		t.Errorf("%v, %v; want %v", tapNames(taps), err, want)
+	for _, c := range []struct {
+		name  string
+		build func(n *net)
+		want  string // the last layer of each stage
+	}{
+		{"a ResNet as torchvision names it", func(n *net) {
+			begin := n.conv("/conv1/Conv", 3, 4, 3, 1).op("Relu").t
+			for _, layer := range []string{"/layer1/layer1.0", "/layer1/layer1.1", "/layer2/layer2.0"} {
+				n.conv(layer+"/conv1/Conv", 4, 4, 3, 1).op("Relu").conv(layer+"/conv2/Conv", 4, 4, 3, 1).add(begin).op("Relu")
+				begin = n.t
+			}
+			n.head(4)
+		}, "/conv1/Conv /layer1/layer1.1/conv2/Conv /layer2/layer2.0/conv2/Conv"},
+		{"a list of layers", func(n *net) {
+			n.conv("/layers.0/layers.0.0/Conv", 3, 4, 3, 1).op("Relu").conv("/layers.1/layers.1.0/Conv", 4, 4, 3, 1).op("Relu").pool()
+			n.conv("/layers.2/layers.2.0/Conv", 4, 4, 3, 1).op("Relu").head(4)
+		}, "/layers.1/layers.1.0/Conv /layers.2/layers.2.0/Conv"},
+		{"bottlenecks without paths", func(n *net) {
+			begin := n.conv("stem", 3, 4, 3, 1).op("Relu").t
+			n.conv("a1", 4, 2, 1, 1).op("Relu").conv("a2", 2, 4, 3, 1).add(begin).op("Relu")
+			begin = n.t
+			// The first convolution of the next stage still gives large maps.
+			main := n.conv("b1", 4, 2, 1, 1).op("Relu").pool().conv("b2", 2, 4, 3, 1).t
+			n.from(begin).pool().conv("b3", 4, 4, 1, 1).add(main).op("Relu").head(4)
+		}, "a2 b3"},
+		{"branches", func(n *net) {
+			begin := n.conv("stem", 3, 4, 3, 1).op("Relu").pool().t
+			one := n.conv("one", 4, 2, 1, 1).op("Relu").t
+			three := n.from(begin).conv("three1", 4, 2, 1, 1).op("Relu").conv("three2", 2, 3, 3, 1).op("Relu").t
+			n.concat(1, one, three).head(5)
+		}, "stem three2"},
+	} {
+		n := newNet(-1, 3, 8)
+		c.build(n)
+		taps, err := mustSurvey(t, n.model(t, -1, testK)).Choose([]string{TapsStage})
+		var got []string
+		for _, tap := range taps {
+			got = append(got, tap.Layers[len(tap.Layers)-1])
+		}
+		if err != nil || strings.Join(got, " ") != c.want {
+			t.Errorf("%s: %v, %v; want %s", c.name, got, err, c.want)
+		}
 	}
 }

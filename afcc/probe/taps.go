@@ -13,6 +13,7 @@ import (
 
 	"github.com/filterlens/filterlens/inspect"
 	"github.com/filterlens/filterlens/inspect/onnxfile"
+	"github.com/filterlens/filterlens/inspect/onnxfile/onnxpb"
 )
 
 // A Tap is a tensor that a layer hands on: after the convolution, its
@@ -116,9 +117,8 @@ type Survey struct {
 	// Classifier is nil when the output does not come from one linear layer.
 	Classifier *Classifier
 
-	g      *inspect.Graph
+	w      *walker
 	layers []inspect.Layer
-	gates  gates
 	rows   rowCheck
 	// sides holds the size of the map that the last layer of a tap makes, before
 	// any pooling.
@@ -200,8 +200,8 @@ func NewSurvey(m *inspect.Model) (*Survey, error) {
 		return nil, err
 	}
 	s := newEnds(m, in, out, k)
-	w := walker{g: g, gates: findGates(g)}
-	s.g, s.layers, s.gates, s.rows, s.sides = g, m.Layers, w.gates, rows, map[*Tap][2]int64{}
+	w := newWalker(g, in.Name)
+	s.w, s.layers, s.rows, s.sides = w, m.Layers, rows, map[*Tap][2]int64{}
 	s.Classifier = w.classifier(m, s.Output.Name, s.Labels)
 	byTensor := map[string]*Tap{}
 	for i := range m.Layers {
@@ -250,6 +250,9 @@ func NewSurvey(m *inspect.Model) (*Survey, error) {
 			c.Tap, tap.Own = tap, true
 		}
 	}
+	// A tap stands where its tensor is made, behind what leads to it.
+	at := w.positions()
+	slices.SortStableFunc(s.Taps, func(a, b *Tap) int { return at[a.Tensor] - at[b.Tensor] })
 	if len(s.Taps) == 0 {
 		return nil, &NotClassifierError{m.File, "no convolution or hidden fully connected layer can be measured" + because(s.Skipped)}
 	}
@@ -389,13 +392,13 @@ var unary = map[string]bool{
 	"Clip": true, "Sigmoid": true, "HardSigmoid": true, "HardSwish": true, "Tanh": true, "Softplus": true, "Softsign": true,
 	"Mish": true, "Gelu": true, "ThresholdedRelu": true, "Dropout": true, "Identity": true, "InstanceNormalization": true,
 	"Erf": true, "Exp": true, "Abs": true, "Neg": true, "Sqrt": true, "Pow": true, "Cast": true,
-	"MaxPool": true, "AveragePool": true, "GlobalAveragePool": true, "GlobalMaxPool": true, "LpPool": true,
+	"MaxPool": true, "AveragePool": true, "GlobalAveragePool": true, "GlobalMaxPool": true, "LpPool": true, "LRN": true,
 }
 
 // channelsFirst lists the operators of unary for which the second axis is that
 // of the filters.
 var channelsFirst = map[string]bool{
-	"BatchNormalization": true, "InstanceNormalization": true,
+	"BatchNormalization": true, "InstanceNormalization": true, "LRN": true,
 	"MaxPool": true, "AveragePool": true, "GlobalAveragePool": true, "GlobalMaxPool": true, "LpPool": true,
 }
 
@@ -419,6 +422,78 @@ func (p place) axis() int {
 type walker struct {
 	g     *inspect.Graph
 	gates gates
+	// varies holds the tensors that depend on the image, be it on its size.
+	varies map[string]bool
+}
+
+func newWalker(g *inspect.Graph, image string) *walker {
+	w := &walker{g: g, gates: findGates(g), varies: map[string]bool{image: true}}
+	order, _ := g.Order() // what is on a cycle stands last
+	for _, n := range order {
+		if slices.ContainsFunc(n.Inputs, func(t string) bool { return w.varies[t] }) || len(n.Inputs) == 0 && n.Op != "Constant" || nested(n) {
+			for _, out := range n.Outputs {
+				w.varies[out] = out != ""
+			}
+		}
+	}
+	return w
+}
+
+// nested tells whether a node has graphs in it, which may read what surrounds them.
+func nested(n *inspect.Node) bool {
+	return slices.ContainsFunc(n.Proto.Attribute, func(a *onnxpb.AttributeProto) bool { return a.G != nil || len(a.Graphs) > 0 })
+}
+
+// constant tells whether a tensor is the same for every image.
+func (w *walker) constant(t string) bool {
+	return w.g.Has(t) && !w.g.IsInput(t) && !w.varies[t]
+}
+
+// positions returns the number of each tensor in an order in which nodes can run.
+func (w *walker) positions() map[string]int {
+	order, _ := w.g.Order()
+	at := map[string]int{}
+	for i, n := range order {
+		for _, t := range n.Outputs {
+			at[t] = i
+		}
+	}
+	return at
+}
+
+// necks returns the tensors through which every way from the image to the output
+// leads.
+func (w *walker) necks(output string) map[string]bool {
+	order, _ := w.g.Order()
+	needed := map[string]bool{output: true}
+	last := map[string]int{output: len(order)}
+	for i := len(order) - 1; i >= 0; i-- {
+		n := order[i]
+		if !slices.ContainsFunc(n.Outputs, func(t string) bool { return needed[t] }) || n.Standard() && (n.Op == "Shape" || n.Op == "Size") {
+			continue
+		}
+		for _, t := range n.Inputs {
+			if !w.varies[t] || w.g.DType(t) != 0 && !w.g.DType(t).IsFloat() {
+				continue
+			}
+			needed[t] = true
+			last[t] = max(last[t], i)
+		}
+	}
+	necks := map[string]bool{}
+	ends := make([]int, len(order)+1) // tensors that are read last by a node
+	live := 0
+	for i, n := range order {
+		live -= ends[i]
+		for _, t := range n.Outputs {
+			if needed[t] {
+				live++
+				ends[last[t]]++
+				necks[t] = live == 1
+			}
+		}
+	}
+	return necks
 }
 
 // begin returns the place of a layer's raw output.
@@ -483,7 +558,7 @@ func (w *walker) step(p place) (place, bool) {
 		case !n.Standard():
 		case n.Op == "ReduceMean" && n.Input(0) == t && w.spatial(n, p):
 			return to(n.Output(0))
-		case n.Op == "Add" && n.Input(0) != n.Input(1):
+		case (n.Op == "Add" || n.Op == "Sum" && len(n.Inputs) == 2) && n.Input(0) != n.Input(1):
 			other := n.Input(0)
 			if other == t {
 				other = n.Input(1)
@@ -538,7 +613,7 @@ func (w *walker) join(p place, readers []*inspect.Node) (place, bool) {
 			continue
 		}
 		switch {
-		case n.Standard() && n.Op == "Add":
+		case n.Standard() && (n.Op == "Add" || n.Op == "Sum"):
 			adds++
 		case n.Standard() && n.Op == "Concat":
 			if concat == nil {
@@ -604,7 +679,7 @@ func (w *walker) elementwise(n *inspect.Node, p place) string {
 		for _, in := range n.Inputs {
 			if in == t && !found {
 				found = true
-			} else if _, constant := w.g.Stored(in); !constant {
+			} else if !w.constant(in) {
 				return ""
 			}
 		}

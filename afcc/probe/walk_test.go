@@ -112,7 +112,8 @@ func TestMalformedGraphs(t *testing.T) {
 				}
 			})
 			ends(t, "a walk", func() {
-				w := walker{g: m.Graph, gates: findGates(m.Graph)}
+				w := newWalker(m.Graph, "image")
+				w.necks(n.t)
 				w.classifier(m, n.t, testK)
 				for _, node := range n.g.Node {
 					out := node.Output[0]
@@ -177,6 +178,23 @@ func TestWalks(t *testing.T) {
 			two("Sub", n, "c", n.weights(1, 4, 1, 1))
 			two("Mul", n, n.t, n.weights(4, 1, 1))
 			return n.op("Relu").t
+		}, 0},
+		{"a BatchNorm of computed numbers", func(n *net) string {
+			scale := n.node("ConstantOfShape", []string{n.constInt([]int64{4, 1, 1}, 3)})
+			two("Mul", n, "c", n.node("Exp", []string{scale}))
+			return n.op("Relu").t
+		}, 0},
+		{"a factor by the size of the image", func(n *net) string {
+			size := n.node("Cast", []string{n.node("Size", []string{"image"})}, attrInt("to", int64(onnxfile.Float)))
+			two("Mul", n, "c", size)
+			return "c"
+		}, 0},
+		{"LRN", func(n *net) string { return n.op("Relu").op("LRN", attrInt("size", 3)).t }, 0},
+		{"Sum", func(n *net) string {
+			relu := n.op("Relu").t
+			n.from("image").conv("d", 3, 4, 3, 1)
+			two("Sum", n, relu, n.t)
+			return n.t
 		}, 0},
 		{"one factor has another reader", func(n *net) string {
 			s := n.node("Sigmoid", []string{"c"})
