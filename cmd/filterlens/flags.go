@@ -108,7 +108,7 @@ func firstSet(c *cli.Context, names ...string) string {
 
 func dataFlags() []cli.Flag {
 	return []cli.Flag{
-		&cli.StringFlag{Name: "data", Usage: "labelled images: a folder of class folders, Parquet (Hugging Face), tar shards, .npz, CIFAR binary, IDX: the folder or file `DIR`", Category: groupData},
+		&cli.StringFlag{Name: "data", Usage: "labelled images, in the folder or file `DIR`: folder of class folders, Parquet (Hugging Face), tar shards, .npz, CIFAR binary, IDX", Category: groupData},
 		&cli.StringFlag{Name: "preprocess", Usage: "`HOW`: imagenet, signed, unit, or settings like \"mean=.5;std=.25;resize=256;crop=224\" (default: what the model records)", Category: groupData},
 		&cli.StringFlag{Name: "mean", Usage: "mean `A,B,C` of values in [0,1], one number or one a channel", Category: groupData},
 		&cli.StringFlag{Name: "std", Usage: "standard deviation `A,B,C` of values in [0,1]", Category: groupData},

@@ -244,6 +244,7 @@ func TestOtherSchemas(t *testing.T) {
 	evaluations.Warnings = []string{"w"}
 	result := goldenResult()
 	result.Data.Skipped, result.Data.Split.Balanced = evaluations.Skipped, true
+	result.Layers[0].Parts, result.Layers[0].ChannelsLast, result.Layers[0].Inner = []probe.FilterRange{{Layer: "a", First: 1, Filters: 2}}, true, true
 	plan := goldenPlan()
 	plan.Theta, plan.Warnings, plan.Layers[0].Out = ptr(0.3), evaluations.Warnings, "t2"
 	pruned := goldenPrune()
@@ -265,7 +266,7 @@ func TestOtherSchemas(t *testing.T) {
 		{"eval", []any{evaluations}, map[string]any{
 			"evaluations": Evaluations{}, "model": EvaluatedModel{}, "timing": probe.Timing{}, "skipped": dataset.Skipped{}}},
 		{"stats", []any{goldenResult(), result}, map[string]any{
-			"result": probe.Result{}, "data": probe.Data{}, "split": probe.Split{}, "part": probe.Part{}, "recipe": probe.Recipe{}, "layer": probe.Layer{}, "stats": afcc.Stats{},
+			"result": probe.Result{}, "data": probe.Data{}, "split": probe.Split{}, "part": probe.Part{}, "recipe": probe.Recipe{}, "layer": probe.Layer{}, "range": probe.FilterRange{}, "stats": afcc.Stats{},
 			"averages": afcc.Averages{}, "filter": afcc.Filter{}, "skip": probe.Skip{}, "skipped": dataset.Skipped{}}},
 		{"plan", []any{goldenPlan(), plan}, planTypes},
 		{"prune", []any{pruned, failed}, pruneTypes},
