@@ -27,8 +27,9 @@ func (m *Model) Check() error {
 	for x := range g.faults() {
 		return fault(x.node, x.what)
 	}
+	stored := m.Handle.StoredCheck()
 	for _, p := range m.Handle.Model.GetGraph().GetInitializer() {
-		if err := storedFault(m.Handle.Tensor(p)); err != nil {
+		if err := storedFault(stored, m.Handle.Tensor(p)); err != nil {
 			return err
 		}
 	}
@@ -102,12 +103,13 @@ func (g *Graph) outputNames() []string {
 }
 
 // storedFault tells why the bytes of a tensor do not fit its shape or are not
-// there, without reading them. Types whose size is not known always fit.
-func storedFault(t onnxfile.Tensor) error {
+// there, without reading them; check is a StoredCheck. Types whose size is not
+// known always fit.
+func storedFault(check func(onnxfile.Tensor) error, t onnxfile.Tensor) error {
 	if t.DType().Bits() == 0 {
 		return nil // strings and types of the future
 	}
-	if _, err := t.Raw(nil); err != nil && !errors.Is(err, onnxfile.ErrUnsupportedType) {
+	if err := check(t); err != nil && !errors.Is(err, onnxfile.ErrUnsupportedType) {
 		return err
 	}
 	return nil

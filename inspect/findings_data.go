@@ -64,11 +64,12 @@ func (f *finder) storage(ctx context.Context) error {
 			}
 		}
 	}
+	stored := f.m.Handle.StoredCheck()
 	for _, s := range f.m.storedTensors() {
 		if external[s.t] {
 			continue
 		}
-		if err := storedFault(s.t); err != nil {
+		if err := storedFault(stored, s.t); err != nil {
 			f.add("stored-size", place{scope: s.scope, tensor: s.name}, "the data of %q does not fit: %v; export the model again", s.name, cause(err))
 		}
 	}
@@ -187,12 +188,13 @@ func (f *finder) weights(ctx context.Context) error {
 		return err
 	}
 	zeros := make(map[onnxfile.Tensor]int64)
+	stored := f.m.Handle.StoredCheck()
 	for i, r := range readings {
 		s := which[i]
 		p := place{scope: s.scope, tensor: s.name}
 		if r.err != nil {
 			// What can be told without reading has been.
-			if storedFault(s.t) == nil {
+			if storedFault(stored, s.t) == nil {
 				f.add("stored-size", p, "the data of %q cannot be read: %v; export the model again", s.name, cause(r.err))
 			}
 			continue

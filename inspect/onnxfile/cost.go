@@ -1,6 +1,7 @@
 package onnxfile
 
 import (
+	"errors"
 	"fmt"
 	"reflect"
 
@@ -23,7 +24,12 @@ const (
 	// maxAmplification is more than any message takes by byte in the file, so
 	// that small skeletons need no look.
 	maxAmplification = 256
+	// costStep is how much of a message is kept before the walk looks at what it
+	// takes, so that it need not go through all of a hostile file.
+	costStep = 1 << 20
 )
+
+var errMemory = errors.New("full of empty messages")
 
 // messageCost is what a message takes in memory, apart from what it holds.
 type messageCost struct {
@@ -42,8 +48,8 @@ type fieldCost struct {
 	packed, bytes int64
 }
 
-// modelCost returns the costs of the schema's messages as they lie in memory.
-func modelCost() (*messageCost, error) {
+// messageCosts returns the costs of the schema's messages as they lie in memory.
+func messageCosts() (map[protoreflect.FullName]*messageCost, error) {
 	all := map[protoreflect.FullName]*messageCost{}
 	var build func(protoreflect.MessageDescriptor) (*messageCost, error)
 	build = func(d protoreflect.MessageDescriptor) (*messageCost, error) {
@@ -86,7 +92,8 @@ func modelCost() (*messageCost, error) {
 		}
 		return c, nil
 	}
-	return build((*onnxpb.ModelProto)(nil).ProtoReflect().Descriptor())
+	_, err := build((*onnxpb.ModelProto)(nil).ProtoReflect().Descriptor())
+	return all, err
 }
 
 // checkCost fails when decoding the skeleton b would take far more memory than
@@ -96,12 +103,48 @@ func checkCost(b []byte) error {
 	if int64(len(b)) <= freeMemory/maxAmplification {
 		return nil
 	}
-	root, err := modelCost()
+	all, err := messageCosts()
 	if err != nil {
 		return err
 	}
-	c := coster{limit: max(freeMemory, maxGrowth*int64(len(b)))}
-	return c.add(b, root, 0)
+	c := coster{limit: costLimit(int64(len(b)))}
+	return c.add(b, all[kindModel.message()], 0)
+}
+
+// costLimit is what a skeleton of n bytes may take.
+func costLimit(n int64) int64 { return max(freeMemory, maxGrowth*n) }
+
+// message returns the name of the schema's message.
+func (k kind) message() protoreflect.FullName {
+	return "filterlens.onnx." + protoreflect.FullName([...]string{kindModel: "ModelProto", kindGraph: "GraphProto", kindNode: "NodeProto",
+		kindAttribute: "AttributeProto", kindTensor: "TensorProto", kindSparse: "SparseTensorProto", kindTraining: "TrainingInfoProto",
+		kindFunction: "FunctionProto"}[k])
+}
+
+// An account is what the fields of a message take that the walk has kept so far.
+type account struct {
+	coster
+	counted int // how far into the skeleton
+}
+
+// settle fails when the fields of a message of kind k, which begin where the
+// account ends and go on to the end of out, take more than the whole skeleton
+// may, however the file goes on: left bytes of it are not read yet. What else is
+// wrong with them is for checkCost to find.
+func (s *scanner) settle(a *account, out []byte, k kind, left int64) error {
+	if s.costs == nil {
+		var err error
+		if s.costs, err = messageCosts(); err != nil {
+			return err
+		}
+	}
+	a.limit = costLimit(int64(len(out)) + left)
+	err := a.add(out[a.counted:], s.costs[k.message()], 0)
+	a.counted = len(out)
+	if errors.Is(err, errMemory) {
+		return &FormatError{Offset: -1, Err: err}
+	}
+	return nil
 }
 
 type coster struct{ used, limit int64 }
@@ -113,7 +156,7 @@ func (c *coster) add(b []byte, m *messageCost, depth int) error {
 	c.used += m.size
 	for len(b) > 0 {
 		if c.used > c.limit {
-			return fmt.Errorf("without its weights it would take more than %d MB of memory, the limit for its size; it is full of empty messages, here in a %s", c.limit>>20, m.name)
+			return fmt.Errorf("without its weights it would take more than %d MB of memory, the limit for its size; it is %w, here in a %s", c.limit>>20, errMemory, m.name)
 		}
 		num, typ, n := protowire.ConsumeTag(b)
 		if n < 0 {

@@ -44,14 +44,14 @@ func hostile() map[string]func(n int) []byte {
 
 // The estimate must not be below what decoding takes, or the limit is none.
 func TestCostIsAtLeastTheMemory(t *testing.T) {
-	root, err := modelCost()
+	all, err := messageCosts()
 	if err != nil {
 		t.Fatal(err)
 	}
 	for name, build := range hostile() {
 		b := build(1 << 17)
 		c := coster{limit: math.MaxInt64}
-		if err := c.add(b, root, 0); err != nil {
+		if err := c.add(b, all[kindModel.message()], 0); err != nil {
 			t.Fatal(err)
 		}
 		before := heap()
@@ -106,9 +106,49 @@ func TestHostileSkeletonsAreRefusedBeforeTheyAreDecoded(t *testing.T) {
 	}
 }
 
+// countingReader counts the bytes that are read.
+type countingReader struct {
+	*bytes.Reader
+	n int64
+}
+
+func (r *countingReader) ReadAt(b []byte, off int64) (int, error) {
+	n, err := r.Reader.ReadAt(b, off)
+	r.n += int64(n)
+	return n, err
+}
+
+// A file that is far beyond the limit is refused before the walk is through.
+func TestHostileSkeletonsAreNotReadToTheEnd(t *testing.T) {
+	const size = 16 << 20
+	for _, name := range []string{"nodes", "tensors", "attributes", "functions"} {
+		b := hostile()[name](size)
+		r := &countingReader{Reader: bytes.NewReader(b)}
+		if _, err := Read(r, int64(len(b)), "m.onnx"); err == nil || !strings.Contains(err.Error(), "empty messages") {
+			t.Errorf("%s: %v", name, err)
+		}
+		if r.n > size/2 {
+			t.Errorf("%s: %d of %d bytes were read", name, r.n, len(b))
+		}
+	}
+}
+
+// Every kind that the walk enters has a message in the schema.
+func TestKindsAreMessages(t *testing.T) {
+	all, err := messageCosts()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for k := kindModel; int(k) < len(kindNames); k++ {
+		if all[k.message()] == nil {
+			t.Errorf("%s: no %s", kindNames[k], k.message())
+		}
+	}
+}
+
 // A large model of ordinary nodes, with names as short as they get.
 func TestManyNodesAreRead(t *testing.T) {
-	const n = 100_000
+	const n = 40_000
 	m := modelOf()
 	for i := range n {
 		m.Graph.Node = append(m.Graph.Node, &onnxpb.NodeProto{

@@ -75,11 +75,64 @@ func (f *File) externalRange(t *onnxpb.TensorProto) (*steadyFile, int64, int64, 
 	if err != nil {
 		return nil, 0, 0, x.errorf("external data %q: %w", e.location, err)
 	}
-	if size := ext.info.Size(); e.offset > size || e.length > size-e.offset {
+	if err := x.within(e, ext.info.Size()); err != nil {
 		ext.Close()
-		return nil, 0, 0, x.errorf("external data %q: %d bytes at %d, the file has %d", e.location, e.length, e.offset, size)
+		return nil, 0, 0, err
 	}
 	return ext, e.offset, e.length, nil
+}
+
+// within fails when the range of e is not in a file of size bytes.
+func (t Tensor) within(e externalEntry, size int64) error {
+	if e.offset > size || e.length > size-e.offset {
+		return t.errorf("external data %q: %d bytes at %d, the file has %d", e.location, e.length, e.offset, size)
+	}
+	return nil
+}
+
+// StoredCheck returns a function that tells why the bytes of a tensor of f do not
+// fit its shape or are not there, as reading it would, but without reading them:
+// a *TensorError, of ErrUnsupportedType for a type of unknown width. It opens each
+// file of external data once, when the first tensor in it is asked for, and does
+// not keep it open; a file that changes later is found out by whoever reads it.
+// The function is not safe for concurrent use.
+func (f *File) StoredCheck() func(Tensor) error {
+	type dataFile struct {
+		size int64
+		err  error
+	}
+	files := make(map[string]dataFile)
+	return func(t Tensor) error {
+		if !isExternal(t.p) || t.p.Segment != nil {
+			_, err := t.Raw(nil)
+			return err
+		}
+		need, err := t.denseBytes()
+		if err != nil {
+			return err
+		}
+		e, err := t.external()
+		if err != nil {
+			return err
+		}
+		d, ok := files[e.location]
+		if !ok {
+			var ext *steadyFile
+			if ext, d.err = f.folders.open(e.location); d.err == nil {
+				d.size = ext.info.Size()
+				ext.Close()
+			}
+			files[e.location] = d
+		}
+		if d.err != nil {
+			return t.errorf("external data %q: %w", e.location, d.err)
+		}
+		if err := t.within(e, d.size); err != nil {
+			return err
+		}
+		r := rawReader{t: t, s: source{n: e.length, field: rawField}, total: need}
+		return r.check()
+	}
 }
 
 // folders are where a model's external data may lie. Every file is opened

@@ -3,6 +3,7 @@ package onnxfile
 import (
 	"bytes"
 	"errors"
+	"fmt"
 	"io/fs"
 	"os"
 	"path/filepath"
@@ -425,5 +426,59 @@ func TestHash(t *testing.T) {
 	}
 	if sums[0] != sums[1] || len(seen) != 5 {
 		t.Errorf("%d hashes: %x", len(seen), sums)
+	}
+}
+
+// StoredCheck says of every tensor what reading it says, and opens each file once.
+func TestStoredCheck(t *testing.T) {
+	root := tree(t, "w.bin", "m.onnx", "w.bin", "again -> w.bin", "secret", "hard = secret", "out -> ../outside", "a.fifo")
+	at := func(name, location string, offset, length int64) *onnxpb.TensorProto {
+		return external(tensorOf(name, onnxpb.TensorProto_UINT8, 4), location, offset, length)
+	}
+	segment := at("segment", "w.bin", 0, 4)
+	segment.Segment = &onnxpb.TensorProto_Segment{}
+	text := tensorOf("text", onnxpb.TensorProto_STRING, 1)
+	text.StringData = [][]byte{[]byte("cat")}
+	short := tensorOf("short", onnxpb.TensorProto_FLOAT, 4)
+	short.RawData = make([]byte, 3)
+	negative := at("negative", "w.bin", 0, 4)
+	negative.Dims[0] = -1
+	noLength := at("no length", "w.bin", 2, 4)
+	noLength.ExternalData = noLength.ExternalData[:2]
+	f := openAt(t, write(t, filepath.Join(root, "m.onnx"), marshal(t, modelOf(at("fits", "w.bin", 0, 4), noLength, at("too long", "w.bin", 0, 5),
+		at("beyond", "w.bin", 5, 4), at("link", "again", 4, 4), at("missing", "gone.bin", 0, 4), at("missing too", "gone.bin", 0, 4),
+		at("hard", "hard", 0, 4), at("out", "../x", 0, 4), at("linked out", "out", 0, 4), at("pipe", "a.fifo", 0, 4), at("bad", "w.bin", -1, 4), segment, text, short, negative))))
+	check := f.StoredCheck()
+	fits := 0
+	for _, p := range f.Model.Graph.Initializer {
+		x := f.Tensor(p)
+		_, want := x.Raw(nil)
+		got := check(x)
+		if fmt.Sprint(got) != fmt.Sprint(want) || errors.Is(got, ErrUnsupportedType) != errors.Is(want, ErrUnsupportedType) {
+			t.Errorf("%s: %v, reading it says %v", x.Name(), got, want)
+		}
+		var te *TensorError
+		if got == nil {
+			fits++
+		} else if !errors.As(got, &te) {
+			t.Errorf("%s: %T", x.Name(), got)
+		}
+	}
+	if fits != 3 {
+		t.Errorf("%d tensors fit, want 3", fits)
+	}
+	// What it knows of a file is of no use to a reader.
+	if err := os.Truncate(filepath.Join(root, "w.bin"), 2); err != nil {
+		t.Fatal(err)
+	}
+	fresh := f.Tensor(f.Model.Graph.Initializer[0])
+	if err := check(fresh); err != nil {
+		t.Errorf("the file was opened again: %v", err)
+	}
+	if err := f.StoredCheck()(fresh); err == nil {
+		t.Error("a new check does not see that the file has become shorter")
+	}
+	if err := fresh.Values(func([]float64) error { return nil }); err == nil {
+		t.Error("the values of a file that has become shorter are read")
 	}
 }

@@ -46,7 +46,7 @@ func FuzzRead(f *testing.F) {
 // inputs, which are mutated best, meet the same code as large files.
 const fuzzLimit = 4
 
-var schemaCost = sync.OnceValues(modelCost)
+var schemaCost = sync.OnceValues(messageCosts)
 
 // checkRead compares what Read makes of b with the official library's view and
 // returns both; nil for what either refuses.
@@ -75,12 +75,12 @@ func checkRead(t *testing.T, b []byte) (m *File, want *onnxpb.ModelProto) {
 		}
 		return m, nil
 	}
-	cost, err := schemaCost()
+	costs, err := schemaCost()
 	if err != nil {
 		t.Fatal(err)
 	}
 	c := coster{limit: math.MaxInt64}
-	if err := c.add(b, cost, 0); err != nil && err != errTooDeep || c.used > maxAmplification*int64(len(b)+2) {
+	if err := c.add(b, costs[kindModel.message()], 0); err != nil && err != errTooDeep || c.used > maxAmplification*int64(len(b)+2) {
 		t.Fatalf("cost %d of %d bytes, %v", c.used, len(b), err)
 	}
 	if !proto.Equal(restore(t, m.Model, b), want) {

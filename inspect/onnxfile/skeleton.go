@@ -7,6 +7,7 @@ import (
 	"io/fs"
 
 	"google.golang.org/protobuf/encoding/protowire"
+	"google.golang.org/protobuf/reflect/protoreflect"
 )
 
 const (
@@ -137,6 +138,7 @@ type scanner struct {
 	buf   []byte
 	at    int64 // file offset of buf[0]
 	step  int64 // bytes of the last read; doubles while reads follow each other
+	costs map[protoreflect.FullName]*messageCost
 }
 
 // bytes returns at least one and at most n bytes at off, valid until the next call.
@@ -215,6 +217,7 @@ func (s *scanner) walk(out []byte, k kind, pos, end int64, depth int) ([]byte, e
 		return fail(errTooDeep)
 	}
 	var payloads []byte
+	memory := account{counted: len(out)}
 	var seen, ranged uint64 // bits by field number, for what may be there only once
 	for pos < end {
 		tag, n, err := s.varint(pos, end)
@@ -303,6 +306,11 @@ func (s *scanner) walk(out []byte, k kind, pos, end int64, depth int) ([]byte, e
 		}
 		if len(out) > maxSkeleton {
 			return fail(errSkeleton)
+		}
+		if len(out)-memory.counted >= costStep {
+			if err := s.settle(&memory, out, k, s.size-pos); err != nil {
+				return nil, err
+			}
 		}
 	}
 	return append(out, payloads...), nil
