@@ -168,7 +168,7 @@ func (t *census) merge(o *census) {
 // give the bin.
 type ruler struct {
 	unit, center, low, bins float64
-	middle                  float64 // 65 and the bin of the center
+	middle                  float64 // 65 and the bin of the center, for wholeLess64
 	holes                   bool    // some values are not finite
 }
 
@@ -191,7 +191,9 @@ func (t *census) ruler() (r ruler, ok bool) {
 	if r.center = t.sum * r.unit / float64(t.n); math.IsInf(t.sum, 0) || math.IsInf(r.center, 0) {
 		r.center = r.low/2 + high/2
 	}
-	r.middle = 65 + (r.center-r.low)*r.bins
+	// A value at the edge of two bins belongs to the upper one; a rounding error
+	// of some units in the last place must not put it below.
+	r.middle = 65 + (r.center-r.low)*r.bins + 0x1p-44
 	return r, true
 }
 
@@ -270,9 +272,9 @@ func (s *spread) merge(o *spread) {
 }
 
 // stats puts both readings together; s is nil when only counts are wanted. The
-// variance is that of the corrected two-pass algorithm (Chan, Golub and LeVeque,
-// "Algorithms for Computing the Sample Variance", 1983): the mean square of the
-// distances from a center near the mean, less the square of their mean.
+// variance is that of the corrected two-pass algorithm (Chan, Golub and LeVeque, "Algorithms for Computing the
+// Sample Variance", 1983): the mean square of the distances from a center near
+// the mean, less the square of their mean.
 func (t *census) stats(d onnxfile.DType, s *spread) *ValueStats {
 	v := &ValueStats{Zeros: t.zeros, NaN: t.nan, Inf: t.inf}
 	if smallestNormal(d) > 0 {

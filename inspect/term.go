@@ -40,7 +40,16 @@ type term struct {
 	k    int64
 	syms []string // sorted, never modified
 	f    float64
-	more []monomial // never modified
+	tail *[]monomial // what is added, nil for nothing; never modified
+}
+
+// more returns the monomials that are added to the first one. Few terms have any,
+// and there are many terms: the pointer keeps them small.
+func (t term) more() []monomial {
+	if t.tail == nil {
+		return nil
+	}
+	return *t.tail
 }
 
 // A monomial is an integer times symbols.
@@ -94,10 +103,10 @@ func (t term) symbolic() bool { return t.kind == integerTerm && len(t.syms) > 0 
 
 // dim returns t as a dimension; a number that is certainly negative is none.
 func (t term) dim() term {
-	if t.kind != integerTerm || t.more == nil && t.k < 0 {
+	if t.kind != integerTerm || t.tail == nil && t.k < 0 {
 		return term{}
 	}
-	if t.more == nil {
+	if t.tail == nil {
 		return t
 	}
 	if high, ok := t.upper(); ok && high < 0 {
@@ -108,7 +117,7 @@ func (t term) dim() term {
 
 // monomials returns the sum that an integer term is.
 func (t term) monomials() []monomial {
-	return append([]monomial{{t.k, t.syms}}, t.more...)
+	return append([]monomial{{t.k, t.syms}}, t.more()...)
 }
 
 func compareMonomials(a, b monomial) int {
@@ -142,7 +151,8 @@ func sumOf(ps []monomial) term {
 	}
 	t := term{kind: integerTerm, k: out[0].k, syms: out[0].syms}
 	if len(out) > 1 {
-		t.more = slices.Clone(out[1:])
+		more := slices.Clone(out[1:])
+		t.tail = &more
 	}
 	return t
 }
@@ -157,7 +167,7 @@ func same(a, b term) bool {
 	if a.kind == floatTerm {
 		return a.f == b.f
 	}
-	return a.k == b.k && slices.Equal(a.syms, b.syms) && slices.EqualFunc(a.more, b.more, sameMonomial)
+	return a.k == b.k && slices.Equal(a.syms, b.syms) && slices.EqualFunc(a.more(), b.more(), sameMonomial)
 }
 
 // differ tells whether a and b are certainly not equal.
@@ -210,9 +220,9 @@ func (t term) lower() (int64, bool) {
 		return 0, false
 	}
 	sum, ok := lowerMonomial(monomial{t.k, t.syms})
-	for i := 0; ok && i < len(t.more); i++ {
+	for i := 0; ok && i < len(t.more()); i++ {
 		var p int64
-		if p, ok = lowerMonomial(t.more[i]); ok {
+		if p, ok = lowerMonomial(t.more()[i]); ok {
 			sum, ok = add64(sum, p)
 		}
 	}
@@ -263,14 +273,14 @@ func mulTerm(a, b term) term {
 	case b.is(1):
 		return a
 	}
-	if a.more == nil && b.more == nil {
+	if a.tail == nil && b.tail == nil {
 		p, ok := mulMonomials(monomial{a.k, a.syms}, monomial{b.k, b.syms})
 		if !ok {
 			return term{}
 		}
 		return term{kind: integerTerm, k: p.k, syms: p.syms}
 	}
-	ps := make([]monomial, 0, (1+len(a.more))*(1+len(b.more)))
+	ps := make([]monomial, 0, (1+len(a.more()))*(1+len(b.more())))
 	for _, x := range a.monomials() {
 		for _, y := range b.monomials() {
 			p, ok := mulMonomials(x, y)
@@ -535,7 +545,7 @@ func addTerm(a, b term) term {
 		return b
 	case b.is(0):
 		return a
-	case a.more == nil && b.more == nil && slices.Equal(a.syms, b.syms):
+	case a.tail == nil && b.tail == nil && slices.Equal(a.syms, b.syms):
 		k, ok := add64(a.k, b.k)
 		switch {
 		case !ok:
@@ -556,13 +566,14 @@ func negTerm(a term) term {
 		return term{}
 	}
 	a.k = -a.k
-	if a.more != nil {
-		a.more = slices.Clone(a.more)
-		for i := range a.more {
-			if a.more[i].k == math.MinInt64 {
+	if a.tail != nil {
+		more := slices.Clone(a.more())
+		a.tail = &more
+		for i := range more {
+			if more[i].k == math.MinInt64 {
 				return term{}
 			}
-			a.more[i].k *= -1
+			more[i].k *= -1
 		}
 	}
 	return a
@@ -644,7 +655,7 @@ func (t term) text() string {
 			}
 			num, den, _ := decodeFloor(name)
 			inner := num.text()
-			if num.more != nil {
+			if num.tail != nil {
 				inner = "(" + inner + ")"
 			}
 			s.WriteString("floor(" + inner + "/" + strconv.FormatInt(den, 10) + ")")
