@@ -195,6 +195,9 @@ func TestArchitectures(t *testing.T) {
 		{"a classifier that reads N x H x W x C", func(n *net) {
 			n.conv("conv1", 3, 4, 3, 1).op("Relu").pool().transpose(toNHWC...).op("Flatten").gemm("classifier", 64, testK)
 		}, "conv1 4x4", false, ""},
+		{"a classifier that reads N x H x W x C behind its activation", func(n *net) {
+			n.conv("conv1", 3, 4, 3, 1).pool().transpose(toNHWC...).op("Relu").op("Flatten").gemm("classifier", 64, testK)
+		}, "conv1 4x4", false, ""},
 		{"pointwise layers as MatMul", func(n *net) {
 			begin := n.conv("stem", 3, 4, 3, 1).t
 			n.conv("depthwise", 4, 4, 3, 4).transpose(toNHWC...)

@@ -20,7 +20,7 @@ func (n *net) reshape(dims ...int64) *net {
 // TestFixedBatch measures models whose file fixes the batch: opened where the
 // graph says the same for any batch, else with the batch of the file.
 func TestFixedBatch(t *testing.T) {
-	eng, set := runtime(t), folder(t, testK, 11)
+	eng, set := runtime(t), folder(t, testK, 17)
 	conv := func(n *net) *net { return n.conv("conv1", 3, 4, 3, 1).op("Relu").pool() }
 	for _, c := range []struct {
 		name   string
