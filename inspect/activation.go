@@ -77,6 +77,9 @@ func (g *Graph) peak() peak {
 		}
 		inside := int64(0)
 		for _, b := range n.bodies {
+			if b.idle {
+				continue
+			}
 			q := b.peak()
 			p.known += q.known
 			p.unknown += q.unknown

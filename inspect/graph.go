@@ -113,6 +113,7 @@ type Graph struct {
 
 	nesting
 	tensors map[string]tensor
+	clashes map[*Node]clash // of what the nodes read
 	live    map[string]bool // made by nodes from what is fed or drawn
 	batch   map[string]bool // symbols that stand for the batch
 	trust   bool            // declared shapes describe what was asked for
@@ -371,7 +372,17 @@ func (g *Graph) fixed(tensor string) bool {
 func (g *Graph) findLive() {
 	g.live = make(map[string]bool, len(g.producer))
 	for i, n := range g.order {
-		live := i >= g.ordered || !n.Standard() || n.function != nil || len(n.bodies) > 0
+		if b := n.callee(); b != nil && i < g.ordered {
+			// What a function returns may follow from what is stored.
+			b.findLive()
+			for j, out := range n.Outputs {
+				if g.producer[out] == n && (j >= len(b.outs) || !b.fixed(b.outs[j])) {
+					g.live[out] = true
+				}
+			}
+			continue
+		}
+		live := i >= g.ordered || !n.Standard() && !n.requantizes() || n.function != nil || len(n.bodies) > 0
 		switch n.Op {
 		case "RandomNormal", "RandomUniform", "RandomNormalLike", "RandomUniformLike", "Bernoulli", "Multinomial":
 			live = true
@@ -387,9 +398,28 @@ func (g *Graph) findLive() {
 	}
 	for _, n := range g.Nodes {
 		for _, b := range n.bodies {
-			b.findLive()
+			if b.live == nil {
+				b.findLive()
+			}
 		}
 	}
+}
+
+// requantizes tells whether n is ONNX Runtime's own form of QuantizeLinear or
+// DequantizeLinear, which has further types.
+func (n *Node) requantizes() bool {
+	return n.Domain == "com.microsoft" && (n.Op == "QuantizeLinear" || n.Op == "DequantizeLinear")
+}
+
+// callee returns the body of the function that n calls, nil when it calls none
+// or was not expanded.
+func (n *Node) callee() *Graph {
+	for _, b := range n.bodies {
+		if n.function != nil && b.calls == n.function {
+			return b
+		}
+	}
+	return nil
 }
 
 // Opset returns the version of an operator set that the model imports, or the
@@ -419,7 +449,8 @@ type Stored struct {
 // Stored finds the constant numbers behind a tensor: directly, or through nodes
 // that only rearrange or convert them (Identity, Transpose, Reshape, Cast,
 // QuantizeLinear, DequantizeLinear and the like). From the body of a function it
-// goes on to what the node that calls it hands over. It is not ok for what
+// goes on to what the node that calls it hands over, and into a function that
+// returns it; such a call is one of Through. It is not ok for what
 // depends on an input, for sparse initializers and for computed weights.
 func (g *Graph) Stored(tensor string) (s Stored, ok bool) {
 	w, _ := g.weight(tensor)
@@ -432,6 +463,11 @@ type weight struct {
 	dense   *onnxpb.TensorProto
 	sparse  *onnxpb.SparseTensorProto
 	through []*Node
+	in      []*Graph // that the nodes of through belong to
+	// packed is how many numbers it stands for where several share an element.
+	packed *int64
+	// computed is set, and nothing above, for one that is computed.
+	computed *computed
 }
 
 func (w weight) stored(f *onnxfile.File) (s Stored, ok bool) {
@@ -458,15 +494,23 @@ func (g *Graph) weight(tensor string) (w weight, ok bool) {
 			return w, true
 		}
 		n := g.producer[tensor]
-		if n == nil || !n.Standard() || n.function != nil || n.Output(0) != tensor {
+		if n == nil {
+			return weight{}, false
+		}
+		if b, out := g.returned(tensor); b != nil {
+			w.through, w.in = append(w.through, n), append(w.in, g)
+			g, tensor = b, out
+			continue
+		}
+		if !n.Standard() && !n.requantizes() || n.function != nil || n.Output(0) != tensor {
 			return weight{}, false
 		}
 		switch n.Op {
 		case "Constant":
-			w.dense, w.sparse = n.Attr("value").GetT(), n.Attr("sparse_value").GetSparseTensor()
+			w.dense, w.sparse = g.x.constant(n), n.Attr("sparse_value").GetSparseTensor()
 			return w, w.dense != nil || w.sparse != nil
 		case "Identity", "Transpose", "Reshape", "Squeeze", "Unsqueeze", "Flatten", "Cast", "CastLike", "QuantizeLinear", "DequantizeLinear":
-			w.through = append(w.through, n)
+			w.through, w.in = append(w.through, n), append(w.in, g)
 			tensor = n.Input(0)
 		default:
 			return weight{}, false

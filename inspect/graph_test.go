@@ -126,7 +126,7 @@ func TestStored(t *testing.T) {
 		node("Identity", "x", "live").
 		node("my/Identity", "w", "foreign").
 		node("Constant", "", "list", attrInts("value_ints", 1)).graph(t)
-	for tensor, want := range map[string]string{"w": "w", "tr": "w", "c": "c", "id": "c", "loop": "", "live": "", "foreign": "", "list": "", "": "", "no": ""} {
+	for tensor, want := range map[string]string{"w": "w", "tr": "w", "c": "c", "id": "c", "loop": "", "live": "", "foreign": "", "list": "list", "": "", "no": ""} {
 		s, ok := g.Stored(tensor)
 		if s.Name != want || ok != (want != "") {
 			t.Errorf("behind %q is %q, %v, want %q", tensor, s.Name, ok, want)

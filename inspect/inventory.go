@@ -16,6 +16,7 @@ import (
 // once, however often it runs.
 type inventory struct {
 	file      *onnxfile.File
+	x         *expansion
 	operators map[OpCount]int // Count 0
 	nodes     int
 	subgraphs int
@@ -34,11 +35,12 @@ type byteRange struct{ from, to int64 }
 
 // count fills what Model says of the file as a whole: Operators, Functions,
 // Types, ExternalBytes and, in Totals, the numbers of nodes and graphs and the
-// constants, given the parameters and statistics.
-func (m *Model) count() {
+// constants, given how many stored elements parameters and statistics are made of.
+func (m *Model) count(used int64) {
 	pb := m.Handle.Model
 	c := &inventory{
 		file:      m.Handle,
+		x:         m.Graph.x,
 		operators: make(map[OpCount]int),
 		functions: make(map[functionID]int, len(pb.GetFunctions())),
 		calls:     make([]int, len(pb.GetFunctions())),
@@ -76,7 +78,7 @@ func (m *Model) count() {
 	m.ExternalBytes = c.externalBytes()
 	t := &m.Totals
 	t.Nodes, t.Subgraphs, t.TrainingNodes = c.nodes, c.subgraphs, c.training
-	t.Constants = max(0, c.elements-t.Parameters-t.Statistics)
+	t.Constants = max(0, c.elements-used)
 }
 
 // graph counts g; where nodes do not count its tensors do.
@@ -104,6 +106,11 @@ func (c *inventory) list(list []*onnxpb.NodeProto, nodes bool) {
 				if c.calls[i]++; c.calls[i] == 1 {
 					c.reached = append(c.reached, i)
 				}
+			}
+		}
+		for _, a := range n.GetAttribute() {
+			if t := c.x.constantOf(n, a); t != nil {
+				c.tensor(t)
 			}
 		}
 		c.attributes(n.GetAttribute(), nodes)

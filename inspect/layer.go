@@ -3,8 +3,6 @@ package inspect
 import (
 	"math"
 	"slices"
-
-	"github.com/filterlens/filterlens/inspect/onnxfile"
 )
 
 // A Layer is a node that computes with parameters.
@@ -19,7 +17,9 @@ type Layer struct {
 	Scope string `json:"scope,omitempty"`
 	// Name is the node's name, else its first output.
 	Name string `json:"name"`
-	Op   string `json:"op"`
+	// Op is the operator, that of another domain than ONNX's own with the domain
+	// before it: "com.microsoft.FusedConv".
+	Op string `json:"op"`
 	// Kernel, Strides and Dilations have one number for each spatial dimension,
 	// Pads two (all beginnings, then all ends); they are empty where the
 	// operator has none. AutoPad is set when the pads follow from the input.
@@ -41,11 +41,16 @@ type Layer struct {
 	// computed. A bias may be added by the node that follows.
 	Weight string `json:"weight,omitempty"`
 	Bias   string `json:"bias,omitempty"`
-	// Parameters counts the elements of Weight and Bias.
+	// Others are further stored tensors with parameters: the recurrent weights of
+	// an LSTM, all but the first that an unknown operator reads.
+	Others []string `json:"other_weights,omitempty"`
+	// Parameters counts the elements of Weight, Bias and Others; those of one
+	// that is computed from stored numbers alone too.
 	Parameters int64 `json:"parameters"`
-	// MACs is nil when a shape is not known, and 0 for normalisations.
+	// MACs is nil when a shape or the operator is not known, and 0 for
+	// normalisations.
 	MACs *int64 `json:"macs"`
-	// WeightBytes is what Weight and Bias take where they are stored, OutBytes
+	// WeightBytes is what the parameters take where they are stored, OutBytes
 	// what the output takes when the model runs, nil when its shape or type is
 	// not known; batch 1 where the model leaves the batch open.
 	WeightBytes int64  `json:"weight_bytes"`
@@ -55,8 +60,9 @@ type Layer struct {
 	Zeros *float64 `json:"zeros"`
 }
 
-// findLayers fills m.Layers and what m.Totals says of them.
-func (m *Model) findLayers() {
+// findLayers fills m.Layers and what m.Totals says of them. It returns how many
+// stored elements the parameters and statistics are made of.
+func (m *Model) findLayers() (used int64) {
 	w := layerWalk{m: m, parameters: make(map[any]weight), statistics: make(map[any]weight)}
 	m.Layers = []Layer{}
 	cost := w.graph(m.Graph, "")
@@ -65,24 +71,32 @@ func (m *Model) findLayers() {
 	if cost.known > 0 || cost.unknown == 0 {
 		t.MACs = &cost.macs
 	}
+	stored := make(map[any]bool)
+	use := func(s weight) {
+		for _, f := range s.from() {
+			if stored[f.key()] {
+				continue
+			}
+			stored[f.key()] = true
+			t.WeightBytes = addUp(t.WeightBytes, m.Graph.storedBytes(f))
+			f.packed = nil
+			used = addElements(used, f)
+		}
+	}
 	for _, s := range w.parameters {
 		t.Parameters = addElements(t.Parameters, s)
-		t.WeightBytes = addUp(t.WeightBytes, m.Graph.storedBytes(s))
+		if s.computed != nil && !s.computed.known {
+			t.ParametersUnknown++
+		}
+		use(s)
 	}
 	for key, s := range w.statistics {
 		if _, ok := w.parameters[key]; !ok {
 			t.Statistics = addElements(t.Statistics, s)
-			t.WeightBytes = addUp(t.WeightBytes, m.Graph.storedBytes(s))
+			use(s)
 		}
 	}
-}
-
-// key identifies a stored tensor; names repeat across scopes.
-func (w weight) key() any {
-	if w.dense != nil {
-		return w.dense
-	}
-	return w.sparse
+	return used
 }
 
 // A macSum is the multiply-accumulates of some nodes: of so many known ones, and
@@ -117,11 +131,14 @@ type layerWalk struct {
 func (w *layerWalk) graph(g *Graph, scope string) macSum {
 	var total macSum
 	for _, n := range g.order {
-		if n.function != nil || !n.Standard() {
+		if n.function != nil {
 			total = total.plus(w.bodies(n, scope))
 			continue
 		}
 		macs, counted := g.macs(n)
+		if g.unfamiliar(n) && len(g.foreignWeights(n)) > 0 {
+			macs, counted = -1, true
+		}
 		switch {
 		case !counted:
 		case macs >= 0:
@@ -180,27 +197,32 @@ func (w *layerWalk) layer(g *Graph, n *Node, macs int64, scope string) {
 	if macs >= 0 {
 		l.MACs = &macs
 	}
-	found := foundLayer{graph: g, node: n, weight: weights[0], bias: weights[1]}
+	w.m.Graph.layers = append(w.m.Graph.layers, foundLayer{graph: g, node: n, weight: weights[0], bias: weights[1]})
+	stored := make(map[any]bool)
 	for _, s := range weights {
-		if s.name == "" {
+		if s.none() {
 			continue
 		}
 		w.parameters[s.key()] = s
 		l.Parameters = addElements(l.Parameters, s)
-		l.WeightBytes = addUp(l.WeightBytes, g.storedBytes(s))
+		for _, f := range s.from() {
+			if !stored[f.key()] {
+				stored[f.key()] = true
+				l.WeightBytes = addUp(l.WeightBytes, g.storedBytes(f))
+			}
+		}
 	}
 	if b, ok := g.bytesOf(l.OutTensor); ok {
 		l.OutBytes = &b
 	}
-	if n.Op == "BatchNormalization" {
+	if l.Op == "BatchNormalization" {
 		for i := 3; i <= 4; i++ {
-			if s, ok := g.weight(n.Input(i)); ok {
+			if s, ok := g.parameter(n.Input(i)); ok {
 				w.statistics[s.key()] = s
 			}
 		}
 	}
 	w.m.Layers = append(w.m.Layers, l)
-	w.m.Graph.layers = append(w.m.Graph.layers, found)
 }
 
 // layer finds l, which has nothing when m was read from a report.
@@ -250,14 +272,6 @@ func addElements(n int64, s weight) int64 {
 	return n
 }
 
-// elements counts those of the dense shape.
-func (w weight) elements() (int64, bool) {
-	if w.sparse != nil {
-		return product(w.sparse.GetDims()...)
-	}
-	return product(w.dense.GetDims()...)
-}
-
 // storedBytes is what a tensor takes where it is stored; of a sparse one those
 // of its values and of their places.
 func (g *Graph) storedBytes(w weight) int64 {
@@ -268,105 +282,167 @@ func (g *Graph) storedBytes(w weight) int64 {
 }
 
 // layer describes n, which calls no function, when it is a layer. It returns its
-// weight and its bias; what is not stored has no name.
-func (g *Graph) layer(n *Node) (l Layer, weights [2]weight, ok bool) {
-	input, weight, bias := n.Input(0), n.Input(1), n.Input(2)
-	switch n.Op {
-	case "Conv", "ConvTranspose":
-	case "QLinearConv":
-		weight, bias = n.Input(3), n.Input(8)
-	case "ConvInteger":
-		bias = ""
-	case "Gemm", "MatMul", "MatMulInteger":
-		if n.Op != "Gemm" {
-			bias = ""
+// weight, its bias and what else it computes with; the first two may be none.
+func (g *Graph) layer(n *Node) (l Layer, weights []weight, ok bool) {
+	o, known := operandsOf(n.Domain, n.Op)
+	input := ""
+	if known {
+		if input, weights = g.operate(n, &o); weights == nil {
+			return l, nil, false
 		}
-		if !g.fixed(weight) {
-			input, weight = weight, input
+	} else {
+		if !g.unfamiliar(n) {
+			return l, nil, false
 		}
-		if !g.fixed(weight) {
-			return l, weights, false // two activations
+		if weights = g.foreignWeights(n); len(weights) == 0 {
+			return l, nil, false
 		}
-	case "QLinearMatMul":
-		weight, bias = n.Input(3), ""
-		if !g.fixed(weight) {
-			return l, weights, false
-		}
-	case "BatchNormalization", "InstanceNormalization", "LayerNormalization", "GroupNormalization":
-	case "RMSNormalization", "PRelu":
-		bias = ""
-	default:
-		return l, weights, false
+		input, weights = g.fed(n), slices.Insert(weights, 1, weight{})
 	}
 	l = Layer{
-		Node: n.Index, Name: n.Label(), Op: n.Op,
+		Node: n.Index, Name: n.Label(), Op: qualifiedOp(n.Domain, n.Op),
 		In: g.Shape(input), Out: g.Shape(n.Output(0)),
 		InTensor: input, OutTensor: n.Output(0),
+		Weight: weights[0].name, Bias: weights[1].name,
 	}
-	if s, ok := g.weight(weight); ok {
-		weights[0] = s
+	for _, s := range weights[2:] {
+		if s.name != "" {
+			l.Others = append(l.Others, s.name)
+		}
 	}
-	if s, ok := g.weight(bias); ok {
-		weights[1] = s
-	} else if bias == "" {
-		weights[1] = g.addedBias(n)
+	if !o.window {
+		return l, weights, true
 	}
-	l.Weight, l.Bias = weights[0].name, weights[1].name
-	switch n.Op {
-	case "Conv", "ConvTranspose", "ConvInteger", "QLinearConv":
-		l.Group = n.AttrInt("group", 1)
-		w := g.lookup(weight)
-		if win, ok := windowOf(n, w.shape, max(len(w.shape)-2, len(n.AttrInts("kernel_shape")))); ok {
-			l.Kernel, l.Strides, l.Dilations = slices.Clone(win.kernel), win.strides, win.dilations
-			if win.auto == "NOTSET" || win.auto == "" {
-				l.Pads = slices.Concat(win.begin, win.end)
-			} else {
-				l.AutoPad = win.auto
-			}
+	l.Group = n.AttrInt("group", 1)
+	w := g.lookup(n.Input(o.w))
+	if win, ok := windowOf(n, w.shape, max(len(w.shape)-2, len(n.AttrInts("kernel_shape")))); ok {
+		l.Kernel, l.Strides, l.Dilations = slices.Clone(win.kernel), win.strides, win.dilations
+		if win.auto == "NOTSET" || win.auto == "" {
+			l.Pads = slices.Concat(win.begin, win.end)
+		} else {
+			l.AutoPad = win.auto
 		}
 	}
 	return l, weights, true
 }
 
-// addedBias returns the stored tensor that the only reader of n adds to each of
-// its outputs, a weight without a name when there is none.
+// operate returns what n reads and what it computes with, weight and bias first;
+// no weights when it is no layer. It swaps o.x and o.w where they stand so.
+func (g *Graph) operate(n *Node, o *operands) (input string, weights []weight) {
+	if o.either && !g.fixed(n.Input(o.w)) {
+		o.x, o.w = o.w, o.x
+	}
+	if o.needs && o.w >= 0 && !g.fixed(n.Input(o.w)) {
+		return "", nil // two activations
+	}
+	weights = make([]weight, 2, 2+len(o.others))
+	weights[0], _ = g.parameter(n.Input(o.w))
+	if weights[0].dense != nil && (n.Op == "MatMulNBits" || n.Op == "MatMulBnb4") {
+		if k, ok := product(n.AttrInt("K", -1), n.AttrInt("N", -1)); ok {
+			weights[0].packed = &k
+		}
+	}
+	if weights[1], _ = g.parameter(n.Input(o.b)); n.Input(o.b) == "" {
+		weights[1] = g.addedBias(n)
+	}
+	for _, i := range o.others {
+		if s, ok := g.parameter(n.Input(i)); ok {
+			weights = append(weights, s)
+		}
+	}
+	if o.needs && o.w < 0 && weights[1].none() {
+		return "", nil
+	}
+	return n.Input(o.x), weights
+}
+
+// fed returns the first input of n that changes from run to run, else the first.
+func (g *Graph) fed(n *Node) string {
+	for _, in := range n.Inputs {
+		if in != "" && !g.fixed(in) {
+			return in
+		}
+	}
+	return n.Input(0)
+}
+
+// foreignWeights returns the stored floating-point tensors that an operator
+// reads of which nothing is known; nothing unless one of them has two dimensions
+// or more, without which it is unlikely to be a layer.
+func (g *Graph) foreignWeights(n *Node) (found []weight) {
+	matrix := false
+	seen := make(map[any]bool)
+	for _, in := range n.Inputs {
+		t := g.lookup(in)
+		if in == "" || !t.dtype.IsFloat() || len(t.shape) == 0 {
+			continue
+		}
+		if s, ok := g.parameter(in); ok && !seen[s.key()] {
+			seen[s.key()] = true
+			matrix = matrix || len(t.shape) > 1
+			found = append(found, s)
+		}
+	}
+	if !matrix {
+		return nil
+	}
+	return found
+}
+
+// addedBias returns the tensor of stored numbers that is added to each of the
+// outputs of n, where nothing else reads them: by the next node or, after
+// products of integers, by the one that follows their conversion and scaling.
 func (g *Graph) addedBias(n *Node) (none weight) {
 	channel := -1
 	switch n.Op {
-	case "Conv", "ConvTranspose":
+	case "Conv", "ConvTranspose", "ConvInteger":
+		if !n.Standard() {
+			return none
+		}
 		channel = 1
-	case "MatMul", "Gemm":
+	case "MatMul", "Gemm", "MatMulInteger", "FusedMatMul", "TransposeMatMul", "DynamicQuantizeMatMul", "MatMulIntegerToFloat", "MatMulNBits", "MatMulBnb4":
 	default:
 		return none
 	}
 	out := n.Output(0)
-	readers := g.consumers[out]
+	a := g.onlyReader(out)
+	if n.Op == "ConvInteger" || n.Op == "MatMulInteger" {
+		for _, op := range []string{"Cast", "Mul"} {
+			if a == nil || a.Op != op || !a.Standard() || a.function != nil {
+				return none
+			}
+			out = a.Output(0)
+			a = g.onlyReader(out)
+		}
+	}
 	t := g.lookup(out)
-	if len(readers) != 1 || g.IsOutput(out) || !t.known || len(t.shape) < 2 {
+	if a == nil || !t.known || len(t.shape) < 2 || len(a.Inputs) != 2 || a.function != nil {
 		return none
 	}
-	a := readers[0]
-	if a.Op != "Add" || !a.Standard() || len(a.Inputs) != 2 || g.Opset("") < 7 {
+	switch {
+	case a.Op == "Add" && a.Standard() && g.Opset("") >= 7:
+	case (a.Op == "BiasGelu" || a.Op == "FastGelu") && a.Domain == "com.microsoft" && channel < 0 && a.Input(0) == out:
+	default:
 		return none
 	}
 	other := a.Inputs[0]
 	if other == out {
 		other = a.Inputs[1]
 	}
-	s, ok := g.weight(other)
-	if !ok || s.dense == nil || !onnxfile.DType(s.dense.GetDataType()).IsFloat() {
+	s, ok := g.parameter(other)
+	b := g.lookup(other)
+	if !ok || s.sparse != nil || !b.known || !b.dtype.IsFloat() {
 		return none
 	}
 	// The numbers must stand along the output's channels and nowhere else.
 	if channel < 0 {
 		channel = len(t.shape) - 1
 	}
-	shape := g.lookup(other).shape
-	off := len(t.shape) - len(shape)
+	off := len(t.shape) - len(b.shape)
 	if off < 0 || off > channel {
 		return none
 	}
-	for i, d := range shape {
+	for i, d := range b.shape {
 		if off+i == channel {
 			if !same(d, t.shape[channel]) {
 				return none
@@ -378,59 +454,11 @@ func (g *Graph) addedBias(n *Node) (none weight) {
 	return s
 }
 
-// macs returns the multiply-accumulates of n, -1 when they are not known; 0 and
-// not ok for an operator that is not counted.
-func (g *Graph) macs(n *Node) (count int64, ok bool) {
-	x, y := g.lookup(n.Input(0)), g.lookup(n.Input(1))
-	var p []term
-	switch n.Op {
-	case "Conv", "ConvInteger", "QLinearConv":
-		if n.Op == "QLinearConv" {
-			y = g.lookup(n.Input(3))
-		}
-		// Each output reads one kernel over the channels of its group.
-		if out := g.lookup(n.Output(0)); out.known && y.known && len(y.shape) > 2 {
-			p = slices.Concat(out.shape, y.shape[1:])
-		}
-	case "ConvTranspose":
-		// Each input writes one kernel over the channels of its group.
-		if x.known && y.known && len(y.shape) > 2 {
-			p = slices.Concat(x.shape, y.shape[1:])
-		}
-	case "Gemm":
-		if out := g.lookup(n.Output(0)); out.known {
-			k := term{}
-			if x.known && len(x.shape) == 2 {
-				k = x.shape[b2i(n.AttrInt("transA", 0) == 0)]
-			}
-			if k.kind == unknownTerm && y.known && len(y.shape) == 2 {
-				k = y.shape[b2i(n.AttrInt("transB", 0) != 0)]
-			}
-			p = append(slices.Clone(out.shape), k)
-		}
-	case "MatMul", "MatMulInteger", "QLinearMatMul":
-		if n.Op == "QLinearMatMul" {
-			y = g.lookup(n.Input(3))
-		}
-		if out := g.lookup(n.Output(0)); out.known && x.known && len(x.shape) > 0 {
-			k := x.shape[len(x.shape)-1]
-			if _, fixed := k.number(); !fixed && y.known && len(y.shape) > 0 {
-				k = y.shape[max(0, len(y.shape)-2)]
-			}
-			p = append(slices.Clone(out.shape), k)
-		}
-	default:
-		return 0, false
+// onlyReader returns the node that alone reads a tensor, nil when there are
+// others or it is an output.
+func (g *Graph) onlyReader(tensor string) *Node {
+	if r := g.consumers[tensor]; len(r) == 1 && !g.IsOutput(tensor) {
+		return r[0]
 	}
-	if p == nil {
-		return -1, true
-	}
-	total := integer(1)
-	for _, d := range p {
-		total = mulTerm(total, d.at(g.batch))
-	}
-	if c, ok := total.number(); ok {
-		return c, true
-	}
-	return -1, true
+	return nil
 }

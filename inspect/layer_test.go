@@ -94,10 +94,10 @@ func TestLayers(t *testing.T) {
 		{"computed weight", []any{"n", 16}, func(s *sketch) {
 			s.ints("k", 16, 10).node("ConstantOfShape", "k", "w").node("Gemm", "x w", "u").
 				node("RandomNormal", "", "r", attrInts("shape", 10, 10)).node("MatMul", "u r", "y")
-		}, []string{"Gemm - - 0 160"}, "0 0 2 260 0"},
+		}, []string{"Gemm - - 160 160"}, "160 0 2 260 0"},
 		{"computed kernel", []any{"n", 4, 8, 8}, func(s *sketch) {
 			s.weights("w", []int64{4, 4, 3, 3}).weights("g", []int64{4, 1, 1, 1}).node("Mul", "w g", "k").node("Conv", "x k", "y")
-		}, []string{"Conv - - 0 5184"}, "0 0 148 5184 0"},
+		}, []string{"Conv - - 144 5184"}, "144 0 0 5184 0"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			s := newSketch(17).input("x", c.x...)

@@ -124,8 +124,11 @@ type OpCount struct {
 type Totals struct {
 	Layers     int   `json:"layers"`
 	Parameters int64 `json:"parameters"`
-	Statistics int64 `json:"statistics"`
-	Constants  int64 `json:"constants"`
+	// ParametersUnknown counts weights that are computed from stored numbers and
+	// have a shape that is not known; Parameters is without them.
+	ParametersUnknown int   `json:"parameters_unknown,omitempty"`
+	Statistics        int64 `json:"statistics"`
+	Constants         int64 `json:"constants"`
 	// MACs sums the nodes whose shapes are known, nil when there are some and
 	// none is known; MACsUnknown counts the others.
 	MACs        *int64 `json:"macs"`
@@ -194,8 +197,7 @@ func New(ctx context.Context, f *onnxfile.File, opt Options) (*Model, error) {
 	for _, v := range pb.GetGraph().GetOutput() {
 		m.Outputs = append(m.Outputs, g.Value(v.GetName()))
 	}
-	m.findLayers()
-	m.count()
+	m.count(m.findLayers())
 	m.findPeak()
 	if err := m.checkChannels(opt); err != nil {
 		return nil, err

@@ -5,52 +5,69 @@ import (
 	"strings"
 )
 
-// einsumRule reads the equation as numpy.einsum does: a letter stands for a
+// An einsumCall is what an Einsum works on: the size of each letter, how often it
+// occurs, and what the ellipsis stands for in each operand.
+type einsumCall struct {
+	size     map[byte]term
+	count    map[byte]int
+	wide     [][]term
+	right    string
+	explicit bool
+}
+
+// readEinsum reads the equation as numpy.einsum does: a letter stands for a
 // dimension, an ellipsis for those that broadcast.
-func einsumRule(c *call) {
-	d := c.in(0).dtype
-	c.typed(0, d)
+func readEinsum(c *call) (e einsumCall, ok bool) {
 	equation := strings.Join(strings.Fields(c.AttrString("equation", "")), "")
 	left, right, explicit := strings.Cut(equation, "->")
 	operands := strings.Split(left, ",")
 	if len(equation) > 1024 || len(operands) != len(c.Inputs) {
-		return
+		return e, false
 	}
-	size := make(map[byte]term)
-	count := make(map[byte]int)
-	var wide [][]term // what the ellipsis stands for in each operand
+	e = einsumCall{size: make(map[byte]term), count: make(map[byte]int), right: right, explicit: explicit}
 	for i, labels := range operands {
 		t := c.in(i)
 		if !t.known {
-			return
+			return e, false
 		}
 		front, back, dots := strings.Cut(labels, "...")
 		if !letters(front) || !letters(back) {
-			return
+			return e, false
 		}
 		rest := len(t.shape) - len(front) - len(back)
 		if rest < 0 || rest > 0 && !dots {
-			return
+			return e, false
 		}
 		if dots {
-			wide = append(wide, t.shape[len(front):len(front)+rest])
+			e.wide = append(e.wide, t.shape[len(front):len(front)+rest])
 		}
 		dims := slices.Concat(t.shape[:len(front)], t.shape[len(front)+rest:])
 		for j := range len(dims) {
 			l := (front + back)[j]
-			old, seen := size[l]
+			old, seen := e.size[l]
 			if !seen {
 				old = integer(1)
 			}
-			if size[l], dots = broadcastDim(old, dims[j]); !dots {
-				return
+			if e.size[l], dots = broadcastDim(old, dims[j]); !dots {
+				return e, false
 			}
-			count[l]++
+			e.count[l]++
 		}
 	}
-	if !explicit {
+	return e, true
+}
+
+func einsumRule(c *call) {
+	d := c.in(0).dtype
+	c.typed(0, d)
+	e, ok := readEinsum(c)
+	if !ok {
+		return
+	}
+	right := e.right
+	if !e.explicit {
 		var once []byte
-		for l, n := range count {
+		for l, n := range e.count {
 			if n == 1 {
 				once = append(once, l)
 			}
@@ -59,7 +76,7 @@ func einsumRule(c *call) {
 		if right = string(once); right != strings.ToLower(right) {
 			return // runtimes differ in the order of capitals
 		}
-		if len(wide) > 0 {
+		if len(e.wide) > 0 {
 			right = "..." + right
 		}
 	}
@@ -70,14 +87,14 @@ func einsumRule(c *call) {
 			return
 		}
 		for j := range len(part) {
-			t, ok := size[part[j]]
+			t, ok := e.size[part[j]]
 			if !ok {
 				return
 			}
 			out = append(out, t)
 		}
 		if i == 0 && dots {
-			s, ok := broadcast(wide...)
+			s, ok := broadcast(e.wide...)
 			if !ok {
 				return
 			}

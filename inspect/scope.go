@@ -49,6 +49,7 @@ type expansion struct {
 	work      int // so many of them may still be inferred
 	sizes     map[*onnxpb.GraphProto]int
 	terms     int // left of maxTerms
+	listed    listed
 }
 
 // size returns how many units s takes, what is nested in it not counted.

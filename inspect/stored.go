@@ -41,6 +41,7 @@ func (m *Model) storedTensors() []storedTensor {
 			for _, a := range n.GetAttribute() {
 				add(scope, n.GetOutput()[0], a.T)
 				add(scope, n.GetOutput()[0], a.SparseTensor.GetValues())
+				add(scope, n.GetOutput()[0], m.Graph.x.constantOf(n, a))
 			}
 		}
 	}

@@ -2,6 +2,7 @@ package inspect
 
 import (
 	"context"
+	"errors"
 
 	"github.com/filterlens/filterlens/inspect/onnxfile"
 )
@@ -68,13 +69,36 @@ func (m *Model) valuesOf(ctx context.Context, tensors []onnxfile.Tensor) ([]read
 }
 
 // countZeros fills the shares of zeros. A weight of a type whose numbers cannot
-// be read has none.
+// be read has none, nor has one whose zero point is not known.
 func (m *Model) countZeros(ctx context.Context) error {
 	var tensors []onnxfile.Tensor
 	index := make(map[onnxfile.Tensor]int)
+	counts := make(map[zeroKey]int64) // of quantized ones
+	keys := make([]*zeroKey, len(m.Layers))
 	for i := range m.Layers {
-		s, ok := m.LayerWeight(&m.Layers[i])
-		if _, seen := index[s.Tensor]; ok && !seen {
+		l := &m.Layers[i]
+		s, ok := m.LayerWeight(l)
+		if !ok {
+			continue
+		}
+		z, err := m.layer(l).weightZero(l)
+		switch {
+		case errors.Is(err, errZeroPoint):
+			continue
+		case err != nil:
+			return err
+		}
+		k := zeroKey{s.Tensor, z.tensor, z.axis}
+		keys[i] = &k
+		if len(z.values) > 0 {
+			if _, known := counts[k]; !known {
+				none, err := z.count(ctx, s.Tensor)
+				if err = unlessUnsupported(err); err != nil {
+					return err
+				}
+				counts[k] = none
+			}
+		} else if _, seen := index[s.Tensor]; !seen {
 			index[s.Tensor] = len(tensors)
 			tensors = append(tensors, s.Tensor)
 		}
@@ -92,22 +116,29 @@ func (m *Model) countZeros(ctx context.Context) error {
 	added := make(map[onnxfile.Tensor]bool)
 	for i := range m.Layers {
 		l := &m.Layers[i]
-		s, ok := m.LayerWeight(l)
-		if !ok {
+		if keys[i] == nil {
 			continue
 		}
-		v := readings[index[s.Tensor]].stats
-		n, err := s.Tensor.Elements()
-		if err != nil || v == nil || n == 0 {
+		t := keys[i].weight
+		none, quantized := counts[*keys[i]]
+		if !quantized {
+			v := readings[index[t]].stats
+			if v == nil {
+				continue
+			}
+			none = v.Zeros
+		}
+		n, err := t.Elements()
+		if err != nil || n == 0 {
 			continue
 		}
-		share := float64(v.Zeros) / float64(n)
+		share := float64(none) / float64(n)
 		l.Zeros = &share
 		switch l.Op {
 		case "Conv", "ConvTranspose", "Gemm", "MatMul":
-			if !added[s.Tensor] {
-				added[s.Tensor] = true
-				zeros += v.Zeros
+			if !added[t] {
+				added[t] = true
+				zeros += none
 				elements += n
 			}
 		}
