@@ -116,7 +116,7 @@ func storedFault(check func(onnxfile.Tensor) error, t onnxfile.Tensor) error {
 }
 
 func channelFault(l *Layer, per, have int64) string {
-	return fmt.Sprintf("has weights for %d channels in each of %d groups and reads %q with %d", per, max(l.Group, 1), l.InTensor, have)
+	return fmt.Sprintf("has weights for %d channels in each of %s and reads %q with %d", per, groups(max(l.Group, 1)), l.InTensor, have)
 }
 
 // channels returns how many channels of each group a convolution has weights for
@@ -144,7 +144,7 @@ func (m *Model) checkChannels(opt Options) error {
 		l := &m.Layers[i]
 		if per, have, ok := m.channels(l); !ok {
 			return &OptionError{File: m.File,
-				Err: fmt.Errorf("layer %q reads %d channels in %d groups, the sizes given leave it %d", l.Name, per, max(l.Group, 1), have)}
+				Err: fmt.Errorf("layer %q reads %d channels in each of %s, the sizes given leave it %d", l.Name, per, groups(max(l.Group, 1)), have)}
 		}
 	}
 	return nil

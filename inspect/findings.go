@@ -51,6 +51,7 @@ var findingCodes = []struct{ code, level string }{
 	{"output-missing", LevelError},
 	{"stored-size", LevelError},
 	{"channels", LevelError},
+	{"shapes", LevelError},
 	{"operands", LevelError},
 	{"input-type", LevelError},
 	{"attribute", LevelError},
@@ -95,13 +96,14 @@ var findingCodes = []struct{ code, level string }{
 // Findings are made with care not to raise a false alarm: where something is
 // not certain, there is none.
 func (m *Model) Findings(ctx context.Context, opt FindingOptions) ([]Finding, error) {
-	f := finder{m: m, graphs: m.locatedGraphs()}
+	f := finder{m: m, graphs: m.locatedGraphs(), told: make(map[*onnxpb.NodeProto]bool), dead: make(map[*onnxpb.NodeProto]bool)}
 	f.faults()
 	f.interfaces()
 	f.versions()
 	f.operators()
 	f.functions()
 	f.unused()
+	f.shapes()
 	f.declarations()
 	f.batch()
 	if err := f.storage(ctx); err != nil {
@@ -125,6 +127,9 @@ type finder struct {
 	m      *Model
 	graphs []locatedGraph
 	list   []Finding
+	// told are the nodes that an error was found at, dead those that reach no
+	// output.
+	told, dead map[*onnxpb.NodeProto]bool
 }
 
 // A locatedGraph is a graph with its scope.
@@ -190,6 +195,7 @@ func (f *finder) addAs(level, code string, p place, format string, a ...any) {
 	x := Finding{Code: code, Level: level, Scope: p.scope, Tensor: p.tensor, Text: fmt.Sprintf(format, a...)}
 	if p.node != nil {
 		x.Node = p.node.Label()
+		f.told[p.node.Proto] = f.told[p.node.Proto] || level == LevelError
 	}
 	f.list = append(f.list, x)
 }

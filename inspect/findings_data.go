@@ -205,8 +205,8 @@ func (f *finder) weights(ctx context.Context) error {
 		}
 		zeros[s.t] = v.Zeros
 		n, _ := s.t.Elements()
-		if v.NaN > 0 {
-			f.add("nan-weights", p, "%d of the %d values of %q are NaN, and so is every result that they go into; train or export the model again", v.NaN, n, s.name)
+		if v.NaN > 0 && used[s.t] {
+			f.add("nan-weights", p, "%d of the %d values of %q are NaN, and what is computed with them is no number either; train or export the model again", v.NaN, n, s.name)
 		}
 		if v.Inf > 0 && used[s.t] {
 			f.add("inf-weights", p, "%d of the %d values of %q are infinite; train or export the model again", v.Inf, n, s.name)

@@ -21,7 +21,7 @@ func (f *finder) versions() {
 	if len(pb.GetOpsetImport()) == 0 && ir >= 3 {
 		f.addAs(LevelError, "ir-opset", place{}, "the model imports no operator set, which IR version %d demands; export it again", ir)
 	}
-	seen := make(map[string]int64)
+	seen, used := make(map[string]int64), f.domains()
 	for _, o := range pb.GetOpsetImport() {
 		domain, v := plainDomain(o.GetDomain()), o.GetVersion()
 		name := domain
@@ -37,10 +37,39 @@ func (f *finder) versions() {
 		switch {
 		case v <= 0:
 			f.addAs(LevelError, "ir-opset", place{}, "the model imports version %d of %s, which there is none of", v, name)
+		case !used[domain]:
+			// Some programs import all that they know.
 		case newest > 0 && v > newest:
 			f.add("ir-opset", place{}, "the model imports version %d of %s, newer than %d, the newest of ONNX %s; its operators are checked as those of %d", v, name, newest, schemaRelease, newest)
 		case oldest > ir && ir > 0:
 			f.add("ir-opset", place{}, "version %d of %s came with IR version %d, the file has %d; a reader of that age may refuse it; convert the file to IR version %d", v, name, oldest, ir, oldest)
+		}
+	}
+}
+
+// domains returns those of the nodes of all graphs, functions and training_info.
+func (f *finder) domains() map[string]bool {
+	used := make(map[string]bool)
+	pb := f.m.Handle.Model
+	keepDomains(used, pb.GetGraph().GetNode())
+	for _, fn := range pb.GetFunctions() {
+		keepDomains(used, fn.GetNode())
+	}
+	for _, t := range pb.GetTrainingInfo() {
+		keepDomains(used, t.GetInitialization().GetNode())
+		keepDomains(used, t.GetAlgorithm().GetNode())
+	}
+	return used
+}
+
+func keepDomains(used map[string]bool, nodes []*onnxpb.NodeProto) {
+	for _, n := range nodes {
+		used[plainDomain(n.GetDomain())] = true
+		for _, a := range n.GetAttribute() {
+			keepDomains(used, a.GetG().GetNode())
+			for _, g := range a.GetGraphs() {
+				keepDomains(used, g.GetNode())
+			}
 		}
 	}
 }
@@ -161,6 +190,12 @@ func (f *finder) operator(all *usages, g locatedGraph, n *Node, local map[string
 	case v.maxIn >= 0 && inputs > v.maxIn:
 		f.add("operands", p, "%s has %s, version %d takes at most %d", described(n), count(len(n.Inputs), "input", "inputs"), opset, v.maxIn)
 	}
+	for i, in := range n.Inputs {
+		if in == "" && i < 64 && v.required>>i&1 != 0 {
+			f.add("operands", p, "%s leaves out input %d, which version %d demands; export the model again", described(n), i, opset)
+			break
+		}
+	}
 	if v.maxOut >= 0 && outputs > v.maxOut {
 		f.add("operands", p, "%s has %s, version %d gives at most %d", described(n), count(len(n.Outputs), "output", "outputs"), opset, v.maxOut)
 	}
@@ -206,22 +241,27 @@ func (f *finder) inputTypes(g locatedGraph, n *Node, v *schemaVersion, opset int
 // way round.
 func (f *finder) attributes(g locatedGraph, n *Node, v *schemaVersion, opset int64) {
 	p := place{scope: g.scope, node: n}
-	known := strings.Fields(v.attributes)
 	given := n.Proto.GetAttribute()
 	for _, a := range given {
 		name := a.GetName()
 		// Those that begin so are notes of a program to itself.
-		if !slices.Contains(known, name) && !slices.Contains(known, name+"!") && !strings.HasPrefix(name, "__") {
+		if _, ok := v.rule(name); !ok && !strings.HasPrefix(name, "__") {
 			f.add("attribute", p, "%s has the attribute %q, which version %d does not have; convert the model or remove it", described(n), name, opset)
 		}
 	}
-	for _, name := range known {
-		name, must := strings.CutSuffix(name, "!")
-		if must && !slices.ContainsFunc(given, func(a *onnxpb.AttributeProto) bool { return a.GetName() == name }) {
-			f.add("attribute", p, "%s lacks the attribute %q, which version %d demands; export the model again", described(n), name, opset)
+	if a, r := v.mistyped(n); a != nil {
+		f.add("attribute", p, "%s has the attribute %q of type %s, version %d wants %s; export the model again",
+			described(n), a.GetName(), kindName(a.GetType()), opset, kindName(r.kind))
+	}
+	for r := range v.rules() {
+		if r.required && !slices.ContainsFunc(given, func(a *onnxpb.AttributeProto) bool { return a.GetName() == r.name }) {
+			f.add("attribute", p, "%s lacks the attribute %q, which version %d demands; export the model again", described(n), r.name, opset)
 		}
 	}
 }
+
+// kindName is what the standard calls a type of attribute, in lower case.
+func kindName(k onnxpb.AttributeProto_AttributeType) string { return strings.ToLower(k.String()) }
 
 // hasKnownPrefix tells whether a domain is one that runtimes bring and import
 // by themselves.

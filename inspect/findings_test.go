@@ -45,6 +45,12 @@ func (s *sketch) imports(domain string, version int64) *sketch {
 	return s
 }
 
+// only leaves one output.
+func (s *sketch) only(name string) *sketch {
+	s.Graph.Output = nil
+	return s.output(name)
+}
+
 func TestFindings(t *testing.T) {
 	nan, inf := float32(math.NaN()), float32(math.Inf(-1))
 	body := func(nodes ...*onnxpb.NodeProto) *onnxpb.GraphProto {
@@ -60,6 +66,12 @@ func TestFindings(t *testing.T) {
 	}
 	image := func(batch any, target ...int64) *sketch {
 		return newSketch(17).input("x", batch, 512, 7, 7).ints("s", target...).node("Reshape", "x s", "y").output("y")
+	}
+	two := func(x []any, w []int64, op string, attrs ...*onnxpb.AttributeProto) *sketch {
+		return newSketch(17).input("x", x...).weights("w", w, 1).node(op, "x w", "y", attrs...).output("y")
+	}
+	reshaped := func(x []any, target ...int64) *sketch {
+		return newSketch(17).input("x", x...).ints("s", target...).node("Reshape", "x s", "y").output("y")
 	}
 	for _, c := range []struct {
 		name  string
@@ -81,6 +93,45 @@ func TestFindings(t *testing.T) {
 			return s
 		}(), []string{"stored-size error ||w"}, "20 bytes stored"},
 		{"channels", plain().weights("v", []int64{2, 5, 1, 1}, 1).node("Conv", "z v", "q").output("q"), []string{"channels error |q|z"}, "weights for 5 channels"},
+		{"product", two([]any{2, 4}, []int64{5, 3}, "MatMul"), []string{"shapes error |y|w"}, `multiplies "x", 2 x 4, by "w", 5 x 3, and sums over 4 and 5 values`},
+		{"product with a list", two([]any{4}, []int64{5, 3}, "MatMul"), []string{"shapes error |y|w"}, ""},
+		{"product of symbols", two([]any{"n", "k"}, []int64{5, 3}, "MatMul"), nil, ""},
+		{"products of several", two([]any{3, 2, 4}, []int64{2, 4, 5}, "MatMul"), []string{"shapes error |y|w"}, "3 does not fit 2"},
+		{"product with a scalar", two(nil, []int64{2, 4}, "MatMul"), []string{"shapes error |y|x"}, "is a scalar"},
+		{"Gemm", two([]any{2, 4}, []int64{5, 3}, "Gemm"), []string{"shapes error |y|w"}, "sums over 4 and 5 values"},
+		{"Gemm, transposed", two([]any{2, 4}, []int64{4, 3}, "Gemm", attrInt("transB", 1)), []string{"shapes error |y|w"}, "4 x 3 transposed, and sums over 4 and 3 values"},
+		{"Gemm, transposed as it should be", two([]any{2, 4}, []int64{3, 4}, "Gemm", attrInt("transB", 1)), nil, ""},
+		{"Gemm of lists", two([]any{4}, []int64{4, 3}, "Gemm"), []string{"shapes error |y|x"}, "multiplies matrices"},
+		{"Gemm's bias", newSketch(17).input("x", "n", 4).weights("w", []int64{4, 3}, 1).weights("b", []int64{4}, 1).node("Gemm", "x w b", "y").output("y"), []string{"shapes error |y|b"}, `adds "b", 4, to a product of n x 3`},
+		{"Gemm's bias, one for all", newSketch(17).input("x", "n", 4).weights("w", []int64{4, 3}, 1).weights("b", []int64{1, 1, 1}, 1).node("Gemm", "x w b", "y").output("y"), nil, ""},
+		{"sum", two([]any{2, 4}, []int64{5, 3}, "Add"), []string{"shapes error |y|w"}, `combines "x", 2 x 4, with "w", 5 x 3, and 4 does not fit 3`},
+		{"sum with one", two([]any{2, 1}, []int64{1, 3}, "Add"), nil, ""},
+		{"sum with nothing", two([]any{2, 0}, []int64{2, 3}, "Add"), nil, ""},
+		{"slopes", two([]any{"n", 4, 8}, []int64{3, 1}, "PRelu"), []string{"shapes error |y|w"}, ""},
+		{"join", two([]any{2, 4}, []int64{5, 3}, "Concat", attrInt("axis", 0)), []string{"shapes error |y|w"}, `joins "x", 2 x 4, and "w", 5 x 3, along axis 0`},
+		{"join of other ranks", two([]any{2, 4}, []int64{5}, "Concat", attrInt("axis", 0)), []string{"shapes error |y|w"}, ""},
+		{"join along no axis", two([]any{2, 4}, []int64{2, 4}, "Concat", attrInt("axis", 2)), []string{"shapes error |y|x"}, "along axis 2"},
+		{"join", two([]any{2, 4}, []int64{5, 4}, "Concat", attrInt("axis", 0)), nil, ""},
+		{"join with nothing", two([]any{2, 4}, []int64{0}, "Concat", attrInt("axis", 0)), nil, ""},
+		{"reshape", reshaped([]any{2, 4}, 3, 3), []string{"shapes error |y|x"}, `reshapes "x", 2 x 4, with 8 values, to [3 3]`},
+		{"reshape, one open", reshaped([]any{2, 4}, 3, -1), []string{"shapes error |y|x"}, "to [3 -1]"},
+		{"reshape, two open", reshaped([]any{2, 4}, -1, -1), []string{"shapes error |y|x"}, "leaves 2 dimensions open"},
+		{"reshape, copied beyond", reshaped([]any{2, 4}, 2, 4, 0), []string{"shapes error |y|x"}, "copies dimension 2"},
+		{"reshape, negative", reshaped([]any{2, 4}, -2, -4), []string{"shapes error |y|x"}, "to -2 in dimension 0"},
+		{"reshape, as it should be", reshaped([]any{2, 4}, 0, 2, -1), nil, ""},
+		{"reshape of nothing", reshaped([]any{0, 4}, 0, -1), nil, ""},
+		{"reshape of symbols", reshaped([]any{4, "k"}, 3, 3), nil, ""},
+		{"reshape, zeros as they are", newSketch(17).input("x", 2, 4).ints("s", 0, 8).node("Reshape", "x s", "y", attrInt("allowzero", 1)).output("y"), []string{"shapes error |y|x"}, "to [0 8]"},
+		{"expand", newSketch(17).input("x", 2, 4).ints("s", 3, 4).node("Expand", "x s", "y").output("y"), []string{"shapes error |y|x"}, `expands "x", 2 x 4, to 3 x 4`},
+		{"groups of filters", two([]any{"n", 4, 8, 8}, []int64{3, 2, 3, 3}, "Conv", attrInt("group", 2)), []string{"shapes error |y|w"}, "has 3 filters, which 2 groups cannot share"},
+		{"rank of a filter", two([]any{"n", 4, 8}, []int64{3, 4, 3, 3}, "Conv"), []string{"shapes error |y|x"}, "its weight is 3 x 4 x 3 x 3"},
+		{"kernel", two([]any{"n", 4, 8, 8}, []int64{3, 4, 3, 3}, "Conv", attrInts("kernel_shape", 3, 5)), []string{"shapes error |y|x"}, "the kernel [3 5]"},
+		{"channels of a computed weight", newSketch(17).input("x", "n", 4, 8, 8).input("w", 3, 5, 3, 3).node("Conv", "x w", "y").output("y"), []string{"shapes error |y|w"}, `for 5 channels in each of 1 group and reads "x" with 4`},
+		{"channels of a transpose", two([]any{"n", 4, 8, 8}, []int64{5, 3, 3, 3}, "ConvTranspose"), []string{"shapes error |y|w"}, "for 5 channels and reads"},
+		{"channels of a normalisation", newSketch(17).input("x", "n", 4, 8, 8).weights("v", []int64{3}, 1).node("InstanceNormalization", "x v v", "y").output("y"), []string{"shapes error |y|v"}, "3 numbers for the 4 channels"},
+		{"shapes of what is dead", two([]any{2, 4}, []int64{5, 3}, "Add").node("Relu", "x", "z").only("z"), []string{"dead-node warning |y|"}, ""},
+		{"shapes in a function", two([]any{2, 4}, []int64{2, 4}, "f/F").imports("f", 1).function("f", "F", newNode("Transpose", "a", "t"), newNode("Add", "a t", "b")), []string{"shapes error y|b|t"}, ""},
+		{"shapes in a branch", branches(plain().weights("v", []int64{5}, 1), body(newNode("Add", "x v", "o")), body(newNode("Relu", "x", "o"))), nil, ""},
 		{"too few inputs", plain().node("Conv", "y", "q").output("q"), []string{"operands error |q|"}, "has 1 input, version 17 needs at least 2"},
 		{"too many inputs", plain().node("Relu", "y y", "q").output("q"), []string{"operands error |q|"}, "takes at most 1"},
 		{"too many outputs", plain().node("Relu", "y", "q r").output("q"), []string{"operands error |q|"}, "gives at most 1"},
@@ -88,8 +139,16 @@ func TestFindings(t *testing.T) {
 		{"types that differ", plain().ints("i", 1).node("Mul", "y i", "q").output("q"), []string{"input-type error |q|i"}, `"y", which is float, and "i", which is int64`},
 		{"types that may differ", plain().ints("i", 1).node("Where", "b y y", "q").node("Greater", "y y", "b").node("Slice", "q i i", "r").output("r"), []string{"unsorted-nodes warning |q|"}, ""},
 		{"an attribute of an older version", plain().node("Squeeze", "y", "q", attrInts("axes", 1)).output("q"), []string{"attribute error |q|"}, `has the attribute "axes", which version 17 does not have`},
+		{"an attribute of another type", plain().node("Concat", "y y", "q", attrString("axis", "a")).output("q"), []string{"attribute error |q|"}, `attribute "axis" of type string, version 17 wants int`},
+		{"an attribute without a type", plain().node("Concat", "y y", "q", &onnxpb.AttributeProto{Name: proto.String("axis"), I: proto.Int64(1)}).output("q"), nil, ""},
 		{"an attribute missing", plain().node("Concat", "y y", "q").output("q"), []string{"attribute error |q|"}, `lacks the attribute "axis"`},
 		{"a note as an attribute", plain().node("Relu", "y", "q", attrInt("__note", 1)).output("q"), nil, ""},
+		{"a required input left out", plain().node("Conv", "y _", "q").output("q"), []string{"operands error |q|"}, "leaves out input 1, which version 17 demands"},
+		{"optional left out before one that is there", func() *sketch {
+			s := newSketch(11).input("x", "n", 2, 8, 8).weights("k", []int64{4}, 1).weights("r", []int64{0}).node("Resize", "x r k _", "y").output("y")
+			s.IrVersion = proto.Int64(6)
+			return s
+		}(), nil, ""},
 		{"optional left out", plain().ints("lo", 0).node("Clip", "y _ _", "q").output("q").node("Cast", "lo", "i", attrInt("to", 1)).output("i"), nil, ""},
 		{"type", func() *sketch {
 			s := plain()
@@ -110,6 +169,8 @@ func TestFindings(t *testing.T) {
 		{"IR version of the future", func() *sketch { s := plain(); s.IrVersion = proto.Int64(99); return s }(), []string{"ir-opset warning ||"}, "newer than"},
 		{"no operator sets", func() *sketch { s := plain(); s.OpsetImport = nil; return s }(), []string{"ir-opset error ||"}, "imports no operator set"},
 		{"old IR version", func() *sketch { s := plain(); s.IrVersion = proto.Int64(4); return s }(), []string{"ir-opset warning ||"}, "version 17 of ai.onnx came with IR version 8, the file has 4"},
+		{"old IR version, for what is not used", plain().imports("ai.onnx.ml", 5), nil, ""},
+		{"old IR version, for what is used", plain().imports("ai.onnx.ml", 5).node("ai.onnx.ml/Binarizer", "y", "q").output("q"), []string{"ir-opset warning ||"}, "version 5 of ai.onnx.ml"},
 		{"imported twice", plain().imports("ai.onnx", 16), []string{"ir-opset warning ||"}, "twice, as version 17 and as version 16"},
 		{"opset of the future", func() *sketch {
 			s := plain().node("Unheard", "y", "q").output("q")
@@ -148,14 +209,26 @@ func TestFindings(t *testing.T) {
 		{"wrong output", plain().node("Relu", "y", "q").output("q", "n", 2, 8), []string{"stale-output-shape warning ||q"}, ""},
 		{"symbols of any name", plain().node("Relu", "y", "q").output("q", "m", 2, "h", "w"), nil, ""},
 
-		{"batch fixed", image(1, 1, 25088), []string{"baked-batch warning |y|"}, "1 x 25088"},
-		{"batch fixed where it is open", image("n", 1, 25088), []string{"baked-batch warning |y|"}, ""},
+		{"batch fixed", image("n", 1, 25088), []string{"baked-batch warning |y|"}, "1 x 25088; it fails at any other; use 0 or -1 for the first dimension"},
+		{"batch fixed without a name", image(nil, 1, 25088), []string{"baked-batch warning |y|"}, ""},
+		{"another dimension first", image("n", 512, 49), []string{"baked-batch warning |y|"}, "export the model with a batch of any size"},
 		{"batch dropped", image("n", 25088), []string{"baked-batch warning |y|"}, ""},
+		{"batch of one declared", image(1, 1, 25088), nil, ""},
+		{"batch of one declared, another shape", image(1, 512, 49), nil, ""},
 		{"samples mixed", image("n", 1, 512, -1), []string{"baked-batch warning |y|"}, "mixes the samples"},
 		{"batch copied", image("n", 0, 25088), nil, ""},
 		{"batch left open", image("n", -1, 25088), nil, ""},
 		{"batch of eight", image(8, 8, 25088), nil, ""},
-		{"batch merged", image("n", 1, -1, 7, 7), nil, ""},
+		{"batch in the last dimension", image("n", 1, -1), []string{"baked-batch warning |y|"}, "first dimension fixed at 1 in its shape [1 -1]"},
+		{"batch in the last dimension of two", image("n", 2, -1), []string{"baked-batch warning |y|"}, "fixed at 2"},
+		{"batch that does not divide", image("n", 3, -1), []string{"baked-batch warning |y|"}, "fixed at 3"},
+		{"batch in the last dimension, declared", image(1, 1, -1), nil, ""},
+		{"batch in the last dimension before a product", newSketch(17).input("x", "n", 3, 8, 8).ints("s", 1, -1).weights("w", []int64{192, 5}, 1).
+			node("Reshape", "x s", "f").node("Relu", "f", "r").node("Gemm", "r w", "y").output("y"), []string{"baked-batch warning |f|"}, ""},
+		{"batch in the channels", image("n", 1, -1, 7, 7), []string{"baked-batch warning |y|"}, ""},
+		{"batch in the channels and back", newSketch(17).input("x", "n", 4, 7, 7).ints("s", 1, -1, 7, 7).ints("t", -1, 4, 7, 7).
+			node("Reshape", "x s", "a").node("MaxPool", "a", "b", attrInts("kernel_shape", 1, 1)).node("Reshape", "b t", "y").output("y"), nil, ""},
+		{"batch summed up", newSketch(17).input("x", "n", 4, 7, 7).ints("s", 1, -1).node("Reshape", "x s", "a").node("ReduceMax", "a", "y").output("y"), nil, ""},
 		{"groups", image("n", 0, 32, -1), nil, ""},
 		{"token for one", newSketch(17).input("x", "n", 4, 8).weights("t", []int64{1, 1, 8}, 1).node("Concat", "t x", "y", attrInt("axis", 1)).output("y"),
 			[]string{"baked-batch warning |y|"}, `joins "t"`},
@@ -167,8 +240,9 @@ func TestFindings(t *testing.T) {
 		{"read in a branch alone", branches(plain().weights("v", []int64{1}, 1).node("Relu", "v", "vv"), body(newNode("Add", "x vv", "o")), body(newNode("Relu", "x", "o"))), nil, ""},
 
 		{"NaN", plain().weights("v", []int64{2, 2, 1, 1}, 1, nan).node("Conv", "z v", "q").output("q"), []string{"nan-weights warning ||v"}, "2 of the 4 values"},
+		{"NaN as a marker", plain().weights("v", nil, nan).node("Greater", "z z", "b").node("Where", "b z v", "q").output("q"), nil, ""},
 		{"infinite", plain().weights("v", []int64{2, 2, 1, 1}, 1, inf).node("Conv", "z v", "q").output("q"), []string{"inf-weights warning ||v"}, "2 of the 4 values"},
-		{"a mask", plain().weights("v", []int64{1, 1, 2, 2}, 1, inf).node("Add", "z v", "q").output("q"), nil, ""},
+		{"a mask", plain().weights("v", []int64{1, 1, 8, 8}, 1, inf).node("Add", "z v", "q").output("q"), nil, ""},
 		{"subnormal", plain().weights("v", []int64{2, 2, 1, 1}, 1, 1e-40, 1, 1).node("Conv", "z v", "q").output("q"), []string{"subnormal-weights warning ||v"}, "1 of the 4 values"},
 		{"filters of zeros", plain().weights("v", []int64{4, 2, 1, 1}, 0, 0, 1, 0).node("Conv", "z v", "q").output("q"), []string{"zero-filter warning |q|v"}, "has 4 filters, and all weights of 2 of them are zero: 0, 2"},
 		{"columns of zeros", newSketch(17).input("x", "n", 2).weights("v", []int64{2, 3}, 0, 1, 0, 0, 1, 1).node("MatMul", "x v", "y").output("y"), []string{"zero-filter warning |y|v"}, "1 of them are zero: 0"},

@@ -75,6 +75,9 @@ func (f *finder) deadNodes(g locatedGraph, kept map[string]bool) {
 			reach(name)
 		}
 	}
+	for _, n := range g.Nodes {
+		f.dead[n.Proto] = !alive[n.Index]
+	}
 	claimed := make([]bool, len(g.Nodes))
 	for _, n := range g.Nodes {
 		if alive[n.Index] || slices.ContainsFunc(n.Outputs, func(out string) bool { return out != "" && len(g.Consumers(out)) > 0 }) {
@@ -100,6 +103,39 @@ func (f *finder) deadNodes(g locatedGraph, kept map[string]bool) {
 		}
 		f.add("dead-node", place{scope: g.scope, node: n}, "%s; remove it", text)
 	}
+}
+
+// shapes adds the nodes that cannot compute with what they read. What hangs on a
+// condition may be there for other sizes, so only nodes count that run for certain.
+func (f *finder) shapes() {
+	main := f.m.Graph
+	if !main.trust {
+		// The sizes that the model is asked about are no fault of it.
+		var err error
+		if main, err = NewGraph(f.m.Handle, Options{}); err != nil {
+			return
+		}
+	}
+	for scope, g := range main.All() {
+		if len(g.clashes) == 0 || !g.certain() {
+			continue
+		}
+		for _, n := range g.Nodes {
+			if c, ok := g.clashes[n]; ok && !f.told[n.Proto] && !f.dead[n.Proto] {
+				f.add("shapes", place{scope, n, c.tensor}, "%s %s", described(n), c.text)
+			}
+		}
+	}
+}
+
+// certain tells whether g runs whenever the model does.
+func (g *Graph) certain() bool {
+	for ; g.parent != nil; g = g.parent {
+		if g.calls == nil {
+			return false
+		}
+	}
+	return true
 }
 
 // declarations adds types and shapes in the file that contradict what follows
@@ -192,8 +228,8 @@ func (g *Graph) at(name string) tensor {
 // divides has the batch in it.
 const batchProbe = 104729
 
-// batch adds the nodes at which a model made for one size of batch breaks at any
-// other.
+// batch adds the nodes at which a model that declares a batch of any size breaks
+// at other sizes than one.
 func (f *finder) batch() {
 	if !f.m.Graph.trust {
 		return
@@ -201,10 +237,8 @@ func (f *finder) batch() {
 	probe := make(map[string][]int64)
 	for _, v := range f.m.Inputs {
 		dims := v.Shape.Dims
-		// A batch of one is taken for a batch where the rest looks like images;
-		// the first dimension of anything else may be something else.
-		if len(dims) == 0 || dims[0].Value >= 0 && (dims[0].Value != 1 || len(dims) != 4) {
-			continue
+		if len(dims) == 0 || dims[0].Value >= 0 {
+			continue // a model for one size of batch may have it anywhere
 		}
 		probe[v.Name] = make([]int64, len(dims))
 		for i := range dims {
@@ -219,19 +253,49 @@ func (f *finder) batch() {
 	if err != nil {
 		return
 	}
+	mixed := f.mixed(g)
 	for _, n := range g.order[:g.ordered] {
 		if n.function != nil || !n.Standard() {
 			continue
 		}
-		if text := g.baked(n); text != "" {
+		if text := g.baked(n, mixed); text != "" {
 			f.add("baked-batch", place{node: f.m.Graph.Nodes[n.Index]}, "%s %s", described(n), text)
 		}
 	}
 }
 
+// mixed marks the nodes of g, a graph with batches of batchProbe, from which what
+// holds such a batch comes out of the model or runs into a node that cannot compute
+// with it, without a Reshape on the way that may put the samples in order again.
+func (f *finder) mixed(g *Graph) map[*Node]bool {
+	mixed := make(map[*Node]bool)
+	for i := g.ordered - 1; i >= 0; i-- {
+		n := g.order[i]
+		if g.clashes[n].text != "" && f.m.Graph.clashes[f.m.Graph.Nodes[n.Index]].text == "" {
+			mixed[n] = true
+			continue
+		}
+		for _, out := range n.Outputs {
+			if t := g.at(out); out == "" || !t.known || !slices.ContainsFunc(t.shape, holdsBatch) {
+				continue
+			}
+			mixed[n] = mixed[n] || g.IsOutput(out) || slices.ContainsFunc(g.Consumers(out), func(c *Node) bool { return mixed[c] && c.Op != "Reshape" })
+		}
+	}
+	return mixed
+}
+
+// holdsBatch tells whether a dimension of a graph with batches of batchProbe has
+// the batch as a factor.
+func holdsBatch(d term) bool {
+	k, ok := d.number()
+	return ok && k > 0 && k%batchProbe == 0
+}
+
 // baked tells how a node of a graph with batches of batchProbe breaks at that
-// size, "" when it does not or when that is not certain.
-func (g *Graph) baked(n *Node) string {
+// size, "" when it does not or when that is not certain. mixed is that of the
+// graph.
+func (g *Graph) baked(n *Node, mixed map[*Node]bool) string {
 	leads := func(name string) bool {
 		t := g.at(name)
 		return t.known && len(t.shape) > 0 && t.shape[0].is(batchProbe)
@@ -273,12 +337,23 @@ func (g *Graph) baked(n *Node) string {
 			if total == 0 || total%batchProbe == 0 {
 				return ""
 			}
-			return fmt.Sprintf("has the batch fixed in its shape %s; it fails at any other; use 0 or -1 for the first dimension", FixedShape(target...))
+			advice := "export the model with a batch of any size"
+			if sample, ok := productTerm(x.shape[1:]).number(); ok && target[0] > 0 && sample == total/target[0] {
+				advice = "use 0 or -1 for the first dimension"
+			}
+			return fmt.Sprintf("has the batch fixed in its shape %s; it fails at any other; %s", FixedShape(target...), advice)
 		}
-		// With a dimension left open it runs, and mixes the samples when the
+		if target[0] < 1 || len(target) < 2 {
+			return ""
+		}
+		// With a dimension left open it may run, and mixes the samples when the
 		// channels stay in their place behind a batch of one.
 		if target[0] == 1 && len(target) > 2 && len(x.shape) > 2 && target[1] > 1 && x.shape[1].is(target[1]) {
 			return fmt.Sprintf("has a batch of 1 fixed in its shape %v and mixes the samples of any other; use 0 for the first dimension", target)
+		}
+		// Or when the batch goes into the open one and stays there.
+		if mixed[n] {
+			return fmt.Sprintf("has the first dimension fixed at %d in its shape %v, so that the batch goes into another one; it fails or mixes the samples at most sizes; use 0 or the size of the batch for the first dimension", target[0], target)
 		}
 	case "Expand":
 		target, ok := g.Ints(n.Input(1))

@@ -145,7 +145,7 @@ func (g *Graph) forget() {
 	if g.tensors == nil {
 		return
 	}
-	g.tensors = nil
+	g.tensors, g.clashes = nil, nil
 	for _, n := range g.Nodes {
 		for _, b := range n.bodies {
 			b.forget()
@@ -166,13 +166,14 @@ func (g *Graph) inferStored() {
 
 // inferNodes fills g.tensors, node by node.
 func (g *Graph) inferNodes() {
+	g.clashes = nil
 	for _, n := range g.order[:g.ordered] {
 		c := call{g: g, Node: n, opset: g.Opset(n.Domain), out: make([]tensor, len(n.Outputs))}
 		for _, b := range n.bodies {
 			b.inferred = false
 		}
 		r := g.rule(n)
-		if r != nil {
+		if r != nil && !c.mistyped() {
 			r(&c)
 		}
 		for _, b := range n.bodies {
@@ -598,6 +599,62 @@ type call struct {
 	g     *Graph
 	opset int64
 	out   []tensor
+}
+
+// mistyped tells whether an attribute has another type than the standard says,
+// so that nothing follows from what it holds.
+func (c *call) mistyped() bool {
+	if len(c.attrs) == 0 || c.function != nil {
+		return false
+	}
+	s := schemaOf(c.Domain, c.Op)
+	if s == nil {
+		return false
+	}
+	v := s.at(c.opset)
+	if v == nil {
+		return false
+	}
+	a, _ := v.mistyped(c.Node)
+	return a != nil
+}
+
+// A clash says why a node cannot compute with what it reads: dimensions that are
+// numbers and do not fit.
+type clash struct {
+	tensor string // one that takes part
+	// text goes on after the name of the node.
+	text string
+}
+
+// clash takes down why c, a node of a standard operator, cannot compute, and that
+// input i has to do with it.
+func (c *call) clash(i int, format string, a ...any) {
+	if !c.Standard() || c.function != nil {
+		return // what runtimes allow in operators of their own is not certain
+	}
+	if c.g.clashes == nil {
+		c.g.clashes = make(map[*Node]clash)
+	}
+	if _, ok := c.g.clashes[c.Node]; !ok {
+		c.g.clashes[c.Node] = clash{c.Input(i), fmt.Sprintf(format, a...)}
+	}
+}
+
+// dims is how the dimensions of a tensor read in a sentence.
+func dims(s []term) string { return outerShape(tensor{known: true, shape: s}).String() }
+
+// apart tells whether a and b are numbers that differ.
+func apart(a, b term) bool {
+	n, ok1 := a.number()
+	m, ok2 := b.number()
+	return ok1 && ok2 && n != m
+}
+
+// empty tells whether one of the dimensions is 0; some runtimes fit such tensors
+// to anything.
+func empty(s []term) bool {
+	return slices.ContainsFunc(s, func(d term) bool { return d.is(0) })
 }
 
 // in returns what is known of input i.

@@ -88,7 +88,14 @@ func TestShapes(t *testing.T) {
 		{"reshape", 0, []any{"batch", 512, 7, 7}, func(s *sketch) { s.ints("s", 0, -1).node("Reshape", "x s", "y") }, "batch x 25088"},
 		{"reshape, batch open", 0, []any{"batch", 512, 7, 7}, func(s *sketch) { s.ints("s", -1, 512).node("Reshape", "x s", "y") }, "batch*49 x 512"},
 		{"reshape that does not divide", 0, []any{"batch", 3}, func(s *sketch) { s.ints("s", -1, 2).node("Reshape", "x s", "y") }, "? x 2"},
-		{"reshape, two open", 0, []any{"batch", 3}, func(s *sketch) { s.ints("s", -1, -1).node("Reshape", "x s", "y") }, "? x ?"},
+		{"reshape, two open", 0, []any{"batch", 3}, func(s *sketch) { s.ints("s", -1, -1).node("Reshape", "x s", "y") }, "unknown"},
+		{"reshape that does not fit", 0, []any{2, 4}, func(s *sketch) { s.ints("s", 3, 3).node("Reshape", "x s", "y") }, "unknown"},
+		{"gemm that does not fit", 0, []any{2, 4}, func(s *sketch) { s.weights("w", []int64{5, 3}).node("Gemm", "x w", "y") }, "unknown"},
+		{"groups that do not fit", 0, []any{1, 4, 8, 8}, func(s *sketch) {
+			s.weights("w", []int64{3, 2, 3, 3}).node("Conv", "x w", "y", attrInt("group", 2))
+		}, "unknown"},
+		{"channels that do not fit", 0, []any{1, 4, 8, 8}, func(s *sketch) { s.weights("w", []int64{3, 5, 3, 3}).node("Conv", "x w", "y") }, "unknown"},
+		{"attribute of another type", 0, []any{2, 4}, func(s *sketch) { s.node("Concat", "x x", "y", attrString("axis", "a")) }, "unknown"},
 		{"reshape, zero is zero", 0, []any{0, 3}, func(s *sketch) { s.ints("s", 3, 0).node("Reshape", "x s", "y", attrInt("allowzero", 1)) }, "3 x 0"},
 		{"reshape, old", 4, []any{2, 3}, func(s *sketch) { s.node("Reshape", "x", "y", attrInts("shape", 3, -1)) }, "3 x 2"},
 		{"reshape to what only a run knows", 0, []any{2, 3}, func(s *sketch) {

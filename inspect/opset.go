@@ -2,7 +2,12 @@ package inspect
 
 import (
 	"cmp"
+	"iter"
 	"slices"
+	"strconv"
+	"strings"
+
+	"github.com/filterlens/filterlens/inspect/onnxfile/onnxpb"
 )
 
 // A schema is an operator of the standard, with its versions from the oldest on.
@@ -18,14 +23,64 @@ type schemaVersion struct {
 	since                        int16
 	minIn, maxIn, minOut, maxOut int16
 	deprecated                   bool
+	// required has bit n for input n when an empty name may not stand for it.
+	required uint64
 	// types has a mask for each input: bit n for tensors of type n, bit 0 for
 	// whatever else is allowed. The last one holds for all inputs that follow.
 	types []uint64
 	// parameters has a letter for each input, the last one as in types: those of
 	// one letter have the same type, those of '-' any.
 	parameters string
-	// attributes are the names, with a '!' behind those that must be given.
+	// attributes are names and types, with a '!' behind those that must be given:
+	// "axis:2! keepdims:2". The types are those of AttributeProto.
 	attributes string
+}
+
+// An attributeRule is what a version of an operator says of an attribute.
+type attributeRule struct {
+	name     string
+	kind     onnxpb.AttributeProto_AttributeType
+	required bool
+}
+
+// rules yields the attributes of v.
+func (v *schemaVersion) rules() iter.Seq[attributeRule] {
+	return func(yield func(attributeRule) bool) {
+		for field := range strings.FieldsSeq(v.attributes) {
+			name, kind, _ := strings.Cut(field, ":")
+			kind, must := strings.CutSuffix(kind, "!")
+			k, _ := strconv.Atoi(kind)
+			if !yield(attributeRule{name, onnxpb.AttributeProto_AttributeType(k), must}) {
+				return
+			}
+		}
+	}
+}
+
+// rule finds an attribute of v.
+func (v *schemaVersion) rule(name string) (r attributeRule, ok bool) {
+	for r := range v.rules() {
+		if r.name == name {
+			return r, true
+		}
+	}
+	return r, false
+}
+
+// mistyped returns the first attribute of n, a node of a standard operator, that
+// has another type than its version says, and what that says.
+func (v *schemaVersion) mistyped(n *Node) (*onnxpb.AttributeProto, attributeRule) {
+	for _, a := range n.Proto.GetAttribute() {
+		// Old files do not say of which type an attribute is, and in a function the
+		// node that calls it does.
+		if a.GetType() == onnxpb.AttributeProto_UNDEFINED || a.GetRefAttrName() != "" {
+			continue
+		}
+		if r, ok := v.rule(a.GetName()); ok && r.kind != a.GetType() {
+			return a, r
+		}
+	}
+	return nil, attributeRule{}
 }
 
 // A release is one of ONNX, with the newest IR version it reads and the newest

@@ -10,9 +10,11 @@ func ruleOf(op string) rule {
 		"Gelu", "Softplus", "Softsign", "Tanh", "Shrink", "Exp", "Log", "Reciprocal", "Sign", "Round", "Erf",
 		"Sin", "Cos", "Tan", "Asin", "Acos", "Atan", "Sinh", "Cosh", "Asinh", "Acosh", "Atanh",
 		"Softmax", "LogSoftmax", "Hardmax", "LRN", "LpNormalization", "MeanVarianceNormalization",
-		"InstanceNormalization", "GroupNormalization", "RMSNormalization", "CumSum", "CumProd", "Trilu", "BitwiseNot", "PRelu", "ReverseSequence",
+		"GroupNormalization", "RMSNormalization", "CumSum", "CumProd", "Trilu", "BitwiseNot", "ReverseSequence",
 		"ScatterElements", "Scatter", "ScatterND", "RotaryEmbedding", "TensorScatter":
 		return sameRule
+	case "PRelu":
+		return preluRule
 	case "Abs", "Neg", "Ceil", "Floor", "Sqrt", "Not", "Clip", "Identity":
 		return unaryRule
 	case "EyeLike", "RandomUniformLike", "RandomNormalLike", "Bernoulli":
@@ -49,6 +51,8 @@ func ruleOf(op string) rule {
 		return poolRule
 	case "GlobalAveragePool", "GlobalMaxPool", "GlobalLpPool":
 		return globalPoolRule
+	case "InstanceNormalization":
+		return instanceNormRule
 	case "BatchNormalization":
 		return batchNormRule
 	case "LayerNormalization":

@@ -2,6 +2,7 @@ package inspect
 
 import (
 	"math"
+	"slices"
 
 	"github.com/filterlens/filterlens/inspect/onnxfile"
 )
@@ -191,6 +192,47 @@ func broadcastDim(a, b term) (term, bool) {
 	return term{}, true
 }
 
+// broadcast is that of the shapes of inputs.
+func (c *call) broadcast(inputs ...int) ([]term, bool) {
+	shapes := make([][]term, len(inputs))
+	for i, k := range inputs {
+		shapes[i] = c.in(k).shape
+	}
+	return c.broadcastAs(inputs, shapes...)
+}
+
+// broadcastAs is broadcast for shapes that are in part those of inputs.
+func (c *call) broadcastAs(inputs []int, shapes ...[]term) ([]term, bool) {
+	out, ok := broadcast(shapes...)
+	if ok || slices.ContainsFunc(shapes, empty) {
+		return out, ok
+	}
+	for i, a := range shapes {
+		for j, b := range shapes[:i] {
+			// Aligned at the last dimension.
+			for k := range min(len(a), len(b)) {
+				if x, y := a[len(a)-1-k], b[len(b)-1-k]; apart(x, y) && !x.is(1) && !y.is(1) {
+					c.clash(inputs[i], "combines %q, %s, with %q, %s, and %s does not fit %s; export the model again",
+						c.Input(inputs[j]), dims(c.in(inputs[j]).shape), c.Input(inputs[i]), dims(c.in(inputs[i]).shape), y.outer(), x.outer())
+				}
+			}
+		}
+	}
+	return nil, false
+}
+
+// preluRule: the slope is stretched to the first operand.
+func preluRule(c *call) {
+	x := c.in(0)
+	if slope := c.in(1); c.opset >= 7 && x.known && slope.known {
+		if _, ok := c.broadcast(0, 1); !ok {
+			c.typed(0, x.dtype)
+			return
+		}
+	}
+	sameRule(c)
+}
+
 func binaryRule(c *call) {
 	a, b := c.in(0), c.in(1)
 	d := a.dtype
@@ -207,7 +249,7 @@ func binaryRule(c *call) {
 			c.shape(0, d, a.shape)
 		}
 	} else if a.known && b.known {
-		if s, ok := broadcast(a.shape, b.shape); ok {
+		if s, ok := c.broadcast(0, 1); ok {
 			c.shape(0, d, s)
 		}
 	}
@@ -361,13 +403,14 @@ func foldBinary(op string, a, b term, d onnxfile.DType, fmod bool) term {
 
 func variadicRule(c *call) {
 	var shapes [][]term
+	var inputs []int
 	for i := range c.Inputs {
 		t := c.in(i)
 		c.typed(0, t.dtype)
 		if !t.known {
 			return
 		}
-		shapes = append(shapes, t.shape)
+		shapes, inputs = append(shapes, t.shape), append(inputs, i)
 	}
 	if len(shapes) == 0 {
 		return
@@ -375,7 +418,7 @@ func variadicRule(c *call) {
 	d := c.in(0).dtype
 	if c.opset < 8 {
 		c.shape(0, d, shapes[0])
-	} else if s, ok := broadcast(shapes...); ok {
+	} else if s, ok := c.broadcastAs(inputs, shapes...); ok {
 		c.shape(0, d, s)
 	}
 	if c.Op != "Max" && c.Op != "Min" {
@@ -416,7 +459,7 @@ func whereRule(c *call) {
 	if !k.known || !a.known || !b.known {
 		return
 	}
-	s, ok := broadcast(k.shape, a.shape, b.shape)
+	s, ok := c.broadcast(0, 1, 2)
 	if !ok {
 		return
 	}

@@ -40,7 +40,7 @@ func reshapeRule(c *call) {
 	} else {
 		return
 	}
-	if len(want) > maxRank {
+	if len(want) > maxRank || x.known && !c.reshapes(x.shape, want) {
 		return
 	}
 	out := slices.Clone(want)
@@ -74,6 +74,46 @@ func reshapeRule(c *call) {
 			c.keep(0, r)
 		}
 	}
+}
+
+// reshapes tells whether x can have the shape wanted, as far as it is certain.
+func (c *call) reshapes(x, want []term) bool {
+	copies := c.AttrInt("allowzero", 0) == 0
+	rest, open, fixed := integer(1), 0, true
+	for i, w := range want {
+		k, ok := w.number()
+		switch {
+		case !ok:
+			fixed = false
+		case k == 0 && copies && i >= len(x):
+			c.clash(0, "copies dimension %d of %q, %s, which has none; export the model again", i, c.Input(0), dims(x))
+			return false
+		case k == 0 && copies:
+			rest = mulTerm(rest, x[i])
+		case k < -1:
+			c.clash(0, "reshapes %q to %d in dimension %d; export the model again", c.Input(0), k, i)
+			return false
+		case k == -1:
+			open++
+		default:
+			rest = mulTerm(rest, w)
+		}
+	}
+	if open > 1 {
+		c.clash(0, "leaves %d dimensions open, and one can follow from the others; export the model again", open)
+		return false
+	}
+	have, ok1 := productTerm(x).number()
+	need, ok2 := rest.number()
+	if !fixed || !ok1 || !ok2 || have == need || open == 1 && (need == 0 || have%need == 0) {
+		return true
+	}
+	shape := make([]int64, len(want))
+	for i, w := range want {
+		shape[i], _ = w.number()
+	}
+	c.clash(0, "reshapes %q, %s, with %d values, to %v; export the model again", c.Input(0), dims(x), have, shape)
+	return false
 }
 
 // quotient returns the product of a divided by the product of b. Dimensions
@@ -161,6 +201,7 @@ func concatRule(c *call) {
 	}
 	out, ok := joined(parts, c.AttrInt("axis", def))
 	if !ok {
+		c.unjoined(parts, c.AttrInt("axis", def))
 		return
 	}
 	c.shape(0, d, out)
@@ -185,6 +226,35 @@ func concatRule(c *call) {
 	}
 	v.dims = []int64{int64(len(v.e))}
 	c.keep(0, v)
+}
+
+// unjoined takes down why the inputs cannot be joined along an axis.
+func (c *call) unjoined(parts []tensor, along int64) {
+	first := -1
+	for i, t := range parts {
+		if !t.known || empty(t.shape) {
+			continue
+		}
+		at, ok := axis(along, len(t.shape))
+		if !ok {
+			c.clash(i, "joins %q, %s, along axis %d; export the model again", c.Input(i), dims(t.shape), along)
+			return
+		}
+		if first < 0 {
+			first = i
+			continue
+		}
+		a := parts[first].shape
+		fits := len(a) == len(t.shape)
+		for j := 0; fits && j < len(a); j++ {
+			fits = j == at || !apart(a[j], t.shape[j])
+		}
+		if !fits {
+			c.clash(i, "joins %q, %s, and %q, %s, along axis %d; export the model again",
+				c.Input(first), dims(a), c.Input(i), dims(t.shape), along)
+			return
+		}
+	}
 }
 
 // joined returns the shape of the parts put together along an axis.
@@ -596,6 +666,9 @@ func expandRule(c *call) {
 	}
 	out, ok := broadcast(x.shape, want)
 	if !ok {
+		if !empty(x.shape) && !empty(want) {
+			c.clashing(x.shape, want)
+		}
 		return
 	}
 	c.shape(0, x.dtype, out)
@@ -603,6 +676,17 @@ func expandRule(c *call) {
 		ones := newValue(want)
 		if ones != nil {
 			c.keep(0, combine([]*value{src, ones}, func(e []term) term { return e[0] }))
+		}
+	}
+}
+
+// clashing takes down that an Expand to want, which does not fit x, has numbers
+// that do not.
+func (c *call) clashing(x, want []term) {
+	for k := range min(len(x), len(want)) {
+		if a, b := x[len(x)-1-k], want[len(want)-1-k]; apart(a, b) && !a.is(1) && !b.is(1) {
+			c.clash(0, "expands %q, %s, to %s; export the model again", c.Input(0), dims(x), dims(want))
+			return
 		}
 	}
 }

@@ -130,8 +130,22 @@ func convShape(c *call, x, w tensor) (out []term, ok bool) {
 		}
 		rank = len(w.shape)
 	}
-	if rank < 3 || w.known && len(w.shape) != rank {
+	if x.known && w.known && len(w.shape) != rank {
+		c.clash(0, "reads %q, %s, and its weight is %s; export the model again", c.Input(0), dims(x.shape), dims(w.shape))
 		return nil, false
+	}
+	if rank < 3 || !c.channelsFit(x, w, false) {
+		return nil, false
+	}
+	if given := c.AttrInts("kernel_shape"); w.known && given != nil {
+		fits := len(given) == rank-2
+		for i := 0; fits && i < len(given); i++ {
+			fits = !apart(integer(given[i]), w.shape[2+i])
+		}
+		if !fits {
+			c.clash(0, "has the kernel %v as an attribute, and its weight is %s; export the model again", given, dims(w.shape))
+			return nil, false
+		}
 	}
 	out = unknowns(rank)
 	if w.known {
@@ -148,6 +162,48 @@ func convShape(c *call, x, w tensor) (out []term, ok bool) {
 	}
 	return out, true
 }
+
+// channelsFit tells whether a convolution, or the transpose of one, of x can have
+// the weight w, as far as it is certain. Beside rank 3 and more it is not asked.
+func (c *call) channelsFit(x, w tensor, transpose bool) bool {
+	group := c.AttrInt("group", 1)
+	const again = "; export the model again"
+	if group < 1 {
+		c.clash(0, "has %d groups"+again, group)
+		return false
+	}
+	if !w.known {
+		return true
+	}
+	at := 1
+	if c.Op == "QLinearConv" {
+		at = 3
+	}
+	filters, per := w.shape[0], w.shape[1]
+	if transpose { // the other way round, and all groups in the first one
+		if n, ok := filters.number(); ok && n%group != 0 {
+			c.clash(at, "has weights for %d channels, which %s cannot share%s", n, groups(group), again)
+			return false
+		}
+		if x.known && apart(x.shape[1], filters) {
+			c.clash(at, "has weights for %s channels and reads %q with %s%s", filters.outer(), c.Input(0), x.shape[1].outer(), again)
+			return false
+		}
+		return true
+	}
+	if n, ok := filters.number(); ok && n%group != 0 {
+		c.clash(at, "has %d filters, which %s cannot share%s", n, groups(group), again)
+		return false
+	}
+	if all := mulTerm(per, integer(group)); x.known && apart(x.shape[1], all) {
+		c.clash(at, "has weights for %s channels in each of %s and reads %q with %s%s", per.outer(), groups(group), c.Input(0), x.shape[1].outer(), again)
+		return false
+	}
+	return true
+}
+
+// groups is how a number of groups reads in a sentence.
+func groups(n int64) string { return count(int(n), "group", "groups") }
 
 func convRule(c *call) {
 	c.typed(0, c.in(0).dtype)
@@ -173,7 +229,7 @@ func qlinearConvRule(c *call) {
 func convTransposeRule(c *call) {
 	x, w := c.in(0), c.in(1)
 	c.typed(0, x.dtype)
-	if !x.known || len(x.shape) < 3 || w.known && len(w.shape) != len(x.shape) {
+	if !x.known || len(x.shape) < 3 || w.known && len(w.shape) != len(x.shape) || !c.channelsFit(x, w, true) {
 		return
 	}
 	n := len(x.shape) - 2
@@ -258,8 +314,12 @@ func pooled(c *call, x tensor, global bool) (out []term, ok bool) {
 }
 
 func batchNormRule(c *call) {
-	sameRule(c)
 	x, s := c.in(0), c.in(1)
+	if !c.perChannel(x, 1, 2, 3, 4) {
+		c.typed(0, x.dtype)
+		return
+	}
+	sameRule(c)
 	d := c.in(3).dtype
 	if d == 0 {
 		d = s.dtype
@@ -272,6 +332,31 @@ func batchNormRule(c *call) {
 			c.shape(i, d, s.shape)
 		}
 	}
+}
+
+// perChannel tells whether inputs have a number for each channel of x, as far as it
+// is certain.
+func (c *call) perChannel(x tensor, inputs ...int) bool {
+	if !x.known || len(x.shape) < 2 || c.opset < 9 && c.AttrInt("spatial", 1) == 0 {
+		return true
+	}
+	for _, i := range inputs {
+		if t := c.in(i); t.known && len(t.shape) == 1 && apart(t.shape[0], x.shape[1]) {
+			c.clash(i, "reads %q with %s numbers for the %s channels of %q; export the model again",
+				c.Input(i), t.shape[0].outer(), x.shape[1].outer(), c.Input(0))
+			return false
+		}
+	}
+	return true
+}
+
+func instanceNormRule(c *call) {
+	x := c.in(0)
+	if !c.perChannel(x, 1, 2) {
+		c.typed(0, x.dtype)
+		return
+	}
+	sameRule(c)
 }
 
 func layerNormRule(c *call) {
