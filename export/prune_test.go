@@ -20,6 +20,7 @@ import (
 	"github.com/filterlens/filterlens/inspect/engine"
 	"github.com/filterlens/filterlens/inspect/engine/ort"
 	"github.com/filterlens/filterlens/inspect/onnxfile"
+	"github.com/filterlens/filterlens/inspect/onnxfile/onnxpb"
 )
 
 const classes = 6
@@ -257,6 +258,41 @@ func TestPruneArchitectures(t *testing.T) {
 				}
 			}
 		})
+	}
+}
+
+// TestPruneFloat16: a model that takes and gives float16 is run for its check.
+func TestPruneFloat16(t *testing.T) {
+	half := int32(onnxpb.TensorProto_FLOAT16)
+	n := newNet()
+	n.g.Input[0].GetType().GetTensorType().ElemType = &half
+	n.node("in", "Cast", []string{"image"}, integer("to", int64(onnxpb.TensorProto_FLOAT)))
+	n.conv("a", 3, 4).conv("b", 4, 5).head(5)
+	out := value(n.node("out", "Cast", []string{n.t}, integer("to", int64(half))), -1, classes)
+	out.GetType().GetTensorType().ElemType = &half
+	n.g.Output = append(n.g.Output, out)
+	path := n.save(t, false)
+	// save lists the last tensor as a float output before those of the net.
+	f, err := onnxfile.Open(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	d := f.Draft()
+	d.Model.Graph.Output = d.Model.Graph.Output[1:]
+	b, err := d.Bytes()
+	if err != nil {
+		t.Fatal(err)
+	}
+	path = filepath.Join(t.TempDir(), "half.onnx")
+	if err := os.WriteFile(path, b, 0o666); err != nil {
+		t.Fatal(err)
+	}
+	m := open(t, path)
+	report, err := Prune(t.Context(), runtime(t), m, statistics(t, m), filepath.Join(t.TempDir(), "out.onnx"), nil,
+		Options{PlanOptions: PlanOptions{Target: Both, Criterion: AFCC, Theta: 0.5}})
+	if err != nil || !report.Verified || len(report.Plan.Layers) != 2 {
+		t.Errorf("%+v, %v", report, err)
 	}
 }
 

@@ -177,7 +177,7 @@ func (s *Survey) stages() []*Tap {
 		last      *Tap
 	}
 	var blocks []block
-	necks := s.w.necks(s.Output.Name)
+	necks := s.w.necks(s.Input.Name, s.Output.Name)
 	open := false
 	for _, t := range s.Taps {
 		b := block{side: s.sides[t], last: t}

@@ -463,7 +463,7 @@ func (w *walker) positions() map[string]int {
 
 // necks returns the tensors through which every way from the image to the output
 // leads.
-func (w *walker) necks(output string) map[string]bool {
+func (w *walker) necks(image, output string) map[string]bool {
 	order, _ := w.g.Order()
 	needed := map[string]bool{output: true}
 	last := map[string]int{output: len(order)}
@@ -482,7 +482,8 @@ func (w *walker) necks(output string) map[string]bool {
 	}
 	necks := map[string]bool{}
 	ends := make([]int, len(order)+1) // tensors that are read last by a node
-	live := 0
+	ends[last[image]]++
+	live := 1
 	for i, n := range order {
 		live -= ends[i]
 		for _, t := range n.Outputs {

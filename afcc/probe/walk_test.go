@@ -113,7 +113,7 @@ func TestMalformedGraphs(t *testing.T) {
 			})
 			ends(t, "a walk", func() {
 				w := newWalker(m.Graph, "image")
-				w.necks(n.t)
+				w.necks("image", n.t)
 				w.classifier(m, n.t, testK)
 				for _, node := range n.g.Node {
 					out := node.Output[0]
