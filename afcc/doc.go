@@ -25,4 +25,9 @@
 // so that a stored 0.3 is not above a theta of 0.3. The same float32 quotients
 // are kept as [Filter.Ratios] and become the scores of connections; label sets,
 // clipped matrices and masks can therefore never disagree by a rounding.
+//
+// Nor do they depend on how fast the fields were formed. A field is the float64 sum of
+// its products, rounded once ([FieldMatrix]). Layers are analysed with float32 sums,
+// whose error is bounded; the few fields that the bound leaves in doubt are formed
+// again exactly, so every result is that of exact fields, on every machine.
 package afcc

@@ -13,13 +13,15 @@ type Options struct {
 	// [DefaultTheta].
 	Theta float64
 	// Workers is how many filters are analysed at a time; below 1 means one per
-	// core. Each worker holds one K x K float32 matrix.
+	// core. Each worker holds one K x K float32 matrix and, four
+	// times over, K x P values of one filter.
 	Workers int
 }
 
 // AnalyzeLayer analyses every filter of a layer output from its head weights w
 // and label means, both K x F x P and row-major as for [FieldMatrix]. The result
-// is in filter order and does not depend on the number of workers.
+// is in filter order, does not depend on the number of workers, and is what [Analyze]
+// makes of each [FieldMatrix].
 //
 // The error is an *ArgumentError for a dimension, length or threshold that cannot
 // be used, or the context's.
