@@ -3,15 +3,17 @@ package inspect
 import (
 	"slices"
 	"strings"
+
+	"github.com/filterlens/filterlens/inspect/onnxfile"
 )
 
-// The operators whose multiply-accumulates and weights count, and those among
-// them whose zeros Totals.Zeros counts.
-var (
-	multiplying    = []string{"Conv", "ConvInteger", "QLinearConv", "ConvTranspose", "Gemm", "MatMul", "MatMulInteger", "QLinearMatMul"}
-	zerosCount     = []string{"Conv", "ConvTranspose", "Gemm", "MatMul"}
-	normalisations = []string{"BatchNormalization", "InstanceNormalization", "LayerNormalization", "GroupNormalization", "RMSNormalization"}
-)
+// The operators whose zeros Totals.Zeros counts.
+var zerosCount = []string{"Conv", "ConvTranspose", "Gemm", "MatMul"}
+
+// The order in which operators are named; others follow.
+var usual = []string{"Conv", "ConvInteger", "QLinearConv", "ConvTranspose", "DeformConv", "Gemm", "MatMul", "MatMulInteger", "QLinearMatMul", "Einsum",
+	"LSTM", "GRU", "RNN", "Attention",
+	"BatchNormalization", "InstanceNormalization", "LayerNormalization", "GroupNormalization", "RMSNormalization", "SimplifiedLayerNormalization"}
 
 // Definitions returns what the numbers of m mean, a sentence each, and nothing
 // of what m does not have.
@@ -52,49 +54,106 @@ func (m *Model) has(ops []string) (found []string) {
 }
 
 func (m *Model) parameterDefinition() string {
-	var of []string
-	layers := func(ops ...string) (found []string) {
-		for _, op := range ops {
-			if slices.ContainsFunc(m.Layers, func(l Layer) bool { return l.Op == op }) {
-				found = append(found, op)
-			}
+	var multiply, normalise, foreign, of []string
+	slopes := false
+	packed, blocked, computed, sparse, sum := false, false, false, false, int64(0)
+	for i := range m.Layers {
+		l := &m.Layers[i]
+		domain, op := splitOp(l.Op)
+		switch o, known := operandsOf(domain, op); {
+		case !known:
+			foreign = append(foreign, l.Op)
+		case o.cost != nil:
+			multiply = append(multiply, l.Op)
+		case op == "PRelu":
+			slopes = true
+		default:
+			normalise = append(normalise, l.Op)
 		}
-		return found
+		packed = packed || packs(domain, op)
+		blocked = blocked || domain == "com.microsoft.nchwc"
+		f := m.layer(l)
+		computed = computed || f.weight.computed != nil || f.bias.computed != nil
+		sparse = sparse || f.weight.sparse != nil || f.bias.sparse != nil
+		sum = addUp(sum, l.Parameters)
 	}
-	if found := layers(multiplying...); len(found) > 0 {
-		of = append(of, "of the weights and biases of "+enumerated(found))
+	if len(multiply) > 0 {
+		of = append(of, "of the weights and biases of "+named(multiply))
 	}
-	if found := layers(normalisations...); len(found) > 0 {
-		of = append(of, "of the scale and shift of "+enumerated(found))
+	if len(normalise) > 0 {
+		of = append(of, "of the scale and shift of "+named(normalise))
 	}
-	if found := layers("PRelu"); len(found) > 0 {
+	if slopes {
 		of = append(of, "of the slopes of PRelu")
+	}
+	if len(foreign) > 0 {
+		of = append(of, "of the floating-point tensors stored for "+named(foreign))
 	}
 	if len(of) == 0 {
 		return "parameters: elements of the weights of convolutions, Gemm, MatMul, normalisations and PRelu"
 	}
 	s := "parameters: elements " + enumerated(of)
-	sum, sparse := int64(0), false
-	for i := range m.Layers {
-		sum = addUp(sum, m.Layers[i].Parameters)
-		f := m.layer(&m.Layers[i])
-		sparse = sparse || f.weight.sparse != nil || f.bias.sparse != nil
-	}
 	if sum > m.Totals.Parameters {
 		s += "; a tensor that several nodes share counts once in the total"
 	}
 	if sparse {
 		s += "; a sparse tensor has the elements of its dense shape"
 	}
+	if computed {
+		s += "; a weight that is computed from stored numbers has the elements that it has then"
+	}
+	if m.Totals.ParametersUnknown > 0 {
+		s += "; computed weights of unknown shape are left out"
+	}
+	if packed {
+		s += "; a packed weight has those that it stands for"
+	}
+	if blocked {
+		s += "; what fills up blocks of channels counts"
+	}
 	return s
 }
 
 func (m *Model) macDefinition() string {
-	found := m.has(multiplying)
-	if len(found) == 0 {
-		found = []string{"convolutions", "Gemm", "MatMul"}
+	var found []string
+	clauses := ""
+	var recurrent, attention, foreign []string
+	for _, o := range m.Operators {
+		if !multiplies(o.Domain, o.Op) {
+			continue
+		}
+		name := qualifiedOp(o.Domain, o.Op)
+		found = append(found, name)
+		switch {
+		case o.Op == "LSTM" || o.Op == "GRU" || o.Op == "RNN" || o.Op == "DynamicQuantizeLSTM":
+			recurrent = append(recurrent, name)
+		case strings.Contains(o.Op, "Attention"):
+			attention = append(attention, name)
+		}
 	}
-	s := "MACs: multiply-accumulates of " + enumerated(found) + ", bias not counted" + m.batchOne()
+	for i := range m.Layers {
+		l := &m.Layers[i]
+		if _, known := operandsOf(splitOp(l.Op)); !known {
+			foreign = append(foreign, l.Op)
+		}
+	}
+	if len(recurrent) > 0 {
+		clauses += "; " + named(recurrent) + " in all gates, steps and directions, for input and state"
+	}
+	if len(attention) > 0 {
+		clauses += "; " + named(attention) + " without softmax and masks"
+	}
+	if slices.ContainsFunc(found, func(op string) bool { return strings.HasPrefix(op, "com.microsoft.nchwc.") }) {
+		clauses += "; what fills up blocks of channels counts"
+	}
+	if len(foreign) > 0 {
+		clauses += "; unknown for " + named(foreign)
+	}
+	of := named(found)
+	if len(found) == 0 {
+		of = "convolutions, Gemm and MatMul"
+	}
+	s := "MACs: multiply-accumulates of " + of + ", bias not counted" + m.batchOne() + clauses
 	if len(m.has([]string{"If"})) > 0 {
 		s += "; of an If the branch with more of them, unless the condition is known"
 	}
@@ -105,6 +164,26 @@ func (m *Model) macDefinition() string {
 		s += "; a function at each call"
 	}
 	return s
+}
+
+// named enumerates operators, each once.
+func named(ops []string) string {
+	place := func(op string) int {
+		if i := slices.Index(usual, op); i >= 0 {
+			return i
+		}
+		return len(usual)
+	}
+	var once []string
+	seen := make(map[string]bool)
+	for _, op := range ops {
+		if !seen[op] {
+			seen[op] = true
+			once = append(once, op)
+		}
+	}
+	slices.SortStableFunc(once, func(a, b string) int { return place(a) - place(b) })
+	return enumerated(once)
 }
 
 func (m *Model) activationDefinition() string {
@@ -127,21 +206,26 @@ func (m *Model) activationDefinition() string {
 }
 
 func (m *Model) zeroDefinition() string {
-	other := false
+	other, quantized := false, false
 	known := m.Totals.Zeros != nil
 	for i := range m.Layers {
 		if l := &m.Layers[i]; l.Zeros != nil {
 			known = true
 			other = other || !slices.Contains(zerosCount, l.Op)
+			quantized = quantized || onnxfile.DType(m.layer(l).weight.dense.GetDataType()).IsInteger()
 		}
+	}
+	s := "zeros: share of a weight's elements that are exactly zero"
+	if quantized {
+		s += ", of a quantized one that equal its zero point"
 	}
 	switch {
 	case !known:
 		return ""
 	case other && m.Totals.Zeros != nil:
-		return "zeros: share of a weight's elements that are exactly zero; in the total, of those of " + enumerated(m.has(zerosCount))
+		s += "; in the total, of those of " + enumerated(m.has(zerosCount))
 	}
-	return "zeros: share of a weight's elements that are exactly zero"
+	return s
 }
 
 // loops returns the operators of m that run a body again and again.

@@ -337,7 +337,7 @@ func (g *Graph) operate(n *Node, o *operands) (input string, weights []weight) {
 	}
 	weights = make([]weight, 2, 2+len(o.others))
 	weights[0], _ = g.parameter(n.Input(o.w))
-	if weights[0].dense != nil && (n.Op == "MatMulNBits" || n.Op == "MatMulBnb4") {
+	if weights[0].dense != nil && packs(n.Domain, n.Op) {
 		if k, ok := product(n.AttrInt("K", -1), n.AttrInt("N", -1)); ok {
 			weights[0].packed = &k
 		}

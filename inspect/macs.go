@@ -1,9 +1,6 @@
 package inspect
 
-import (
-	"slices"
-	"strings"
-)
+import "strings"
 
 // operands says what an operator computes with: the positions of the tensor that
 // it reads, of its weight, its bias and its further weights, -1 for none.
@@ -163,6 +160,9 @@ func (g *Graph) macs(n *Node) (count int64, ok bool) {
 	o, known := operandsOf(n.Domain, n.Op)
 	if !known || o.cost == nil {
 		return 0, false
+	}
+	if _, clashes := g.clashes[n]; clashes {
+		return -1, true
 	}
 	c := call{g: g, Node: n, opset: g.Opset(n.Domain)}
 	if k, ok := o.cost(&c).number(); ok && k >= 0 {
@@ -384,8 +384,7 @@ func multiplies(domain, op string) bool {
 	return ok && o.cost != nil
 }
 
-// normalises tells whether an operator scales and shifts what it has normalised.
-func normalises(domain, op string) bool {
-	o, ok := operandsOf(domain, op)
-	return ok && o.cost == nil && !slices.Contains([]string{"PRelu"}, op)
+// packs tells whether several numbers of an operator's weight share an element.
+func packs(domain, op string) bool {
+	return domain == "com.microsoft" && (op == "MatMulNBits" || op == "MatMulBnb4")
 }

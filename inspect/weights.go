@@ -93,7 +93,11 @@ func (m *Model) countZeros(ctx context.Context) error {
 		if len(z.values) > 0 {
 			if _, known := counts[k]; !known {
 				none, err := z.count(ctx, s.Tensor)
-				if err = unlessUnsupported(err); err != nil {
+				if errors.Is(err, onnxfile.ErrUnsupportedType) {
+					keys[i] = nil
+					continue
+				}
+				if err != nil {
 					return err
 				}
 				counts[k] = none
