@@ -1,6 +1,7 @@
 package inspect
 
 import (
+	"encoding/json"
 	"math"
 
 	"github.com/filterlens/filterlens/inspect/onnxfile"
@@ -43,6 +44,11 @@ type ValueStats struct {
 	// Histogram counts the finite values in bins of equal width from Min to
 	// Max; Max belongs to the last one. It is nil when Min and Max are equal.
 	Histogram []int64 `json:"histogram"`
+	// MinInteger and MaxInteger are Min and Max in digits where a float64 may
+	// round them, in tensors of int64 and uint64 with numbers of 2^53 and more;
+	// "" elsewhere. In JSON they stand in the place of Min and Max.
+	MinInteger json.Number `json:"-"`
+	MaxInteger json.Number `json:"-"`
 }
 
 // histogramBins is how many bins a histogram has.

@@ -62,6 +62,11 @@ func readStats(ctx context.Context, tensors []onnxfile.Tensor, full bool) ([]rea
 	out := make([]reading, len(tensors))
 	for i := range surveys {
 		out[i].stats, out[i].err = surveys[i].result()
+		if v := out[i].stats; full && v != nil {
+			if out[i].err = v.exactly(ctx, tensors[i]); ctx.Err() != nil {
+				return nil, ctx.Err()
+			}
+		}
 	}
 	return out, nil
 }
