@@ -125,22 +125,14 @@ func TestBlocked(t *testing.T) {
 	}
 }
 
-// TestBlockedPositions: the classifier reads something else than whole filters.
-func TestBlockedPositions(t *testing.T) {
+// TestRowsThatAreNoSamples: a classifier with four rows for each sample.
+func TestRowsThatAreNoSamples(t *testing.T) {
 	n := newNet().conv("a", 3, 4).conv("b", 4, 4)
-	n.node("s", "Reshape", []string{n.t, n.ints("shape", -1, 64)}) // four rows for each sample
+	n.node("s", "Reshape", []string{n.t, n.ints("shape", -1, 64)})
 	n.classifier(64)
-	m := n.model(t)
-	plan, err := NewPlan(t.Context(), m, statistics(t, m), PlanOptions{Target: Both, Criterion: AFCC, Theta: 0.5})
-	if err != nil {
-		t.Fatal(err)
-	}
-	if len(plan.Layers) != 1 || plan.Layers[0].Layer != "b" {
-		t.Errorf("layers %+v", plan.Layers)
-	}
-	want := "it reads 64 columns, its input has 4 filters of 64 positions"
-	if !slices.ContainsFunc(plan.Blocked, func(b Blocked) bool { return b.Layer == "classifier" && b.Reason == want }) {
-		t.Errorf("blocked %q, want %q", plan.Blocked, want)
+	var refused *probe.NotClassifierError
+	if _, err := NewPlan(t.Context(), n.model(t), &probe.Result{}, PlanOptions{Target: Both, Criterion: AFCC, Theta: 0.5}); !errors.As(err, &refused) {
+		t.Errorf("planned: %v", err)
 	}
 }
 

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"math"
 	"slices"
+	"strings"
 	"testing"
 
 	"github.com/filterlens/filterlens/inspect"
@@ -84,9 +85,15 @@ func TestFixedBatch(t *testing.T) {
 			}
 		})
 	}
+	// An open batch that a Reshape closes again.
+	closed := newNet(-1, 3, 8)
+	conv(closed).reshape(1, -1).gemm("classifier", 64, testK)
+	var refused *NotClassifierError
+	if _, err := NewSurvey(closed.model(t, 1, testK)); !errors.As(err, &refused) || !strings.Contains(err.Error(), "row for each sample") {
+		t.Errorf("a batch that is open at first: %v", err)
+	}
 	n := newNet(maxBatch+1, 3, 8)
 	n.conv("c", 3, 4, 3, 1).op("Relu").head(4)
-	var refused *NotClassifierError
 	if _, err := NewSurvey(n.model(t, maxBatch+1, testK)); !errors.As(err, &refused) {
 		t.Errorf("a batch of %d: %v", maxBatch+1, err)
 	}
