@@ -269,6 +269,39 @@ func TestFindings(t *testing.T) {
 	}
 }
 
+// What cannot run costs nothing that is known.
+func TestMACsOfClashes(t *testing.T) {
+	for _, c := range []struct {
+		op    string
+		x     []any
+		w     []int64
+		attrs []*onnxpb.AttributeProto
+	}{
+		{"Gemm", []any{2, 4}, []int64{5, 3}, nil},
+		{"MatMul", []any{2, 4}, []int64{5, 3}, nil},
+		{"Conv", []any{1, 4, 8, 8}, []int64{3, 2, 3, 3}, []*onnxpb.AttributeProto{attrInt("group", 2)}},
+		{"ConvTranspose", []any{1, 4, 8, 8}, []int64{5, 3, 3, 3}, nil},
+	} {
+		m := newSketch(17).input("x", c.x...).weights("w", c.w, 1).node(c.op, "x w", "y", c.attrs...).output("y").model(t, Options{})
+		if l := m.Layers[0]; l.MACs != nil || m.Totals.MACsUnknown != 1 || l.Out.Known {
+			t.Errorf("%s: %v MACs, output %v, %+v", c.op, l.MACs, l.Out, m.Totals)
+		}
+	}
+}
+
+// What the options ask for is no fault of the model, and hides none.
+func TestShapesAtOtherSizes(t *testing.T) {
+	fits := newSketch(17).input("x", "n", "k").weights("w", []int64{4, 3}, 1).node("MatMul", "x w", "y").output("y")
+	m := fits.model(t, Options{InputShapes: map[string][]int64{"x": {1, 5}}})
+	if list, err := m.Findings(t.Context(), FindingOptions{}); err != nil || len(list) != 0 {
+		t.Errorf("%+v, %v", list, err)
+	}
+	m = newSketch(17).input("x", "n", 5).weights("w", []int64{4, 3}, 1).node("MatMul", "x w", "y").output("y").model(t, Options{Batch: 3})
+	if list, err := m.Findings(t.Context(), FindingOptions{}); err != nil || len(list) != 1 || list[0].Code != "shapes" {
+		t.Errorf("%+v, %v", list, err)
+	}
+}
+
 // Weights are read only when asked for, and once.
 func TestFindingsWithoutWeights(t *testing.T) {
 	s := plain().weights("v", []int64{2, 2, 1, 1}, float32(math.NaN())).node("Conv", "z v", "q").output("q")
