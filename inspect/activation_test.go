@@ -67,6 +67,15 @@ func TestPeakActivation(t *testing.T) {
 			// x 40, v 40, y 120; within i 8, c 1, more 1, a 40, w 40, e 40. i and c end
 			// before the peak: a is read by w only, so at e: more, w and e.
 		}, 40 + 40 + 120 + 81, "v", 0},
+		{"loop: a body that never runs", func(s *sketch) {
+			s.scalar("k", -3).node("Loop", "k _ x", "v y", attrGraph("body", counted(body("i c a", "more w e", func(s *sketch) {
+				s.node("Identity", "c", "more").node("Relu", "a", "w").node("Relu", "w", "e")
+			})))).output("y", 3, 10)
+		}, 40 + 40, "v", 0},
+		{"if: the branch that runs", func(s *sketch) {
+			s.scalar("k", 1).node("If", "k", "y", attrGraph("then_branch", body("", "b", func(s *sketch) { s.node("Relu", "x", "b") })),
+				attrGraph("else_branch", body("", "d", func(s *sketch) { s.node("Relu", "x", "b").node("Relu", "b", "c").node("Add", "b c", "d") }))).output("y", 10)
+		}, 40 + 40, "y", 0},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			s := newSketch(17).input("x", 10)

@@ -98,6 +98,68 @@ func TestLayers(t *testing.T) {
 		{"computed kernel", []any{"n", 4, 8, 8}, func(s *sketch) {
 			s.weights("w", []int64{4, 4, 3, 3}).weights("g", []int64{4, 1, 1, 1}).node("Mul", "w g", "k").node("Conv", "x k", "y")
 		}, []string{"Conv - - 144 5184"}, "144 0 0 5184 0"},
+		{"fused conv", []any{"n", 4, 8, 8}, func(s *sketch) {
+			s.weights("w", []int64{6, 4, 3, 3}).weights("b", []int64{6}).node("com.microsoft/FusedConv", "x w b", "y")
+		}, []string{"com.microsoft.FusedConv w b 222 7776"}, "222 0 0 7776 0"},
+		{"conv over blocks of channels", []any{1, 16, 8, 8}, func(s *sketch) {
+			s.weights("w", []int64{32, 16, 3, 3}).node("com.microsoft.nchwc/Conv", "x w", "y").
+				node("com.ms.internal.nhwc/Conv", "x w", "z")
+		}, []string{"com.microsoft.nchwc.Conv w - 4608 165888", "com.ms.internal.nhwc.Conv w - 4608 ?"}, "4608 0 0 165888 1"},
+		{"matrices of other domains", []any{4, 16}, func(s *sketch) {
+			s.weights("w", []int64{10, 16}).weights("b", []int64{10}).weights("s", nil, 1).
+				node("com.microsoft/FusedGemm", "x w b", "a", attrInt("transB", 1)).
+				node("com.microsoft/FusedMatMul", "x w", "c", attrInt("transB", 1)).node("com.microsoft/BiasGelu", "c b", "d").
+				node("com.microsoft/DynamicQuantizeMatMul", "d w s _ _", "y")
+		}, []string{"com.microsoft.FusedGemm w b 170 640", "com.microsoft.FusedMatMul w b 170 640", "com.microsoft.DynamicQuantizeMatMul w - 160 640"}, "170 0 1 1920 0"},
+		{"packed weight", []any{2, 32}, func(s *sketch) {
+			s.weights("q", []int64{8, 2, 2}).weights("s", []int64{16}).
+				node("com.microsoft/MatMulNBits", "x q s", "y", attrInt("K", 32), attrInt("N", 8), attrInt("bits", 4), attrInt("block_size", 16))
+		}, []string{"com.microsoft.MatMulNBits q - 256 512"}, "256 0 16 512 0"},
+		{"unknown operator", []any{4, 16}, func(s *sketch) {
+			s.weights("w", []int64{16, 8}).weights("v", []int64{8}).weights("u", []int64{3}).ints("i", 1, 2).
+				node("my/Op", "x w v i", "y").node("my/Small", "y u", "z").node("MatMul", "x w", "k")
+		}, []string{"my.Op w - 136 ?", "MatMul w - 128 512"}, "136 0 5 512 1"},
+		{"recurrent", []any{4, 1, 3}, func(s *sketch) {
+			s.weights("w", []int64{2, 20, 3}).weights("r", []int64{2, 20, 5}).weights("b", []int64{2, 40}).weights("p", []int64{2, 15}).
+				node("LSTM", "x w r b _ _ _ p", "l", attrString("direction", "bidirectional"), attrInt("hidden_size", 5)).
+				weights("gw", []int64{1, 15, 3}).weights("gr", []int64{1, 15, 5}).node("GRU", "x gw gr", "g", attrInt("hidden_size", 5)).
+				weights("nw", []int64{1, 5, 3}).weights("nr", []int64{1, 5, 5}).node("RNN", "x nw nr", "n", attrInt("layout", 1))
+		}, []string{"LSTM w b 430 1280", "GRU gw - 120 480", "RNN nw - 40 160"}, "590 0 0 1920 0"},
+		{"Einsum", []any{2, 3, 4}, func(s *sketch) {
+			s.weights("w", []int64{4, 5}).node("Einsum", "x w", "y", attrString("equation", "bij,jk->bik")).
+				node("Einsum", "x x", "z", attrString("equation", "...ij,...kj->...ik")).node("Einsum", "x", "t", attrString("equation", "bij->bji")).
+				node("Einsum", "w w x", "u", attrString("equation", "jk,jk,bij->b"))
+		}, []string{"Einsum w - 20 120", "Einsum w - 20 ?"}, "20 0 0 192 1"},
+		{"attention of other domains", []any{2, 3, 8}, func(s *sketch) {
+			s.weights("w", []int64{8, 24}).weights("b", []int64{24}).node("com.microsoft/Attention", "x w b", "y", attrInt("num_heads", 2)).
+				node("com.microsoft/MultiHeadAttention", "x x x b", "z", attrInt("num_heads", 2)).
+				node("com.microsoft/GroupQueryAttention", "x x x", "q")
+		}, []string{"com.microsoft.Attention w b 216 1440", "com.microsoft.MultiHeadAttention - b 24 288"}, "216 0 0 1728 1"},
+		{"bias behind a product of integers", []any{"n", 4, 8, 8}, func(s *sketch) {
+			s.Graph.Initializer = append(s.Graph.Initializer, &onnxpb.TensorProto{Name: proto.String("q"), Dims: []int64{6, 4, 1, 1}, DataType: proto.Int32(3), RawData: make([]byte, 24)})
+			s.weights("b", []int64{6}).ints("shape", 1, -1, 1, 1).node("DynamicQuantizeLinear", "x", "xq xs xz").node("ConvInteger", "xq q xz", "i").
+				node("Cast", "i", "f", attrInt("to", 1)).node("Mul", "f xs", "m").node("Reshape", "b shape", "rb").node("Add", "m rb", "y")
+		}, []string{"ConvInteger q b 30 1536"}, "30 0 4 1536 0"},
+		{"numbers in an attribute", []any{"n", 4}, func(s *sketch) {
+			s.node("Constant", "", "k", attrFloats("value_floats", make([]float32, 20)...)).ints("shape", 4, 5).node("Reshape", "k shape", "w").
+				node("MatMul", "x w", "y").node("Constant", "", "one", &onnxpb.AttributeProto{Name: proto.String("value_float"), F: proto.Float32(1)}).
+				node("Constant", "", "ints", attrInts("value_ints", 1, 2, 3)).node("Constant", "", "s", attrString("value_string", "a"))
+		}, []string{"MatMul k - 20 20"}, "20 0 7 20 0"},
+		{"parts of a tensor", []any{"n", 4, 8, 8}, func(s *sketch) {
+			s.weights("w", []int64{8, 4, 3, 3}).node("Split", "w", "a b", attrInt("axis", 0)).node("Conv", "x a", "y").node("Conv", "x b", "z").node("Conv", "x a", "again")
+		}, []string{"Conv - - 144 5184", "Conv - - 144 5184", "Conv - - 144 5184"}, "288 0 0 15552 0"},
+		{"scaled twice", []any{"n", 16}, func(s *sketch) {
+			// Both have as many elements as w, which they come from.
+			s.weights("w", []int64{16, 16}).weights("s", nil, 2).node("Mul", "w s", "a").node("Mul", "s w", "b").node("Gemm", "x a", "y").node("Gemm", "y b", "z")
+		}, []string{"Gemm - - 256 256", "Gemm - - 256 256"}, "256 0 0 512 0"},
+		{"computed in a function", []any{"n", 4}, func(s *sketch) {
+			s.weights("w", []int64{4, 4}).define("f/T", "a", "b", newSketch(17).node("Transpose", "a", "b")).
+				define("f/Half", "", "c", newSketch(17).node("Constant", "", "k", attrTensor("value", floatTensor("", []int64{8, 4}))).node("Split", "k", "c _", attrInt("axis", 0))).
+				node("f/T", "w", "t").node("MatMul", "x t", "y").node("f/Half", "", "h").node("MatMul", "y h", "z").node("f/Half", "", "i").node("MatMul", "z i", "e")
+		}, []string{"MatMul w - 16 16", "MatMul - - 16 16", "MatMul - - 16 16"}, "32 0 0 48 0"},
+		{"computed by an unknown operator", []any{"n", 4}, func(s *sketch) {
+			s.ints("q", 1, 2, 3).node("my/Unpack", "q", "w").node("Conv", "x w", "y")
+		}, []string{"Conv - - 0 ?"}, "0 0 0 ? 1"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			s := newSketch(17).input("x", c.x...)
