@@ -90,6 +90,8 @@ func TestShapes(t *testing.T) {
 		{"reshape that does not divide", 0, []any{"batch", 3}, func(s *sketch) { s.ints("s", -1, 2).node("Reshape", "x s", "y") }, "? x 2"},
 		{"reshape, two open", 0, []any{"batch", 3}, func(s *sketch) { s.ints("s", -1, -1).node("Reshape", "x s", "y") }, "unknown"},
 		{"reshape that does not fit", 0, []any{2, 4}, func(s *sketch) { s.ints("s", 3, 3).node("Reshape", "x s", "y") }, "unknown"},
+		{"slopes", 0, image, func(s *sketch) { s.weights("w", []int64{3, 1, 1}).node("PRelu", "x w", "y") }, "batch x 3 x 32 x 32"},
+		{"slopes beyond", 0, []any{4, 1}, func(s *sketch) { s.weights("w", []int64{4, 3}).node("PRelu", "x w", "y") }, "unknown"},
 		{"gemm that does not fit", 0, []any{2, 4}, func(s *sketch) { s.weights("w", []int64{5, 3}).node("Gemm", "x w", "y") }, "unknown"},
 		{"groups that do not fit", 0, []any{1, 4, 8, 8}, func(s *sketch) {
 			s.weights("w", []int64{3, 2, 3, 3}).node("Conv", "x w", "y", attrInt("group", 2))

@@ -2,7 +2,6 @@ package inspect
 
 import (
 	"math"
-	"slices"
 
 	"github.com/filterlens/filterlens/inspect/onnxfile"
 )
@@ -204,8 +203,8 @@ func (c *call) broadcast(inputs ...int) ([]term, bool) {
 // broadcastAs is broadcast for shapes that are in part those of inputs.
 func (c *call) broadcastAs(inputs []int, shapes ...[]term) ([]term, bool) {
 	out, ok := broadcast(shapes...)
-	if ok || slices.ContainsFunc(shapes, empty) {
-		return out, ok
+	if ok {
+		return out, true
 	}
 	for i, a := range shapes {
 		for j, b := range shapes[:i] {
@@ -221,11 +220,17 @@ func (c *call) broadcastAs(inputs []int, shapes ...[]term) ([]term, bool) {
 	return nil, false
 }
 
-// preluRule: the slope is stretched to the first operand.
+// preluRule: the slope is stretched to the first operand. What becomes of a larger
+// slope is up to the runtime.
 func preluRule(c *call) {
-	x := c.in(0)
-	if slope := c.in(1); c.opset >= 7 && x.known && slope.known {
-		if _, ok := c.broadcast(0, 1); !ok {
+	x, slope := c.in(0), c.in(1)
+	if c.opset >= 7 && x.known && slope.known {
+		_, fits := c.broadcast(0, 1)
+		off := len(x.shape) - len(slope.shape)
+		for i, d := range slope.shape {
+			fits = fits && off >= 0 && (d.is(1) || !x.shape[off+i].is(1))
+		}
+		if !fits {
 			c.typed(0, x.dtype)
 			return
 		}

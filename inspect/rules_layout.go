@@ -666,9 +666,7 @@ func expandRule(c *call) {
 	}
 	out, ok := broadcast(x.shape, want)
 	if !ok {
-		if !empty(x.shape) && !empty(want) {
-			c.clashing(x.shape, want)
-		}
+		c.clashing(x.shape, want)
 		return
 	}
 	c.shape(0, x.dtype, out)

@@ -14,7 +14,7 @@ func gemmRule(c *call) {
 	}
 	// The third one is stretched to the product, never the other way round.
 	out, bias := c.out[0].shape, c.in(2)
-	if !bias.known || empty(bias.shape) || empty(out) || !slices.ContainsFunc(bias.shape, func(d term) bool { return !d.is(1) }) {
+	if !bias.known || !slices.ContainsFunc(bias.shape, func(d term) bool { return !d.is(1) }) {
 		return // one number fits with any number of dimensions
 	}
 	off := len(out) - len(bias.shape)

@@ -130,22 +130,8 @@ func convShape(c *call, x, w tensor) (out []term, ok bool) {
 		}
 		rank = len(w.shape)
 	}
-	if x.known && w.known && len(w.shape) != rank {
-		c.clash(0, "reads %q, %s, and its weight is %s; export the model again", c.Input(0), dims(x.shape), dims(w.shape))
+	if rank < 3 || !c.kernelFits(x, w) || !c.channelsFit(x, w, false) {
 		return nil, false
-	}
-	if rank < 3 || !c.channelsFit(x, w, false) {
-		return nil, false
-	}
-	if given := c.AttrInts("kernel_shape"); w.known && given != nil {
-		fits := len(given) == rank-2
-		for i := 0; fits && i < len(given); i++ {
-			fits = !apart(integer(given[i]), w.shape[2+i])
-		}
-		if !fits {
-			c.clash(0, "has the kernel %v as an attribute, and its weight is %s; export the model again", given, dims(w.shape))
-			return nil, false
-		}
 	}
 	out = unknowns(rank)
 	if w.known {
@@ -161,6 +147,30 @@ func convShape(c *call, x, w tensor) (out []term, ok bool) {
 		}
 	}
 	return out, true
+}
+
+// kernelFits tells whether the weight w of a convolution has the rank of x and the
+// kernel that an attribute says, as far as it is certain.
+func (c *call) kernelFits(x, w tensor) bool {
+	if !w.known {
+		return true
+	}
+	if x.known && len(x.shape) != len(w.shape) {
+		c.clash(0, "reads %q, %s, and its weight is %s; export the model again", c.Input(0), dims(x.shape), dims(w.shape))
+		return false
+	}
+	given := c.AttrInts("kernel_shape")
+	if given == nil {
+		return true
+	}
+	fits := len(given) == len(w.shape)-2
+	for i := 0; fits && i < len(given); i++ {
+		fits = !apart(integer(given[i]), w.shape[2+i])
+	}
+	if !fits {
+		c.clash(0, "has the kernel %v as an attribute, and its weight is %s; export the model again", given, dims(w.shape))
+	}
+	return fits
 }
 
 // channelsFit tells whether a convolution, or the transpose of one, of x can have
@@ -229,7 +239,7 @@ func qlinearConvRule(c *call) {
 func convTransposeRule(c *call) {
 	x, w := c.in(0), c.in(1)
 	c.typed(0, x.dtype)
-	if !x.known || len(x.shape) < 3 || w.known && len(w.shape) != len(x.shape) || !c.channelsFit(x, w, true) {
+	if !x.known || len(x.shape) < 3 || !c.kernelFits(x, w) || !c.channelsFit(x, w, true) {
 		return
 	}
 	n := len(x.shape) - 2
