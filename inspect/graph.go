@@ -435,7 +435,7 @@ func (g *Graph) Opset(domain string) int64 {
 }
 
 // A Stored is a tensor of constant numbers: an initializer, or the value of a
-// Constant node.
+// Constant node, made of its attribute where that holds a list of numbers.
 type Stored struct {
 	// Name is the initializer, or the output of the Constant node.
 	Name string

@@ -55,8 +55,9 @@ type Layer struct {
 	// not known; batch 1 where the model leaves the batch open.
 	WeightBytes int64  `json:"weight_bytes"`
 	OutBytes    *int64 `json:"out_bytes"`
-	// Zeros is the share of Weight's elements that are exactly zero, nil when
-	// they were not read.
+	// Zeros is the share of Weight's elements that are exactly zero, of those of
+	// a quantized one that equal its zero point; nil when they were not read, when
+	// the weight is computed and when its zero point is not known.
 	Zeros *float64 `json:"zeros"`
 }
 
@@ -154,37 +155,11 @@ func (w *layerWalk) graph(g *Graph, scope string) macSum {
 
 // bodies adds the layers of what n runs and returns what that costs.
 func (w *layerWalk) bodies(n *Node, scope string) macSum {
-	var total, most macSum
-	for i, b := range n.bodies {
-		c := w.graph(b, b.within(scope))
-		trips, ok := b.trips.at(b.batch).number()
-		switch {
-		case b.idle:
-			c = macSum{}
-		case ok && trips == 1:
-		case ok:
-			macs, fits := product(c.macs, trips)
-			if c.macs = macs; !fits {
-				c = macSum{unknown: c.known + c.unknown}
-			}
-		default:
-			c = macSum{unknown: c.known + c.unknown}
-		}
-		if n.Op != "If" || !n.Standard() || n.function != nil {
-			total = total.plus(c)
-			continue
-		}
-		// One branch runs, and it may be the one that costs more.
-		if i == 0 || c.macs > most.macs {
-			most.macs = c.macs
-		}
-		most.known += c.known
-		most.unknown += c.unknown
-	}
+	total := costOfBodies(n, func(b *Graph) macSum { return w.graph(b, b.within(scope)) })
 	if n.function != nil && len(n.bodies) == 0 {
 		total.unknown++ // the call was not expanded
 	}
-	return total.plus(most)
+	return total
 }
 
 // layer adds n, which costs macs, when it is a layer.
@@ -390,8 +365,9 @@ func (g *Graph) foreignWeights(n *Node) (found []weight) {
 }
 
 // addedBias returns the tensor of stored numbers that is added to each of the
-// outputs of n, where nothing else reads them: by the next node or, after
-// products of integers, by the one that follows their conversion and scaling.
+// outputs of n, where nothing else reads them: by the next node, by the one that
+// follows their quantization and back, or, after products of integers, by the one
+// that follows their conversion and scaling.
 func (g *Graph) addedBias(n *Node) (none weight) {
 	channel := -1
 	switch n.Op {
@@ -400,38 +376,51 @@ func (g *Graph) addedBias(n *Node) (none weight) {
 			return none
 		}
 		channel = 1
-	case "MatMul", "Gemm", "MatMulInteger", "FusedMatMul", "TransposeMatMul", "DynamicQuantizeMatMul", "MatMulIntegerToFloat", "MatMulNBits", "MatMulBnb4":
+	case "MatMul", "Gemm", "MatMulInteger", "QLinearMatMul", "FusedMatMul", "TransposeMatMul", "DynamicQuantizeMatMul", "MatMulIntegerToFloat", "MatMulNBits", "MatMulBnb4":
 	default:
 		return none
 	}
 	out := n.Output(0)
 	a := g.onlyReader(out)
-	if n.Op == "ConvInteger" || n.Op == "MatMulInteger" {
-		for _, op := range []string{"Cast", "Mul"} {
-			if a == nil || a.Op != op || !a.Standard() || a.function != nil {
-				return none
-			}
-			out = a.Output(0)
-			a = g.onlyReader(out)
+	between := []string{"Cast", "Mul"}
+	if n.Op != "ConvInteger" && n.Op != "MatMulInteger" {
+		between = nil
+		if a != nil && a.Op == "QuantizeLinear" && a.Input(0) == out {
+			between = []string{"QuantizeLinear", "DequantizeLinear"}
 		}
 	}
+	for _, op := range between {
+		if a == nil || a.Op != op || a.function != nil || !a.Standard() && !a.requantizes() {
+			return none
+		}
+		out = a.Output(0)
+		a = g.onlyReader(out)
+	}
 	t := g.lookup(out)
-	if a == nil || !t.known || len(t.shape) < 2 || len(a.Inputs) != 2 || a.function != nil {
+	if a == nil || !t.known || len(t.shape) < 2 || a.function != nil {
 		return none
 	}
+	second := 1
 	switch {
-	case a.Op == "Add" && a.Standard() && g.Opset("") >= 7:
+	case n.Op == "QLinearMatMul":
+		if a.Op != "QLinearAdd" || a.Domain != "com.microsoft" {
+			return none
+		}
+		second = 3
+	case a.Op == "Add" && a.Standard() && len(a.Inputs) == 2 && g.Opset("") >= 7:
 	case (a.Op == "BiasGelu" || a.Op == "FastGelu") && a.Domain == "com.microsoft" && channel < 0 && a.Input(0) == out:
 	default:
 		return none
 	}
-	other := a.Inputs[0]
+	other := a.Input(0)
 	if other == out {
-		other = a.Inputs[1]
+		other = a.Input(second)
+	} else if a.Input(second) != out {
+		return none
 	}
 	s, ok := g.parameter(other)
 	b := g.lookup(other)
-	if !ok || s.sparse != nil || !b.known || !b.dtype.IsFloat() {
+	if !ok || s.sparse != nil || !b.known || !b.dtype.IsFloat() && n.Op != "QLinearMatMul" {
 		return none
 	}
 	// The numbers must stand along the output's channels and nowhere else.

@@ -140,6 +140,11 @@ func TestLayers(t *testing.T) {
 			s.weights("b", []int64{6}).ints("shape", 1, -1, 1, 1).node("DynamicQuantizeLinear", "x", "xq xs xz").node("ConvInteger", "xq q xz", "i").
 				node("Cast", "i", "f", attrInt("to", 1)).node("Mul", "f xs", "m").node("Reshape", "b shape", "rb").node("Add", "m rb", "y")
 		}, []string{"ConvInteger q b 30 1536"}, "30 0 4 1536 0"},
+		{"bias behind quantization", []any{"n", 16}, func(s *sketch) {
+			s.weights("w", []int64{16, 10}).weights("b", []int64{10}).weights("s", nil, 1).node("MatMul", "x w", "m").
+				node("QuantizeLinear", "m s", "q").node("DequantizeLinear", "q s", "d").
+				node("QuantizeLinear", "b s", "bq").node("DequantizeLinear", "bq s", "bd").node("Add", "d bd", "y")
+		}, []string{"MatMul w b 170 160"}, "170 0 1 160 0"},
 		{"numbers in an attribute", []any{"n", 4}, func(s *sketch) {
 			s.node("Constant", "", "k", attrFloats("value_floats", make([]float32, 20)...)).ints("shape", 4, 5).node("Reshape", "k shape", "w").
 				node("MatMul", "x w", "y").node("Constant", "", "one", &onnxpb.AttributeProto{Name: proto.String("value_float"), F: proto.Float32(1)}).
