@@ -231,6 +231,10 @@ func TestFindings(t *testing.T) {
 		{"batch in the channels", image("n", 1, -1, 7, 7), []string{"baked-batch warning |y|"}, ""},
 		{"batch in the channels and back", newSketch(17).input("x", "n", 4, 7, 7).ints("s", 1, -1, 7, 7).ints("t", -1, 4, 7, 7).
 			node("Reshape", "x s", "a").node("MaxPool", "a", "b", attrInts("kernel_shape", 1, 1)).node("Reshape", "b t", "y").output("y"), nil, ""},
+		{"batch that follows", newSketch(17).input("x", "n", 3, 8, 8).ints("z", 0).ints("m", -1).node("Shape", "x", "s").node("Gather", "s z", "k").
+			node("Concat", "k m", "t", attrInt("axis", 0)).node("Reshape", "x t", "y").output("y"), nil, ""},
+		{"batch that follows, one more", newSketch(17).input("x", "n", 3, 8, 8).ints("z", 0).ints("m", -1).ints("one", 1).node("Shape", "x", "s").node("Gather", "s z", "k").
+			node("Add", "k one", "kk").node("Concat", "kk m", "t", attrInt("axis", 0)).node("Reshape", "x t", "y").output("y"), nil, ""},
 		{"batch summed up", newSketch(17).input("x", "n", 4, 7, 7).ints("s", 1, -1).node("Reshape", "x s", "a").node("ReduceMax", "a", "y").output("y"), nil, ""},
 		{"groups", image("n", 0, 32, -1), nil, ""},
 		{"token for one", newSketch(17).input("x", "n", 4, 8).weights("t", []int64{1, 1, 8}, 1).node("Concat", "t x", "y", attrInt("axis", 1)).output("y"),

@@ -258,7 +258,7 @@ func (f *finder) batch() {
 		if n.function != nil || !n.Standard() {
 			continue
 		}
-		if text := g.baked(n, mixed); text != "" {
+		if text := g.baked(n, f.m.Graph, mixed); text != "" {
 			f.add("baked-batch", place{node: f.m.Graph.Nodes[n.Index]}, "%s %s", described(n), text)
 		}
 	}
@@ -293,9 +293,15 @@ func holdsBatch(d term) bool {
 }
 
 // baked tells how a node of a graph with batches of batchProbe breaks at that
-// size, "" when it does not or when that is not certain. mixed is that of the
-// graph.
-func (g *Graph) baked(n *Node, mixed map[*Node]bool) string {
+// size, "" when it does not or when that is not certain. open is the graph with
+// batches of any size, mixed that of g.
+func (g *Graph) baked(n *Node, open *Graph, mixed map[*Node]bool) string {
+	// What follows from the size of the batch is not fixed.
+	ints := func(name string) ([]int64, bool) {
+		v, ok := g.Ints(name)
+		w, fixed := open.Ints(name)
+		return v, ok && fixed && slices.Equal(v, w)
+	}
 	leads := func(name string) bool {
 		t := g.at(name)
 		return t.known && len(t.shape) > 0 && t.shape[0].is(batchProbe)
@@ -306,14 +312,14 @@ func (g *Graph) baked(n *Node, mixed map[*Node]bool) string {
 	x := g.at(n.Input(0))
 	switch n.Op {
 	case "Reshape":
-		target, ok := g.Ints(n.Input(1))
+		target, ok := ints(n.Input(1))
 		if n.Input(1) == "" {
 			target, ok = n.AttrInts("shape"), true
 		}
 		if !ok || len(target) == 0 {
 			return ""
 		}
-		total, open, known := int64(1), false, true
+		total, left, known := int64(1), false, true
 		for i, d := range target {
 			if d == 0 && n.AttrInt("allowzero", 0) == 0 {
 				if i == 0 {
@@ -325,7 +331,7 @@ func (g *Graph) baked(n *Node, mixed map[*Node]bool) string {
 				}
 			}
 			if d < 0 {
-				open = true
+				left = true
 				continue
 			}
 			var fits bool
@@ -333,7 +339,7 @@ func (g *Graph) baked(n *Node, mixed map[*Node]bool) string {
 				return ""
 			}
 		}
-		if !open {
+		if !left {
 			if total == 0 || total%batchProbe == 0 {
 				return ""
 			}
@@ -356,12 +362,12 @@ func (g *Graph) baked(n *Node, mixed map[*Node]bool) string {
 			return fmt.Sprintf("has the first dimension fixed at %d in its shape %v, so that the batch goes into another one; it fails or mixes the samples at most sizes; use 0 or the size of the batch for the first dimension", target[0], target)
 		}
 	case "Expand":
-		target, ok := g.Ints(n.Input(1))
+		target, ok := ints(n.Input(1))
 		if ok && len(target) == len(x.shape) && target[0] > 1 && target[0] != batchProbe {
 			return fmt.Sprintf("has the batch %d fixed in its shape; it fails at any other; use 1 for the first dimension", target[0])
 		}
 	case "Resize", "Upsample":
-		if sizes, ok := g.Ints(n.Input(3)); ok && n.Input(3) != "" && n.Op == "Resize" && len(n.AttrInts("axes")) == 0 &&
+		if sizes, ok := ints(n.Input(3)); ok && n.Input(3) != "" && n.Op == "Resize" && len(n.AttrInts("axes")) == 0 &&
 			len(sizes) == len(x.shape) && sizes[0] != batchProbe {
 			return fmt.Sprintf("has the batch %d fixed in its sizes and resamples between samples at any other; give scales or the sizes of the image alone", sizes[0])
 		}
