@@ -37,7 +37,7 @@ func TestShapes(t *testing.T) {
 		}, "n x 8 x 16 x wide"},
 		{"conv, open height", 0, []any{1, 3, "h", "h"}, func(s *sketch) {
 			s.weights("w", []int64{8, 3, 3, 3}).node("Conv", "x w", "y", attrInts("pads", 1, 0, 1, 0))
-		}, "1 x 8 x h x h - 2"},
+		}, "1 x 8 x h x (h - 2)"},
 		{"conv, kernel larger than input", 0, []any{1, 3, 2, 9}, func(s *sketch) {
 			s.weights("w", []int64{8, 3, 3, 3}).node("Conv", "x w", "y")
 		}, "1 x 8 x ? x 7"},

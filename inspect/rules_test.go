@@ -46,7 +46,7 @@ func TestShapesOfRareOperators(t *testing.T) {
 			s.input("q", "b", 8, "seq", 64).input("k", "b", 2, "seq", 64).input("v", "b", 2, "seq", 32).
 				input("pk", "b", 2, "past", 64).input("pv", "b", 2, "past", 32).
 				node("Attention", "q k v _ pk pv", "y nk nv qk")
-		}, "float b x 8 x seq x 32; float b x 2 x past + seq x 64; float b x 2 x past + seq x 32; float b x 8 x seq x past + seq"},
+		}, "float b x 8 x seq x 32; float b x 2 x (past + seq) x 64; float b x 2 x (past + seq) x 32; float b x 8 x seq x (past + seq)"},
 		{"attention, heads side by side", 23, func(s *sketch) {
 			s.input("q", "b", "s", 512).input("k", "b", "t", 128).input("v", "b", "t", 64).
 				node("Attention", "q k v", "y nk nv", attrInt("q_num_heads", 8), attrInt("kv_num_heads", 2))
@@ -93,10 +93,10 @@ func TestShapesOfRareOperators(t *testing.T) {
 			s.input("x", "b", 3, 9, 9).weights("w", []int64{4, 3, 3, 3}).input("o", "b", 18, 7, 7).node("DeformConv", "x w o", "y")
 		}, "float b x 4 x 7 x 7"},
 		{"image decoder", 20, func(s *sketch) { s.feed("x", uint8Type, "n").node("ImageDecoder", "x", "y") }, "uint8 ? x ? x ?"},
-		{"dft", 17, func(s *sketch) { s.input("x", "b", "n", 1).node("DFT", "x", "y", attrInt("onesided", 1)) }, "float b x floor(n/2) + 1 x 2"},
+		{"dft", 17, func(s *sketch) { s.input("x", "b", "n", 1).node("DFT", "x", "y", attrInt("onesided", 1)) }, "float b x (floor(n/2) + 1) x 2"},
 		{"dft back", 20, func(s *sketch) {
 			s.input("x", "b", "n", 2).node("DFT", "x", "y", attrInt("onesided", 1), attrInt("inverse", 1))
-		}, "float b x n*2 - 2 x 1"},
+		}, "float b x (n*2 - 2) x 1"},
 		{"stft", 17, func(s *sketch) {
 			s.input("x", "b", 128, 1).scalar("k", 8).weights("w", []int64{16}).node("STFT", "x k w", "y")
 		}, "float b x 15 x 9 x 2"},
@@ -160,7 +160,7 @@ func TestShapesOfRareOperators(t *testing.T) {
 		{"symbols put together", 17, func(s *sketch) {
 			s.input("x", "b", "past", 8).input("z", "b", "seq", 8).ints("p", 0, 1, 0, 0, 2, 0).ints("o", 1).ints("e", 1<<62).
 				node("Concat", "x z", "y", attrInt("axis", 1)).node("Pad", "x p", "u").node("Slice", "y o e o", "v")
-		}, "float b x past + seq x 8; float b x past + 3 x 8; float b x past + seq - 1 x 8"},
+		}, "float b x (past + seq) x 8; float b x (past + 3) x 8; float b x (past + seq - 1) x 8"},
 
 		{"classical models", 17, func(s *sketch) {
 			s.domain("ai.onnx.ml", 3).input("x", "n", 4).feed("i", onnxfile.Int64, 2).

@@ -80,7 +80,8 @@ func FixedShape(dims ...int64) Shape {
 }
 
 // String returns a form like "batch x 3 x 32 x 32", with "?" for a dimension
-// that is not known, "scalar" for no dimensions, or "unknown".
+// that is not known and sums in parentheses, "scalar" for no dimensions, or
+// "unknown".
 func (s Shape) String() string {
 	if !s.Known {
 		return "unknown"
@@ -88,11 +89,38 @@ func (s Shape) String() string {
 	if len(s.Dims) == 0 {
 		return "scalar"
 	}
+	return s.Join(" x ")
+}
+
+// Join writes the dimensions with sep between them; of several, those that are
+// sums stand in parentheses.
+func (s Shape) Join(sep string) string {
 	parts := make([]string, len(s.Dims))
 	for i, d := range s.Dims {
-		parts[i] = d.String()
+		if parts[i] = d.String(); len(s.Dims) > 1 && d.sum() {
+			parts[i] = "(" + parts[i] + ")"
+		}
 	}
-	return strings.Join(parts, " x ")
+	return strings.Join(parts, sep)
+}
+
+// sum tells whether d is written with a + or - outside of parentheses.
+func (d Dim) sum() bool {
+	depth := 0
+	text := d.String()
+	for i, c := range text {
+		switch c {
+		case '(':
+			depth++
+		case ')':
+			depth--
+		case '+', '-':
+			if depth == 0 && i > 0 && text[i-1] == ' ' {
+				return true
+			}
+		}
+	}
+	return false
 }
 
 // Fixed returns the dimensions when every one of them is a number.
