@@ -24,12 +24,18 @@ const (
 // eights is v in groups of eight, without the last ones that do not fill one: an
 // index into an array needs no check.
 func eights(v []float32) [][8]float32 {
+	if len(v) < 8 {
+		return nil
+	}
 	return unsafe.Slice((*[8]float32)(unsafe.Pointer(unsafe.SliceData(v))), len(v)/8)
 }
 
 // words is the memory of eights(v). Which of two numbers is in the upper half of a
 // word differs between machines.
 func words(v []float32) [][4]uint64 {
+	if len(v) < 8 {
+		return nil
+	}
 	return unsafe.Slice((*[4]uint64)(unsafe.Pointer(unsafe.SliceData(v))), len(v)/8)
 }
 
