@@ -146,11 +146,15 @@ func costOfBodies(n *Node, of func(*Graph) macSum) macSum {
 // chooses tells whether one of the bodies of n runs.
 func (n *Node) chooses() bool { return n.Op == "If" && n.Standard() && n.function == nil }
 
-// LayerRuns tells how often l runs when m runs once, -1 where that is not known.
+// LayerRuns tells how often l runs when m runs once, -1 where that is not known, as
+// for a layer of a nested graph or function in a Model without a Graph.
 // maybe says that it lies in a branch of an If whose condition is not known: then
 // n is the most.
 func (m *Model) LayerRuns(l *Layer) (n int64, maybe bool) {
 	g, _ := m.LayerNode(l)
+	if g == nil && l.Scope != "" {
+		return -1, false
+	}
 	n = 1
 	for ; g != nil && g.parent != nil; g = g.parent {
 		if g.idle {

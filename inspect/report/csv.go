@@ -23,7 +23,7 @@ func WriteCSV(w io.Writer, docs ...Document) error {
 
 // WriteCSVs is WriteCSV for documents that are made while they are written.
 // titles asks for the column of titles. Documents without a main table add
-// nothing.
+// nothing. Control characters are replaced as in WriteText.
 func WriteCSVs(w io.Writer, titles bool, docs iter.Seq[Document]) error {
 	c := csv.NewWriter(w)
 	wrote := false
@@ -34,7 +34,7 @@ func WriteCSVs(w io.Writer, titles bool, docs iter.Seq[Document]) error {
 			}
 			var title []string
 			if titles {
-				title = []string{d.Title}
+				title = []string{printable(d.Title)}
 			}
 			if !wrote {
 				head := make([]string, 0, len(s.Table.Columns)+1)
@@ -74,7 +74,7 @@ func rawText(v any) string {
 	case nil:
 		return ""
 	case string:
-		return v
+		return printable(v)
 	case float64:
 		return strconv.FormatFloat(v, 'g', -1, 64)
 	}

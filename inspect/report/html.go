@@ -146,19 +146,20 @@ func newHTMLDocument(d Document) htmlDocument {
 			hs.Facts = append(hs.Facts, htmlFact{printable(f.Name), printable(f.Value.Text), toneClass(f.Value.Tone)})
 		}
 		if s.Table != nil && len(s.Table.Rows) > 0 {
-			t := &htmlTable{Long: len(s.Table.Rows) > 20}
-			for _, c := range s.Table.Columns {
+			shown := visible(s.Table)
+			t := &htmlTable{Long: len(shown.Rows) > 20}
+			for _, c := range shown.Columns {
 				t.Heads = append(t.Heads, htmlHead{printable(c.Title), c.Right})
 			}
-			rows := s.Table.Rows
+			rows := shown.Rows
 			if len(rows) > maxHTMLRows {
 				rows = rows[:maxHTMLRows]
-				hs.Notes = append(hs.Notes, leftOut(len(s.Table.Rows)-len(rows), "row"))
+				hs.Notes = append(hs.Notes, leftOut(len(shown.Rows)-len(rows), "row"))
 			}
 			for _, row := range rows {
 				cells := make([]htmlCell, len(row))
 				for i, c := range row {
-					cells[i] = documentCell(c, i < len(s.Table.Columns) && s.Table.Columns[i].Right)
+					cells[i] = documentCell(c, shown.Columns[i].Right)
 				}
 				t.Rows = append(t.Rows, cells)
 			}
@@ -230,8 +231,8 @@ func modelList(models []Model) *htmlTable {
 		file := htmlCell{Text: printable(filepath.Base(m.File)), Link: fmt.Sprintf("#m%d", i)}
 		t.Rows = append(t.Rows, []htmlCell{file, {Text: printable(opsets(m.Model))},
 			first(len(m.Inputs), func() string { return m.Inputs[0].Shape.String() }), first(len(m.Outputs), func() string { return m.Outputs[0].Shape.String() }),
-			num(Count(int64(m.Totals.Layers))), num(Count(int64(m.Totals.Nodes))), num(Scaled(m.Totals.Parameters)), num(optional(m.Totals.MACs, Scaled, absent)),
-			num(Bytes(m.Totals.WeightBytes)), num(optional(m.Totals.PeakActivationBytes, Bytes, absent)), num(Bytes(m.FileBytes))})
+			num(Count(int64(m.Totals.Layers))), num(Count(int64(m.Totals.Nodes))), num(atLeast(Scaled(m.Totals.Parameters), m.Totals.ParametersUnknown)), num(atLeast(optional(m.Totals.MACs, Scaled, absent), m.Totals.MACsUnknown)),
+			num(Bytes(m.Totals.WeightBytes)), num(atLeast(optional(m.Totals.PeakActivationBytes, Bytes, absent), m.Totals.ActivationsUnknown)), num(Bytes(m.FileBytes))})
 	}
 	return t
 }

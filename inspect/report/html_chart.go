@@ -37,12 +37,12 @@ func (n *network) chart(s *series, layers []inspect.Layer) htmlChart {
 		}
 	}
 	for i, l := range layers {
-		v := s.value(l)
+		v, _ := s.inTotal(l)
 		if v == nil || *v <= 0 {
 			shut()
 			continue
 		}
-		if most := s.value(layers[top]); most == nil || *v > *most {
+		if most, _ := s.inTotal(layers[top]); most == nil || *v > *most {
 			top = i
 		}
 		f := n.layerFamily(l)
@@ -50,7 +50,7 @@ func (n *network) chart(s *series, layers []inspect.Layer) htmlChart {
 			paths[f] = new(strings.Builder)
 			order = append(order, f)
 		}
-		y := trim(100 - max(1.5, 100*float64(*v)/float64(s.largest)))
+		y := trim(100 - max(1.5, 100*float64(*v)/float64(s.most)))
 		if apart {
 			fmt.Fprintf(paths[f], "M%s 100V%sh.84V100z", trim(float64(i)+0.08), y)
 			continue
@@ -68,9 +68,18 @@ func (n *network) chart(s *series, layers []inspect.Layer) htmlChart {
 		c.Bars = append(c.Bars, htmlBars{f, paths[f].String()})
 	}
 	l := layers[top]
-	c.Most = fmt.Sprintf("most in %s: %s", printable(modulePath(l.Name, l.Op)), s.cell(s.largest).Text)
-	if s.total > 0 && s.label != "memory of outputs" {
-		c.Most += ", " + percent(float64(s.largest)/float64(s.total), 1).Text
+	known := ""
+	if s.missing != "" {
+		known = " known"
+	}
+	c.Most = fmt.Sprintf("most%s in %s: %s", known, printable(modulePath(l.Name, l.Op)), s.cell(s.most).Text)
+	if share := s.share(l); share != "" {
+		c.Most += ", " + share
+	} else if _, sure := s.inTotal(l); !sure {
+		c.Most += " at most"
+	}
+	if s.missing != "" {
+		c.Most += "; " + s.missing
 	}
 	return c
 }

@@ -621,7 +621,11 @@ func (n *network) detail(node *inspect.Node, sources map[string]string) detail {
 		if l.Scope != "" {
 			where = " of " + shown(l.Scope+" › "+l.Name)
 		}
-		d.Facts = append(d.Facts, [2]string{"parameters" + where, grouped(l.Parameters)}, [2]string{"MACs" + where, optional(l.MACs, Count, absent).Text},
+		macs := optional(l.MACs, Count, absent).Text
+		if times := runs(n.m.Model, &l).Text; times != "" {
+			macs += " in one run, runs: " + times
+		}
+		d.Facts = append(d.Facts, [2]string{"parameters" + where, atLeast(Count(l.Parameters), parametersUnknown(n.m.Model, &l)).Text}, [2]string{"MACs" + where, macs},
 			[2]string{"weights" + where, Bytes(l.WeightBytes).Text})
 		if l.OutBytes != nil && where == "" {
 			d.Facts = append(d.Facts, [2]string{"output size", Bytes(*l.OutBytes).Text})

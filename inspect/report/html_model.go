@@ -137,10 +137,20 @@ func modelTiles(m Model) []htmlTile {
 	t := m.Totals
 	macs := htmlTile{"MACs", optional(t.MACs, Scaled, absent).Text, "", ""}
 	if t.MACs != nil {
-		macs.Note = "for batch 1"
-		if t.MACsUnknown > 0 {
-			macs.Value, macs.Note = "≥ "+macs.Value, "unknown for "+plural(t.MACsUnknown, "node")
+		macs.Note = grouped(*t.MACs)
+		if b := batchDim(m.Model); b != nil && b.Value < 0 {
+			macs.Note = "for batch 1"
 		}
+		if t.MACsUnknown > 0 {
+			macs.Value = "≥ " + macs.Value
+		}
+	}
+	if t.MACsUnknown > 0 {
+		macs.Note = "unknown for " + plural(t.MACsUnknown, "node")
+	}
+	parameters := htmlTile{"parameters", Scaled(t.Parameters).Text, grouped(t.Parameters), ""}
+	if t.ParametersUnknown > 0 {
+		parameters.Value, parameters.Note = "≥ "+parameters.Value, "unknown for "+plural(t.ParametersUnknown, "computed weight")
 	}
 	types := make([]string, 0, 2)
 	for _, c := range m.Types[:min(2, len(m.Types))] {
@@ -154,12 +164,18 @@ func modelTiles(m Model) []htmlTile {
 	if t.PeakNode != "" {
 		peak.Note = "peak, at " + printable(lastModule(t.PeakNode))
 	}
+	if t.ActivationsUnknown > 0 {
+		peak.Note += "; unknown for " + plural(t.ActivationsUnknown, "tensor")
+		if t.PeakActivationBytes != nil {
+			peak.Value = "≥ " + peak.Value
+		}
+	}
 	nodes := htmlTile{"layers", grouped(int64(t.Layers)), plural(t.Nodes, "node"), ""}
 	if t.Subgraphs > 0 {
 		nodes.Note += ", " + plural(t.Subgraphs, "nested graph")
 	}
 	tiles := []htmlTile{
-		{"parameters", Scaled(t.Parameters).Text, grouped(t.Parameters), ""}, macs, weights, peak, nodes,
+		parameters, macs, weights, peak, nodes,
 		{"file", Bytes(m.FileBytes).Text, printable("opset " + opsets(m.Model)), ""},
 	}
 	if f := m.Findings; f != nil {
@@ -201,10 +217,20 @@ func bar(c Cell, v, largest int64, title string) htmlNumber {
 
 // A series is what one chart and one column of bars show.
 type series struct {
-	label          string
-	value          func(inspect.Layer) *int64
-	cell           func(int64) Cell
-	total, largest int64
+	label string
+	m     *inspect.Model
+	value func(inspect.Layer) *int64 // of one run
+	cell  func(int64) Cell
+	// again says that the model's total counts a layer as often as it runs.
+	again bool
+	// least counts what is unknown of a layer's value, if anything may be.
+	least func(inspect.Layer) int
+	// total is that of the model, 0 where there is none to have a share of;
+	// missing is what it leaves out, in words.
+	total   int64
+	missing string
+	// largest is the largest value of one run, most the largest in the total.
+	largest, most int64
 }
 
 func (s *series) of(l inspect.Layer) htmlNumber {
@@ -212,28 +238,82 @@ func (s *series) of(l inspect.Layer) htmlNumber {
 	if v == nil {
 		return htmlNumber{Text: "unknown"}
 	}
-	title := s.exact(*v)
-	if s.total > 0 {
-		title += ", " + percent(float64(*v)/float64(s.total), 1).Text
+	title, c := grouped(*v), s.cell(*v)
+	if s.least != nil && s.least(l) > 0 {
+		c.Text, title = "≥ "+c.Text, "at least "+title
 	}
-	return bar(s.cell(*v), *v, s.largest, title)
+	if times := runs(s.m, &l).Text; s.again && times != "" && *v > 0 {
+		c.Text += " × " + times
+		title += " in one run, runs: " + times
+	}
+	if share := s.share(l); share != "" {
+		title += ", " + share
+	}
+	return bar(c, *v, s.largest, title)
 }
 
-func (s *series) exact(v int64) string { return grouped(v) }
+// inTotal returns what a layer adds to the total, nil where that is not known.
+// sure says that it does; a branch of an If need not run.
+func (s *series) inTotal(l inspect.Layer) (v *int64, sure bool) {
+	v = s.value(l)
+	if v == nil || !s.again {
+		return v, true
+	}
+	n, maybe := s.m.LayerRuns(&l)
+	switch {
+	case n < 0:
+		return nil, false
+	case n > 0 && *v > math.MaxInt64/n:
+		return ptrTo(int64(math.MaxInt64)), false
+	}
+	return ptrTo(*v * n), !maybe
+}
 
-func layerSeries(layers []inspect.Layer) (parameters, macs, weights, outputs *series) {
-	parameters = &series{label: "parameters", cell: Scaled, value: func(l inspect.Layer) *int64 { return &l.Parameters }}
-	macs = &series{label: "MACs", cell: Scaled, value: func(l inspect.Layer) *int64 { return l.MACs }}
-	weights = &series{label: "weights", cell: Bytes, value: func(l inspect.Layer) *int64 { return &l.WeightBytes }}
-	outputs = &series{label: "memory of outputs", cell: Bytes, value: func(l inspect.Layer) *int64 { return l.OutBytes }}
+func ptrTo[T any](v T) *T { return &v }
+
+// share says what part of the model's total a layer is, "" where it has none.
+func (s *series) share(l inspect.Layer) string {
+	v, sure := s.inTotal(l)
+	if v == nil || !sure || s.total <= 0 || s.least != nil && s.least(l) > 0 {
+		return ""
+	}
+	text := percent(float64(*v)/float64(s.total), 1).Text
+	if s.missing != "" {
+		text += " of what is known"
+	}
+	return text
+}
+
+func layerSeries(m *inspect.Model, layers []inspect.Layer) (parameters, macs, weights, outputs *series) {
+	t := m.Totals
+	missing := func(n int, word string) string {
+		if n == 0 {
+			return ""
+		}
+		return "unknown for " + plural(n, word)
+	}
+	unknown := 0
+	for _, l := range layers {
+		if l.OutBytes == nil {
+			unknown++
+		}
+	}
+	parameters = &series{label: "parameters", cell: Scaled, value: func(l inspect.Layer) *int64 { return &l.Parameters },
+		least: func(l inspect.Layer) int { return parametersUnknown(m, &l) }, total: t.Parameters, missing: missing(t.ParametersUnknown, "computed weight")}
+	macs = &series{label: "MACs", cell: Scaled, value: func(l inspect.Layer) *int64 { return l.MACs }, again: true, missing: missing(t.MACsUnknown, "node")}
+	if t.MACs != nil {
+		macs.total = *t.MACs
+	}
+	weights = &series{label: "weights", cell: Bytes, value: func(l inspect.Layer) *int64 { return &l.WeightBytes }, total: t.WeightBytes}
+	outputs = &series{label: "memory of outputs", cell: Bytes, value: func(l inspect.Layer) *int64 { return l.OutBytes }, missing: missing(unknown, "layer")}
 	for _, s := range []*series{parameters, macs, weights, outputs} {
+		s.m = m
 		for _, l := range layers {
 			if v := s.value(l); v != nil {
 				s.largest = max(s.largest, *v)
-				// A sum of hostile sizes may not fit.
-				if s.total += *v; s.total < 0 {
-					s.total = math.MaxInt64
-				}
+			}
+			if v, _ := s.inTotal(l); v != nil {
+				s.most = max(s.most, *v)
 			}
 		}
 	}
@@ -250,9 +330,9 @@ func (h *htmlModel) addLayers(m Model, net *network) {
 	if n := len(layers) - maxHTMLRows; n > 0 {
 		h.MoreLayers = leftOut(n, "layer")
 	}
-	parameters, macs, weights, outputs := layerSeries(layers)
+	parameters, macs, weights, outputs := layerSeries(m.Model, layers)
 	for _, s := range []*series{parameters, macs, outputs} {
-		if s.largest > 0 && len(layers) > 1 {
+		if s.most > 0 && len(layers) > 1 {
 			h.Charts = append(h.Charts, net.chart(s, layers))
 		}
 	}

@@ -3,6 +3,7 @@ package report
 import (
 	"cmp"
 	"fmt"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -23,6 +24,9 @@ type Model struct {
 	// Findings are those of a check, nil when none was made.
 	Findings    []inspect.Finding `json:"findings,omitzero"`
 	Definitions []string          `json:"definitions"`
+	// partial counts what the order of the selection compares and is not wholly
+	// known.
+	partial int
 }
 
 // A Failure stands in a list of models for one that cannot be read.
@@ -37,19 +41,22 @@ type Failure struct {
 func NewModel(m *inspect.Model, sel Selection, findings []inspect.Finding) Model {
 	c := *m
 	r := Model{Schema: ModelSchema, Model: &c, Findings: findings, Definitions: m.Definitions()}
+	if slices.ContainsFunc(m.Layers, func(l inspect.Layer) bool { return runs(m, &l).Text != "" }) {
+		r.Definitions = append(r.Definitions, "a layer in the body of a loop or in a branch: its MACs and memory are those of one run")
+	}
 	if sel == (Selection{}) {
 		return r
 	}
 	c.Layers = filtered(m.Layers, sel.Filter)
 	c.Tensors = sel.tensors(m.Tensors, c.Layers)
-	r.Selection = &Applied{Top: sel.Top, Sort: sel.order(), Depth: sel.Depth, Matched: sumOf(c.Layers)}
+	r.Selection = &Applied{Top: sel.Top, Sort: sel.order(), Depth: sel.Depth, Matched: sumOf(m, c.Layers)}
 	if sel.Filter != nil {
 		r.Selection.Filter = sel.Filter.String()
 	}
 	if sel.Depth > 0 {
-		r.Groups = pick(groups(c.Layers, sel.Depth), sel.order(), sel.Top, groupMeasure)
+		r.Groups, r.partial = pick(groups(m, c.Layers, sel.Depth), sel.Top, groupMeasure(sel.order()))
 	} else {
-		c.Layers = pick(c.Layers, sel.order(), sel.Top, layerMeasure)
+		c.Layers, r.partial = pick(c.Layers, sel.Top, layerMeasure(m, sel.order()))
 	}
 	return r
 }
@@ -210,14 +217,16 @@ func layerSection(m Model) Section {
 		{Title: "input", Key: "in", Drop: 3},
 		{Title: "output", Key: "out", Drop: 1},
 		{Title: "parameters", Key: "parameters", Right: true},
+		{Key: "parameters_unknown", Hidden: true},
 		{Title: "MACs", Key: "macs", Right: true},
+		{Title: "runs", Key: "runs", Right: true, Sparse: true},
 		{Title: "weight mem", Key: "weight_bytes", Right: true, Drop: 6},
 		{Title: "output mem", Key: "out_bytes", Right: true, Drop: 5},
 		{Title: "zeros", Key: "zeros", Right: true, Drop: 2},
 		{Title: "in graph", Key: "scope", Shrink: true, Sparse: true},
 	}}
 	batch := batchDim(m.Model)
-	unreadWeights, shapes := 0, false
+	unreadWeights, shapes, again, bound := 0, false, false, false
 	for _, l := range layers {
 		zeros := optional(l.Zeros, Share, unread)
 		if l.Zeros == nil && l.Weight != "" {
@@ -228,13 +237,22 @@ func layerSection(m Model) Section {
 			group = Count(l.Group)
 		}
 		shapes = shapes || l.In.Known || l.Out.Known
+		unknown := parametersUnknown(m.Model, &l)
+		times := runs(m.Model, &l)
+		again, bound = again || times.Text != "", bound || unknown > 0
 		s.Table.Rows = append(s.Table.Rows, []Cell{
 			layerName(l.Op, l.Name), operatorName(l.Op), Words(joined(l.Kernel)), Words(joined(l.Strides)), group,
-			shape(l.In, batch), shape(l.Out, batch), Count(l.Parameters), optional(l.MACs, Scaled, absent),
+			shape(l.In, batch), shape(l.Out, batch), atLeast(Count(l.Parameters), unknown), Count(int64(unknown)), optional(l.MACs, Scaled, absent), times,
 			Bytes(l.WeightBytes), optional(l.OutBytes, Bytes, absent), zeros, Words(l.Scope),
 		})
 	}
 	s.Notes = append(s.Notes, matchNotes(m)...)
+	if again {
+		s.Notes = append(s.Notes, "runs: how often a layer runs when the model runs once, where that is not once, ? where it is not known; MACs and output mem: of one run")
+	}
+	if bound {
+		s.Notes = append(s.Notes, ">=: a computed weight of unknown shape is left out")
+	}
 	if batch != nil && shapes {
 		s.Notes = append(s.Notes, "shapes: without the batch dimension ("+batch.String()+")")
 	}
@@ -242,6 +260,30 @@ func layerSection(m Model) Section {
 		s.Notes = append(s.Notes, "zeros: - for weights that were not read; --weights reads them")
 	}
 	return s
+}
+
+// runs is the cell of how often a layer runs, without a text where it is once.
+func runs(m *inspect.Model, l *inspect.Layer) Cell {
+	switch n, maybe := m.LayerRuns(l); {
+	case n < 0:
+		return Cell{Text: "?"}
+	case maybe && n == 1:
+		return Cell{Text: "0 or 1"}
+	case maybe:
+		return Cell{Text: "0 to " + grouped(n)}
+	case n == 1:
+		return Cell{Raw: n}
+	default:
+		return Count(n)
+	}
+}
+
+// atLeast marks the cell of a sum that leaves some out.
+func atLeast(c Cell, unknown int) Cell {
+	if unknown > 0 && c.Raw != nil {
+		c.Text = ">= " + c.Text
+	}
+	return c
 }
 
 // matched returns how many layers the selection chose from.
@@ -258,37 +300,41 @@ func chosenTitle(title string, m Model, shown, of int, word string) string {
 		return title
 	}
 	by := map[Order]string{ByParameters: "most parameters", ByMACs: "most MACs", ByMemory: "most memory"}[m.Selection.Sort]
+	before := ""
+	if m.partial > 0 {
+		before = ", unknown ones before them"
+	}
 	switch {
 	case shown < of && by != "":
-		return fmt.Sprintf("%s (%d of %s, those with the %s)", title, shown, plural(of, word), by)
+		return fmt.Sprintf("%s (%d of %s, those with the %s%s)", title, shown, plural(of, word), by, before)
 	case shown < of:
 		return fmt.Sprintf("%s (the first %d of %s)", title, shown, plural(of, word))
 	case by != "":
-		return fmt.Sprintf("%s (%s first)", title, by)
+		return fmt.Sprintf("%s (%s first%s)", title, by, before)
 	}
 	return title
 }
 
-// matchNotes says what a filter matches.
-func matchNotes(m Model) []string {
+// matchNotes says what a filter matches and what an order makes of the unknown.
+func matchNotes(m Model) (notes []string) {
+	if m.partial > 0 {
+		what := map[Order]string{ByParameters: "parameters", ByMACs: "MACs", ByMemory: "memory"}[m.Selection.Sort]
+		notes = append(notes, fmt.Sprintf("sorted by %s: what is not wholly known (%s) comes first, for it may be the most", what, grouped(int64(m.partial))))
+	}
 	if m.Selection == nil || m.Selection.Filter == "" {
-		return nil
+		return notes
 	}
 	sum := m.Selection.Matched
 	s := fmt.Sprintf("filter %q: %d of %s", m.Selection.Filter, sum.Layers, plural(m.Totals.Layers, "layer"))
 	if sum.Layers > 0 {
-		s += fmt.Sprintf(" with %s parameters (%s) and %s MACs", grouped(sum.Parameters), Bytes(sum.WeightBytes).Text, macsOf(sum).Text)
+		s += fmt.Sprintf(" with %s parameters (%s) and %s MACs", atLeast(Count(sum.Parameters), sum.ParametersUnknown).Text, Bytes(sum.WeightBytes).Text, macsOf(sum).Text)
 	}
-	return []string{s + "; the totals are those of the whole model"}
+	return append(notes, s+", what is shared counted once; the totals are those of the whole model")
 }
 
 // macsOf is the cell of a sum of which some may be unknown.
 func macsOf(s Sum) Cell {
-	c := optional(s.MACs, Scaled, absent)
-	if s.MACs != nil && s.MACsUnknown > 0 {
-		c.Text = ">= " + c.Text
-	}
-	return c
+	return atLeast(optional(s.MACs, Scaled, absent), s.MACsUnknown)
 }
 
 func groupSection(m Model) Section {
@@ -305,23 +351,28 @@ func groupSection(m Model) Section {
 		{Title: "module", Key: "module", Shrink: true},
 		{Title: "layers", Key: "layers", Right: true},
 		{Title: "parameters", Key: "parameters", Right: true},
+		{Key: "parameters_unknown", Hidden: true},
 		{Title: "MACs", Key: "macs", Right: true},
+		{Key: "macs_unknown", Hidden: true},
 		{Title: "weight mem", Key: "weight_bytes", Right: true, Drop: 2},
 		{Title: "output mem", Key: "out_bytes", Right: true, Drop: 1},
+		{Key: "out_bytes_unknown", Hidden: true},
 	}}
+	bound := false
 	for _, g := range m.Groups {
 		name := Words(g.Name)
 		if g.Name == "" {
 			name.Text = "(none)"
 		}
-		out := optional(g.OutBytes, Bytes, absent)
-		if g.OutBytes != nil && g.OutBytesUnknown > 0 {
-			out.Text = ">= " + out.Text
-		}
-		s.Table.Rows = append(s.Table.Rows, []Cell{name, Count(int64(g.Layers)), Count(g.Parameters), macsOf(g.Sum), Bytes(g.WeightBytes), out})
+		bound = bound || g.ParametersUnknown > 0 || g.MACsUnknown > 0 || g.OutBytesUnknown > 0
+		s.Table.Rows = append(s.Table.Rows, []Cell{name, Count(int64(g.Layers)), atLeast(Count(g.Parameters), g.ParametersUnknown), Count(int64(g.ParametersUnknown)),
+			macsOf(g.Sum), Count(int64(g.MACsUnknown)), Bytes(g.WeightBytes), atLeast(optional(g.OutBytes, Bytes, absent), g.OutBytesUnknown), Count(int64(g.OutBytesUnknown))})
 	}
 	s.Notes = append(matchNotes(m), "modules: by the names that exporters build from paths, cut after "+plural(m.Selection.Depth, "part")+
-		"; what several layers share counts in each")
+		"; what layers of a module share counts once in it, what modules share in each; output mem: one run of each layer")
+	if bound {
+		s.Notes = append(s.Notes, ">=: what is unknown of some layers is left out")
+	}
 	return s
 }
 
@@ -446,15 +497,11 @@ func shape(s inspect.Shape, batch *inspect.Dim) Cell {
 		return c
 	}
 	c.Raw = s.String()
-	dims := s.Dims
-	if batch != nil && len(dims) > 1 && dims[0] == *batch {
-		dims = dims[1:]
+	rest := s
+	if batch != nil && len(s.Dims) > 1 && s.Dims[0] == *batch {
+		rest.Dims = s.Dims[1:]
 	}
-	parts := make([]string, len(dims))
-	for i, d := range dims {
-		parts[i] = d.String()
-	}
-	c.Text = strings.Join(parts, "x")
+	c.Text = rest.Join("x")
 	if len(s.Dims) == 0 {
 		c.Text = "scalar"
 	}
@@ -471,7 +518,11 @@ func joined(v []int64) string {
 
 func totalFacts(m *inspect.Model) []Fact {
 	t := m.Totals
-	facts := []Fact{{"layers", Count(int64(t.Layers))}, {"parameters", Count(t.Parameters)}}
+	parameters := Count(t.Parameters)
+	if t.ParametersUnknown > 0 {
+		parameters.Text = "at least " + parameters.Text + "; shapes unknown of " + plural(t.ParametersUnknown, "computed weight")
+	}
+	facts := []Fact{{"layers", Count(int64(t.Layers))}, {"parameters", parameters}}
 	if t.Statistics > 0 {
 		facts = append(facts, Fact{"statistics", Count(t.Statistics)})
 	}
@@ -486,7 +537,7 @@ func totalFacts(m *inspect.Model) []Fact {
 		}
 	}
 	if t.MACsUnknown > 0 {
-		macs.Text += "; shapes unknown for " + plural(t.MACsUnknown, "node")
+		macs.Text += "; unknown for " + plural(t.MACsUnknown, "node")
 	}
 	facts = append(facts, Fact{"MACs", macs}, Fact{"weights", Bytes(t.WeightBytes)})
 	if len(m.Types) > 0 {

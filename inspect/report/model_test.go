@@ -56,8 +56,8 @@ func TestSelection(t *testing.T) {
 	}{
 		{"all", Selection{}, "/a/a.0/Conv /a/a.1/Conv /b/Gemm inner", "/a/a.0/Conv.w /b/Gemm.w inner.w inner.w else"},
 		{"parameters, ties in order", Selection{Top: 2}, "/a/a.1/Conv inner", "inner.w /b/Gemm.w"},
-		{"macs, the unknown last", Selection{Sort: ByMACs}, "/b/Gemm inner /a/a.0/Conv /a/a.1/Conv", "/a/a.0/Conv.w /b/Gemm.w inner.w inner.w else"},
-		{"memory", Selection{Sort: ByMemory, Top: 3}, "/a/a.0/Conv /a/a.1/Conv inner", "inner.w /b/Gemm.w /a/a.0/Conv.w"},
+		{"macs, the unknown first", Selection{Sort: ByMACs}, "/a/a.1/Conv /b/Gemm inner /a/a.0/Conv", "/a/a.0/Conv.w /b/Gemm.w inner.w inner.w else"},
+		{"memory", Selection{Sort: ByMemory, Top: 3}, "/a/a.1/Conv /a/a.0/Conv inner", "inner.w /b/Gemm.w /a/a.0/Conv.w"},
 		{"the first", Selection{Sort: ByPosition, Top: 1}, "/a/a.0/Conv", "/a/a.0/Conv.w"},
 		{"more than there are", Selection{Sort: ByPosition, Top: 9}, "/a/a.0/Conv /a/a.1/Conv /b/Gemm inner", "/a/a.0/Conv.w /b/Gemm.w inner.w inner.w else"},
 		{"name", Selection{Filter: regexp.MustCompile(`a\.1`)}, "/a/a.1/Conv", ""},

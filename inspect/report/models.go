@@ -59,8 +59,11 @@ func FromSummaries(list []Summary, checked bool) Document {
 		{Title: "nodes", Key: "nodes", Right: true, Drop: 7},
 		{Title: "layers", Key: "layers", Right: true, Drop: 6},
 		{Title: "parameters", Key: "parameters", Right: true, Drop: 2},
+		{Key: "parameters_unknown", Hidden: true},
 		{Title: "MACs", Key: "macs", Right: true, Drop: 3},
+		{Key: "macs_unknown", Hidden: true},
 		{Title: "peak memory", Key: "peak_activation_bytes", Right: true, Drop: 5},
+		{Key: "activations_unknown", Hidden: true},
 		{Title: "zeros", Key: "zeros", Right: true, Sparse: true, Drop: 10},
 	}}
 	if checked {
@@ -82,16 +85,14 @@ func FromSummaries(list []Summary, checked bool) Document {
 		read++
 		x := s.Totals
 		macs := macsOf(Sum{MACs: x.MACs, MACsUnknown: x.MACsUnknown})
-		peak := optional(x.PeakActivationBytes, Bytes, absent)
-		if x.PeakActivationBytes != nil && x.ActivationsUnknown > 0 {
-			peak.Text = ">= " + peak.Text
-		}
-		unknown = unknown || x.MACsUnknown > 0 || x.ActivationsUnknown > 0
+		peak := atLeast(optional(x.PeakActivationBytes, Bytes, absent), x.ActivationsUnknown)
+		unknown = unknown || x.MACsUnknown > 0 || x.ActivationsUnknown > 0 || x.ParametersUnknown > 0
 		ir := absent
 		if s.IRVersion > 0 {
 			ir = Cell{Text: strconv.FormatInt(s.IRVersion, 10), Raw: s.IRVersion}
 		}
-		copy(row[1:], []Cell{Bytes(s.Bytes), ir, Words(s.Opset), Count(int64(x.Nodes)), Count(int64(x.Layers)), Count(x.Parameters), macs, peak,
+		copy(row[1:], []Cell{Bytes(s.Bytes), ir, Words(s.Opset), Count(int64(x.Nodes)), Count(int64(x.Layers)),
+			atLeast(Count(x.Parameters), x.ParametersUnknown), Count(int64(x.ParametersUnknown)), macs, Count(int64(x.MACsUnknown)), peak, Count(int64(x.ActivationsUnknown)),
 			optional(x.Zeros, Share, none)})
 		if checked {
 			errors, warnings := Count(int64(s.Errors)), Count(int64(s.Warnings))
@@ -101,7 +102,7 @@ func FromSummaries(list []Summary, checked bool) Document {
 			if s.Warnings > 0 {
 				warnings.Tone = Changed
 			}
-			copy(row[10:], []Cell{errors, warnings, Words(strings.Join(s.FoundCodes, ", "))})
+			copy(row[13:], []Cell{errors, warnings, Words(strings.Join(s.FoundCodes, ", "))})
 		}
 	}
 	sec := Section{Table: t}
@@ -112,7 +113,7 @@ func FromSummaries(list []Summary, checked bool) Document {
 	sec.Notes = append(sec.Notes, count+"; --full reports on each")
 	sec.Notes = append(sec.Notes, "MACs, peak memory: multiply-accumulates, and the most bytes of activations that are alive at once; batch 1 where the model leaves the batch open")
 	if unknown {
-		sec.Notes = append(sec.Notes, ">=: the shapes of some nodes are unknown and left out")
+		sec.Notes = append(sec.Notes, ">=: what is unknown of some nodes and tensors is left out")
 	}
 	return Document{Sections: []Section{sec}}
 }

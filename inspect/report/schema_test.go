@@ -72,12 +72,14 @@ func openModel(t *testing.T, path string, opt inspect.Options) (*inspect.Model, 
 }
 
 // inspected returns documents that hold every property: those of the golden
-// tests, and of the fixtures.
+// tests.
 func inspected(t *testing.T) map[string]any {
 	t.Helper()
 	full := goldenModel()
 	full.Domain, full.ModelVersion, full.Doc = "d", 1, "doc"
 	full.Layers[0].Dilations, full.Layers[0].Pads, full.Layers[0].AutoPad, full.Layers[0].Bias = []int64{1, 1}, []int64{0, 0, 0, 0}, "VALID", "b1"
+	full.Layers[0].Others = []string{"r1"}
+	full.Totals.ParametersUnknown = 1
 	rich := richModel()
 	rich.Tensors[0].Scope = "if_3/then_branch"
 	findings := goldenFindings()
@@ -89,6 +91,16 @@ func inspected(t *testing.T) map[string]any {
 		"list":   []any{NewModel(rich, Selection{Sort: ByMemory}, findings), Failure{"x.onnx", "it is broken"}},
 		"nobody": []any{},
 	}
+	for name, v := range docs {
+		docs[name] = plain(t, v)
+	}
+	return docs
+}
+
+func TestInspectSchema(t *testing.T) {
+	t.Parallel()
+	s, _ := compiled(t, "inspect")
+	docs := inspected(t)
 	paths, err := filepath.Glob("../../fixtures/*.onnx")
 	if err != nil || len(paths) < 3 {
 		t.Fatalf("fixtures %q, %v", paths, err)
@@ -98,17 +110,12 @@ func inspected(t *testing.T) map[string]any {
 		if err != nil {
 			t.Fatal(err)
 		}
-		docs[path] = NewModel(m, Selection{Top: 3, Depth: 2}, nil)
+		docs[path] = plain(t, NewModel(m, Selection{Top: 3, Depth: 2}, nil))
 	}
-	for name, v := range docs {
-		docs[name] = plain(t, v)
+	for name, p := range unevenModels() {
+		docs[name] = plain(t, pageModel(t, p, name))
 	}
-	return docs
-}
-
-func TestInspectSchema(t *testing.T) {
-	s, _ := compiled(t, "inspect")
-	for name, doc := range inspected(t) {
+	for name, doc := range docs {
 		if err := s.Validate(doc); err != nil {
 			t.Errorf("%s: %v", name, err)
 		}
@@ -152,12 +159,13 @@ func TestInspectSchemaCorpus(t *testing.T) {
 // Whatever is added to a document, taken from it or put in the place of another
 // type no longer fits.
 func TestSchemasAreStrict(t *testing.T) {
+	t.Parallel()
 	s, doc := compiled(t, "inspect")
 	for name, v := range inspected(t) {
-		if strings.HasPrefix(name, "..") {
-			continue // large, and no other form than the others
-		}
-		strict(t, name, s, doc, v)
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			strict(t, name, s, doc, v)
+		})
 	}
 }
 
@@ -239,6 +247,7 @@ func TestSchemaFitsTypes(t *testing.T) {
 
 // The forms of the other verbs.
 func TestOtherSchemas(t *testing.T) {
+	t.Parallel()
 	evaluations := goldenEvaluations()
 	evaluations.Skipped = []dataset.Skipped{{Name: "a", Reason: "b"}}
 	evaluations.Warnings = []string{"w"}

@@ -11,8 +11,9 @@ import (
 // An Order is what layers, groups and tensors are sorted by.
 type Order string
 
-// The orders. All but ByPosition put the largest first; what is equal, or
-// unknown, stays in the order of the model, the unknown last.
+// The orders. All but ByPosition put first what is not or not wholly known, since
+// it may be the largest, then the largest; what is equal stays in the order of the
+// model.
 const (
 	ByPosition   Order = "order" // as in the model
 	ByParameters Order = "params"
@@ -58,16 +59,20 @@ type Applied struct {
 	Matched Sum `json:"matched"`
 }
 
-// A Sum is that of some layers. A tensor that several of them share counts in
-// each.
+// A Sum is that of some layers, made as the totals of a model are
+// (inspect.LayerSum): a tensor that several of them share counts once, a layer in
+// the body of a loop as often as it runs.
 type Sum struct {
-	Layers     int   `json:"layers"`
-	Parameters int64 `json:"parameters"`
+	Layers            int   `json:"layers"`
+	Parameters        int64 `json:"parameters"`
+	ParametersUnknown int   `json:"parameters_unknown,omitempty"`
 	// MACs sums what is known, nil when nothing is; MACsUnknown counts the
-	// layers left out. So do OutBytes and OutBytesUnknown.
-	MACs            *int64 `json:"macs"`
-	MACsUnknown     int    `json:"macs_unknown"`
-	WeightBytes     int64  `json:"weight_bytes"`
+	// layers left out.
+	MACs        *int64 `json:"macs"`
+	MACsUnknown int    `json:"macs_unknown"`
+	WeightBytes int64  `json:"weight_bytes"`
+	// OutBytes sums the outputs of one run of each layer, nil when none is known;
+	// OutBytesUnknown counts those left out.
 	OutBytes        *int64 `json:"out_bytes"`
 	OutBytesUnknown int    `json:"out_bytes_unknown"`
 }
@@ -80,17 +85,11 @@ type Group struct {
 	Sum
 }
 
-func (s *Sum) add(l *inspect.Layer) {
-	s.Layers++
-	s.Parameters = plus(s.Parameters, l.Parameters)
-	s.WeightBytes = plus(s.WeightBytes, l.WeightBytes)
-	s.MACs, s.MACsUnknown = plusKnown(s.MACs, s.MACsUnknown, l.MACs)
-	s.OutBytes, s.OutBytesUnknown = plusKnown(s.OutBytes, s.OutBytesUnknown, l.OutBytes)
-}
-
-func sumOf(layers []inspect.Layer) (s Sum) {
-	for i := range layers {
-		s.add(&layers[i])
+func sumOf(m *inspect.Model, layers []inspect.Layer) Sum {
+	x := m.SumLayers(layers)
+	s := Sum{Layers: len(layers), Parameters: x.Parameters, ParametersUnknown: x.ParametersUnknown, MACs: x.MACs, MACsUnknown: x.MACsUnknown, WeightBytes: x.WeightBytes}
+	for _, l := range layers {
+		s.OutBytes, s.OutBytesUnknown = plusKnown(s.OutBytes, s.OutBytesUnknown, l.OutBytes)
 	}
 	return s
 }
@@ -115,48 +114,86 @@ func plusKnown(sum *int64, unknown int, v *int64) (*int64, int) {
 	return &n, unknown
 }
 
-// A measure is what an order compares.
+// A measure is what an order compares: as much as is known, and whether that is
+// all.
 type measure struct {
-	parameters, memory int64
-	macs               *int64
+	known   int64
+	partial bool
 }
 
-func layerMeasure(l inspect.Layer) measure {
-	m := measure{parameters: l.Parameters, memory: l.WeightBytes, macs: l.MACs}
-	if l.OutBytes != nil {
-		m.memory = plus(m.memory, *l.OutBytes)
+func layerMeasure(m *inspect.Model, by Order) func(inspect.Layer) measure {
+	return func(l inspect.Layer) measure {
+		s := Sum{Parameters: l.Parameters, ParametersUnknown: parametersUnknown(m, &l), WeightBytes: l.WeightBytes, MACs: l.MACs, OutBytes: l.OutBytes}
+		if l.MACs == nil {
+			s.MACsUnknown = 1
+		}
+		if l.OutBytes == nil {
+			s.OutBytesUnknown = 1
+		}
+		return s.measure(by)
 	}
-	return m
 }
 
-func groupMeasure(g Group) measure {
-	m := measure{parameters: g.Parameters, memory: g.WeightBytes, macs: g.MACs}
-	if g.OutBytes != nil {
-		m.memory = plus(m.memory, *g.OutBytes)
+func groupMeasure(by Order) func(Group) measure {
+	return func(g Group) measure { return g.measure(by) }
+}
+
+func (s *Sum) measure(by Order) measure {
+	value := func(p *int64) int64 {
+		if p == nil {
+			return 0
+		}
+		return *p
 	}
-	return m
+	switch by {
+	case ByParameters:
+		return measure{s.Parameters, s.ParametersUnknown > 0}
+	case ByMACs:
+		return measure{value(s.MACs), s.MACsUnknown > 0}
+	case ByMemory:
+		return measure{plus(s.WeightBytes, value(s.OutBytes)), s.OutBytesUnknown > 0}
+	}
+	return measure{}
+}
+
+// parametersUnknown counts the weights of a layer that its parameters leave out.
+func parametersUnknown(m *inspect.Model, l *inspect.Layer) int {
+	if m.Totals.ParametersUnknown == 0 {
+		return 0
+	}
+	return m.SumLayers([]inspect.Layer{*l}).ParametersUnknown
 }
 
 // pick sorts a copy of list and leaves the first top of it, all when top is 0.
-func pick[T any](list []T, by Order, top int, of func(T) measure) []T {
-	list = slices.Clone(list)
-	key := func(v T) int64 {
-		m := of(v)
-		switch {
-		case by == ByParameters:
-			return m.parameters
-		case by == ByMemory:
-			return m.memory
-		case by == ByMACs && m.macs != nil:
-			return *m.macs
+// partial counts those of the copy that are not wholly known.
+func pick[T any](list []T, top int, of func(T) measure) (picked []T, partial int) {
+	type measured struct {
+		item T
+		measure
+	}
+	all := make([]measured, len(list))
+	for i, v := range list {
+		if all[i] = (measured{v, of(v)}); all[i].partial {
+			partial++
 		}
-		return -1
 	}
-	slices.SortStableFunc(list, func(a, b T) int { return cmp.Compare(key(b), key(a)) })
-	if top > 0 && top < len(list) {
-		list = list[:top]
+	slices.SortStableFunc(all, func(a, b measured) int {
+		switch {
+		case a.partial == b.partial:
+			return cmp.Compare(b.known, a.known)
+		case a.partial:
+			return -1
+		}
+		return 1
+	})
+	if top > 0 && top < len(all) {
+		all = all[:top]
 	}
-	return list
+	picked = make([]T, len(all))
+	for i, v := range all {
+		picked[i] = v.item
+	}
+	return picked, partial
 }
 
 // filtered returns the layers that re matches.
@@ -175,19 +212,18 @@ func filtered(layers []inspect.Layer, re *regexp.Regexp) []inspect.Layer {
 
 // groups sums up layers by the first depth parts of their module paths, in the
 // order in which the groups begin.
-func groups(layers []inspect.Layer, depth int) []Group {
+func groups(m *inspect.Model, layers []inspect.Layer, depth int) []Group {
 	list := []Group{}
-	at := map[string]int{}
+	in := map[string][]inspect.Layer{}
 	for i := range layers {
-		l := &layers[i]
-		name := moduleName(Modules(l), depth)
-		g, ok := at[name]
-		if !ok {
-			g = len(list)
-			at[name] = g
+		name := moduleName(Modules(&layers[i]), depth)
+		if in[name] == nil {
 			list = append(list, Group{Name: name})
 		}
-		list[g].add(l)
+		in[name] = append(in[name], layers[i])
+	}
+	for i := range list {
+		list[i].Sum = sumOf(m, in[list[i].Name])
 	}
 	return list
 }
@@ -217,9 +253,11 @@ func (s Selection) tensors(all []inspect.TensorStats, layers []inspect.Layer) []
 	if s.Top <= 0 {
 		return all
 	}
-	by := ByMemory
-	if s.Sort == ByPosition {
-		by = ByPosition
-	}
-	return pick(all, by, s.Top, func(t inspect.TensorStats) measure { return measure{memory: t.Bytes} })
+	all, _ = pick(all, s.Top, func(t inspect.TensorStats) measure {
+		if s.Sort == ByPosition {
+			return measure{}
+		}
+		return measure{known: t.Bytes}
+	})
+	return all
 }
