@@ -25,7 +25,7 @@ func evalCommand() *cli.Command {
 			[]cli.Flag{&cli.BoolFlag{Name: "subset", Usage: "the data has samples of some labels only; the others are those of --labels or those that the model records", Category: groupData, DisableDefaultText: true}},
 			[]cli.Flag{&cli.StringFlag{Name: "split", Value: "eval", Usage: "samples: eval, stats, fit, all, or test or train as shipped", Category: groupData}},
 			[]cli.Flag{&cli.StringFlag{Name: "engine", Value: "onnxruntime", Usage: "onnxruntime, or gorgonia: pure Go, fewer operators, a second opinion", Category: groupRun}},
-			runFlags()),
+			runFlags(runBatch, runBatchDefault)),
 		Action: evaluate,
 	}
 }

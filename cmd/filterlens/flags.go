@@ -59,7 +59,7 @@ func checkFlags() []cli.Flag {
 func listFlags() []cli.Flag {
 	return []cli.Flag{
 		&cli.IntFlag{Name: "top", DefaultText: "all", Usage: "only the first `N` layers by --sort, which is params then; of tensors the largest", Category: groupList},
-		&cli.StringFlag{Name: "sort", DefaultText: "order", Usage: "list layers by `KEY`: params, macs, memory (weights and output), or order, as they run", Category: groupList},
+		&cli.StringFlag{Name: "sort", DefaultText: "order", Usage: "list layers by `KEY`, the largest and before them what is unknown first: params, macs, memory (weights and output), or order, as they run", Category: groupList},
 		&cli.StringFlag{Name: "filter", Usage: "only layers of whose name, operator or scope `REGEX` matches a part, and their tensors", Category: groupList},
 		&cli.IntFlag{Name: "depth", DefaultText: "single layers", Usage: "sum up layers by the first `N` parts of their module path, as /features/features.40/Conv is in features and features.40", Category: groupList},
 		&cli.BoolFlag{Name: "full", Usage: "several models: a report each, not a row", Category: groupList, DisableDefaultText: true},
@@ -135,14 +135,22 @@ func refuseSubset(c *cli.Context) error {
 	return nil
 }
 
-func runFlags() []cli.Flag {
+// runFlags say how a model is run; batch is what --batch means, else the default
+// of it.
+func runFlags(batch, otherwise string) []cli.Flag {
 	return slices.Concat(libraryFlags(), []cli.Flag{
 		&cli.StringFlag{Name: "ep", Value: "cpu", Usage: "execution provider: cpu or cuda", Category: groupRun},
 		&cli.IntFlag{Name: "device-id", Usage: "number of the GPU", Category: groupRun},
 		&cli.IntFlag{Name: "threads", Usage: "threads of one operator", Category: groupRun, DefaultText: "one per core"},
-		&cli.IntFlag{Name: "batch", Usage: "samples run at once", Category: groupRun, DefaultText: "100"},
+		&cli.IntFlag{Name: "batch", Usage: batch, Category: groupRun, DefaultText: otherwise},
 	})
 }
+
+// runBatch and its default are what --batch means where a model is run.
+const (
+	runBatch        = "samples run at once"
+	runBatchDefault = "100"
+)
 
 func libraryFlags() []cli.Flag {
 	return []cli.Flag{
@@ -247,6 +255,19 @@ func inputShapes(values []string) (map[string][]int64, error) {
 		shapes[name] = dims
 	}
 	return shapes, nil
+}
+
+// shapeText writes what inputShapes reads.
+func shapeText(name string, dims []int64) string {
+	parts := make([]string, len(dims))
+	for i, d := range dims {
+		parts[i] = strconv.FormatInt(d, 10)
+	}
+	text := strings.Join(parts, ",")
+	if name == "" {
+		return text
+	}
+	return name + ":" + text
 }
 
 // dimSizes reads NAME=N.

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"maps"
 	"slices"
 
 	"github.com/urfave/cli/v2"
@@ -42,7 +43,7 @@ func inspectCommand() *cli.Command {
 			[]cli.Flag{
 				&cli.StringFlag{Name: "filters", Usage: "print the filters of the layers measured with their clusters; --filters=`LAYER,...` chooses", Category: groupMeasure},
 			},
-			measureFlags(), runFlags()),
+			measureFlags(), runFlags(runBatch+"; without --data the batch that MACs and memory are counted for where the model leaves it open", runBatchDefault+"; without --data 1")),
 		Action: func(c *cli.Context) error {
 			if err := refuseSubset(c); err != nil {
 				return err
@@ -108,6 +109,11 @@ func newInspection(c *cli.Context, many bool, format string) (in *inspection, er
 		return nil, err
 	}
 	in.opt.Batch = int64(c.Int("batch"))
+	for _, name := range slices.Sorted(maps.Keys(in.opt.InputShapes)) {
+		if dims := in.opt.InputShapes[name]; in.opt.Batch > 0 && dims[0] > 0 && dims[0] != in.opt.Batch {
+			return nil, usage("--batch %d contradicts --input-shape %s, whose first dimension is %d; give -1 there or leave --batch out", in.opt.Batch, shapeText(name, dims), dims[0])
+		}
+	}
 	if in.sel, err = selectionOf(c); err != nil {
 		return nil, err
 	}
@@ -145,6 +151,9 @@ func (in *inspection) single(out output, path string) error {
 		return err
 	}
 	defer m.Close()
+	if batchIdle(m) {
+		in.k.warn("--batch %d has no effect: no input of %s leaves its first dimension open", in.opt.Batch, m.File)
+	}
 	if !in.check {
 		if err := m.Check(); err != nil {
 			in.k.warn("it could not run: %v", err)
@@ -175,6 +184,23 @@ func (in *inspection) read(ctx context.Context, path string) (m *inspect.Model, 
 		return nil, nil, err
 	}
 	return m, findings, nil
+}
+
+// batchIdle tells whether a batch was asked for and no input leaves it open.
+func batchIdle(m *inspect.Model) bool {
+	opt := m.Options
+	if opt.Batch <= 0 {
+		return false
+	}
+	opt.Batch = 0
+	g, err := inspect.NewGraph(m.Handle, opt)
+	if err != nil {
+		return false
+	}
+	return !slices.ContainsFunc(m.Inputs, func(v inspect.Value) bool {
+		s := g.Value(v.Name).Shape
+		return len(s.Dims) > 0 && s.Dims[0].Value < 0
+	})
 }
 
 // inspectOne describes a model and counts the zeros of its weights when asked to

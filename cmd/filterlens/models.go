@@ -97,16 +97,21 @@ type inspected struct {
 	doc     report.Document
 	value   any
 	warning string
+	// batchIdle says that the batch asked for does nothing.
+	batchIdle bool
 }
 
 // list reports on many models as they are read. A model that cannot be read
 // stands in its place and does not keep the others from being shown.
 func (in *inspection) list(out output, paths []string) error {
-	var count struct{ unread, found, errors, warnings int }
+	var count struct{ unread, found, errors, warnings, batchIdle int }
 	models := func(yield func(inspected) bool) {
 		for r := range inOrder(in.c.Context, paths, in.one) {
 			if r.warning != "" {
 				in.k.warn("it could not run: %s", r.warning)
+			}
+			if r.batchIdle {
+				count.batchIdle++
 			}
 			if r.summary.Err != "" {
 				count.unread++
@@ -127,6 +132,9 @@ func (in *inspection) list(out output, paths []string) error {
 		}
 		return in.c.Context.Err()
 	})
+	if count.batchIdle > 0 {
+		in.k.warn("--batch %d has no effect on %s: no input leaves its first dimension open", in.opt.Batch, plural(count.batchIdle, "model"))
+	}
 	if err != nil {
 		return err
 	}
@@ -216,6 +224,7 @@ func (in *inspection) one(ctx context.Context, path string) (r inspected) {
 	}
 	defer m.Close()
 	r.summary = report.Summarize(m, findings)
+	r.batchIdle = batchIdle(m)
 	if in.rows {
 		return r
 	}

@@ -40,7 +40,7 @@ func pruneCommand() *cli.Command {
 			&cli.Float64Flag{Name: "max-drop", DefaultText: "any loss passes", Usage: "write nothing and end with 1 when top-1 accuracy falls by more than `POINTS`", Category: group},
 			&cli.BoolFlag{Name: "dry-run", Usage: "print the plan, write nothing", Category: group, DisableDefaultText: true},
 		},
-			pruneOutputFlags(), shapeFlags(), dataFlags(), noSubset(), withoutLayers(measureFlags()), runFlags()),
+			pruneOutputFlags(), shapeFlags(), dataFlags(), noSubset(), withoutLayers(measureFlags()), runFlags(runBatch, runBatchDefault)),
 		Action: prune,
 	}
 }

@@ -73,6 +73,9 @@ func TestScripts(t *testing.T) {
 			if err != nil {
 				return err
 			}
+			// A program with the race detector sleeps a second before it ends, unless told
+			// otherwise; there are some hundreds of runs.
+			e.Setenv("GORACE", "atexit_sleep_ms=10 "+os.Getenv("GORACE"))
 			e.Setenv("FILTERLENS_ORT_LIBRARY", lib.Path)
 			e.Setenv("VGG", vgg)
 			e.Setenv("EFFNET", filepath.Join(fixtures, "efficientnet-b0-glyphs20.onnx"))

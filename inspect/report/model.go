@@ -327,9 +327,9 @@ func matchNotes(m Model) (notes []string) {
 	sum := m.Selection.Matched
 	s := fmt.Sprintf("filter %q: %d of %s", m.Selection.Filter, sum.Layers, plural(m.Totals.Layers, "layer"))
 	if sum.Layers > 0 {
-		s += fmt.Sprintf(" with %s parameters (%s) and %s MACs", atLeast(Count(sum.Parameters), sum.ParametersUnknown).Text, Bytes(sum.WeightBytes).Text, macsOf(sum).Text)
+		s += fmt.Sprintf(" with %s parameters (%s) and %s MACs", atLeast(Count(sum.Parameters), sum.ParametersUnknown).Text, Bytes(sum.WeightBytes).Text, macsOf(sum).Text) + ", what is shared counted once"
 	}
-	return append(notes, s+", what is shared counted once; the totals are those of the whole model")
+	return append(notes, s+"; the totals are those of the whole model")
 }
 
 // macsOf is the cell of a sum of which some may be unknown.
