@@ -79,6 +79,9 @@ func unevenModels() map[string]*onnxpb.ModelProto {
 			Node: []*onnxpb.NodeProto{operator("Conv", "x k", "y"), operator("Gemm", "q f", "z")}}),
 		"loop": modelProto(&onnxpb.GraphProto{Input: values(1, "x:2 4"), Output: values(1, "y"), Initializer: []*onnxpb.TensorProto{floats("w", 4, 4), five},
 			Node: []*onnxpb.NodeProto{operator("MatMul", "x w", "a"), operator("Loop", "five  a", "y", graphAttr("body", body))}}),
+		"computed": modelProto(&onnxpb.GraphProto{Input: values(1, "x:4 2", "q:1 4"), Output: values(1, "y", "z"), Initializer: []*onnxpb.TensorProto{floats("w", 100, 100), floats("f", 4, 5)},
+			Node: []*onnxpb.NodeProto{operator("NonZero", "w", "n"), operator("Cast", "n", "k", &onnxpb.AttributeProto{Name: proto.String("to"), Type: onnxpb.AttributeProto_INT.Enum(), I: proto.Int64(1)}),
+				operator("MatMul", "x k", "y"), operator("Gemm", "q f", "z")}}),
 		"if": modelProto(&onnxpb.GraphProto{Input: append(values(1, "x:2 4"), values(9, "q:")...), Output: values(1, "y"), Initializer: []*onnxpb.TensorProto{floats("w", 4, 4), floats("v", 4, 4)},
 			Node: []*onnxpb.NodeProto{operator("If", "q", "y", graphAttr("then_branch", branch("w")), graphAttr("else_branch", branch("v")))}}),
 	}
@@ -128,12 +131,18 @@ func TestFormatsAgree(t *testing.T) {
 						t.Errorf("%s: %s is %q as CSV, %q as JSON", l.Name, key, got, want)
 					}
 				}
-				short := []string{grouped(l.Parameters), optional(l.MACs, Scaled, absent).Text, Bytes(l.WeightBytes).Text, optional(l.OutBytes, Bytes, absent).Text}
+				unknown := parametersUnknown(m.Model, &l)
+				if row["parameters_unknown"] != strconv.Itoa(unknown) {
+					t.Errorf("%s: parameters_unknown is %q, want %d", l.Name, row["parameters_unknown"], unknown)
+				}
+				short := []string{atLeast(Count(l.Parameters), unknown).Text, optional(l.MACs, Scaled, absent).Text, Bytes(l.WeightBytes).Text, optional(l.OutBytes, Bytes, absent).Text}
 				if !slicesIn(lineOf(asText, l.Name, l.Scope), short) {
 					t.Errorf("%s: %q lacks one of %q", l.Name, lineOf(asText, l.Name, l.Scope), short)
 				}
 				cells := pageRow(t, page, l.Index)
-				short[0] = Scaled(l.Parameters).Text
+				if short[0] = Scaled(l.Parameters).Text; unknown > 0 {
+					short[0] = "≥ " + short[0]
+				}
 				for k, want := range short {
 					if got, _, _ := strings.Cut(cells[k], " ×"); got != want {
 						t.Errorf("%s: %q on the page, %q in the text", l.Name, cells[k], want)
@@ -142,13 +151,17 @@ func TestFormatsAgree(t *testing.T) {
 			}
 			// The totals, and those of what all layers are summed up to.
 			_, list := records(t, FromSummaries([]Summary{Summarize(m.Model, nil)}, false))
-			for _, key := range []string{"parameters", "macs", "macs_unknown", "peak_activation_bytes", "activations_unknown"} {
-				if got, want := list[0][key], jsonText(asJSON.Totals[key]); got != want {
+			for _, key := range []string{"parameters", "parameters_unknown", "macs", "macs_unknown", "peak_activation_bytes", "activations_unknown"} {
+				got, want := list[0][key], jsonText(asJSON.Totals[key])
+				if key == "parameters_unknown" && want == "" {
+					want = "0" // left out
+				}
+				if got != want {
 					t.Errorf("%s is %q as CSV, %q as JSON", key, got, want)
 				}
 			}
 			x := m.Totals
-			for what, unknown := range map[string]int{"MACs": x.MACsUnknown, "activation memory": x.ActivationsUnknown} {
+			for what, unknown := range map[string]int{"parameters": x.ParametersUnknown, "MACs": x.MACsUnknown, "activation memory": x.ActivationsUnknown} {
 				if got := strings.Contains(lineOf(asText, what, ""), "unknown"); got != (unknown > 0) {
 					t.Errorf("%d unknown, the text says %q", unknown, lineOf(asText, what, ""))
 				}
@@ -168,10 +181,11 @@ func TestFormatsAgree(t *testing.T) {
 func TestHTMLShares(t *testing.T) {
 	t.Parallel()
 	for name, want := range map[string][]string{
-		"shared":  {"most in a: 20, 100.0 %", `title="20, 100.0 %"`},
-		"unknown": {"most known in z: 20, 100.0 % of what is known; unknown for 1 node", "unknown for 1 node", "≥ 20", `title="20, 100.0 % of what is known"`, `title="216, 91.5 %"`},
-		"loop":    {"most in r: 160, 83.3 %", "32 × 5", `title="32 in one run, runs: 5, 83.3 %"`, `title="32, 16.7 %"`},
-		"if":      {"most in o: 32 at most", "32 × 0 or 1", `title="32 in one run, runs: 0 or 1"`, `title="16, 50.0 %"`},
+		"shared":   {"most in a: 20, 100.0 %", `title="20, 100.0 %"`},
+		"unknown":  {"most known in z: 20, 100.0 % of what is known; unknown for 1 node", "unknown for 1 node", "≥ 20", `title="20, 100.0 % of what is known"`, `title="216, 91.5 %"`},
+		"loop":     {"most in r: 160, 83.3 %", "32 × 5", `title="32 in one run, runs: 5, 83.3 %"`, `title="32, 16.7 %"`},
+		"computed": {"≥ 20", "most known in z: 20, 100.0 % of what is known; unknown for 1 computed weight", "≥ 0", `title="at least 0"`},
+		"if":       {"most in o: 32 at most", "32 × 0 or 1", `title="32 in one run, runs: 0 or 1"`, `title="16, 50.0 %"`},
 	} {
 		page := html.UnescapeString(pageOf(t, pageModel(t, unevenModels()[name], name+".onnx")))
 		for _, w := range want {
@@ -197,6 +211,8 @@ func TestSumsOfSelections(t *testing.T) {
 		{"loop", "body", 0, "1 of 2 layers with 16 parameters (64 B) and 160 MACs"},
 		{"if", "MatMul", 0, "2 of 2 layers with 32 parameters (128 B) and 32 MACs"},
 		{"unknown", ".", 0, "2 of 2 layers with 236 parameters (944 B) and >= 20 MACs"},
+		{"computed", "y", 0, "1 of 2 layers with >= 0 parameters (40.00 kB) and unknown MACs"},
+		{"computed", "", 1, "(none) 2 >= 20 >= 20 40.08 kB >= 20 B"},
 		{"unknown", "Conv", 0, "1 of 2 layers with 216 parameters (864 B) and unknown MACs"},
 		{"loop", "", 1, "y 1 16 160 64 B 32 B"},
 		{"if", "", 1, "y 2 32 32 128 B 64 B"},

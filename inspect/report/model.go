@@ -42,7 +42,7 @@ func NewModel(m *inspect.Model, sel Selection, findings []inspect.Finding) Model
 	c := *m
 	r := Model{Schema: ModelSchema, Model: &c, Findings: findings, Definitions: m.Definitions()}
 	if slices.ContainsFunc(m.Layers, func(l inspect.Layer) bool { return runs(m, &l).Text != "" }) {
-		r.Definitions = append(r.Definitions, "a layer in the body of a loop or in a branch: its MACs and memory are those of one run")
+		r.Definitions = append(r.Definitions, "a single layer in the body of a loop or in a branch: MACs and memory of one run; sums of layers count its MACs as often as it runs")
 	}
 	if sel == (Selection{}) {
 		return r
