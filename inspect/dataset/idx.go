@@ -282,14 +282,7 @@ func idxLabels(dir, images string, names []string) (string, error) {
 
 // openIDXFile returns the content of a plain or gzip IDX file and its header.
 func openIDXFile(path string, budget *int64) (h idxHeader, at io.ReaderAt, file *os.File, err error) {
-	st, err := os.Stat(path)
-	if err != nil {
-		return h, nil, nil, err
-	}
-	if !st.Mode().IsRegular() {
-		return h, nil, nil, fault(ErrFormat, "not a regular file")
-	}
-	f, err := os.Open(path)
+	f, size, err := openRegular(path)
 	if err != nil {
 		return h, nil, nil, err
 	}
@@ -299,8 +292,8 @@ func openIDXFile(path string, budget *int64) (h idxHeader, at io.ReaderAt, file 
 		h, mem, err := inflateIDX(br, budget)
 		return h, mem, nil, err
 	}
-	if h, err = readIDXHeader(br); err == nil && h.bytes != st.Size() {
-		err = fault(ErrFormat, "%d bytes, its header %v says %d", st.Size(), h.dims, h.bytes)
+	if h, err = readIDXHeader(br); err == nil && h.bytes != size {
+		err = fault(ErrFormat, "%d bytes, its header %v says %d", size, h.dims, h.bytes)
 	}
 	if err != nil {
 		f.Close()

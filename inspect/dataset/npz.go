@@ -49,14 +49,7 @@ func npyRole(name string) (word string, images, labels bool) {
 
 func openNPZ(dir, name string, opt Options) (_ *Set, err error) {
 	full := filepath.Join(dir, name)
-	st, err := os.Stat(full)
-	if err != nil {
-		return nil, failure("open", full, err)
-	}
-	if !st.Mode().IsRegular() {
-		return nil, failure("open", full, fault(ErrFormat, "not a regular file"))
-	}
-	file, err := os.Open(full)
+	file, size, err := openRegular(full)
 	if err != nil {
 		return nil, failure("open", full, err)
 	}
@@ -65,7 +58,7 @@ func openNPZ(dir, name string, opt Options) (_ *Set, err error) {
 			file.Close()
 		}
 	}()
-	z, err := zip.NewReader(file, st.Size())
+	z, err := zip.NewReader(file, size)
 	if err != nil {
 		return nil, failure("read", full, fault(ErrFormat, "not an NPZ archive: %s", strings.TrimPrefix(err.Error(), "zip: ")))
 	}
@@ -82,7 +75,7 @@ func openNPZ(dir, name string, opt Options) (_ *Set, err error) {
 			}
 			if m.Method == zip.Store {
 				off, err := m.DataOffset()
-				if err != nil || off < 0 || off > st.Size() || m.UncompressedSize64 > uint64(st.Size()-off) {
+				if err != nil || off < 0 || off > size || m.UncompressedSize64 > uint64(size-off) {
 					return nil, failure("read", full, fault(ErrFormat, "%s is cut off", m.Name))
 				}
 				a.at = io.NewSectionReader(file, off, a.size)
@@ -114,20 +107,13 @@ func openNPY(dir string, names []string, opt Options) (_ *Set, err error) {
 			continue
 		}
 		full := filepath.Join(dir, name)
-		st, err := os.Stat(full)
-		if err != nil {
-			return nil, failure("open", full, err)
-		}
-		if !st.Mode().IsRegular() {
-			return nil, failure("open", full, fault(ErrFormat, "not a regular file"))
-		}
-		file, err := os.Open(full)
+		file, size, err := openRegular(full)
 		if err != nil {
 			return nil, failure("open", full, err)
 		}
 		files = append(files, file)
-		arrays = append(arrays, npyArray{name: base, id: name, size: st.Size(), at: file,
-			open: func() (io.ReadCloser, error) { return io.NopCloser(io.NewSectionReader(file, 0, st.Size())), nil }})
+		arrays = append(arrays, npyArray{name: base, id: name, size: size, at: file,
+			open: func() (io.ReadCloser, error) { return io.NopCloser(io.NewSectionReader(file, 0, size)), nil }})
 	}
 	return openArrays(dir, "", arrays, files, npyName, opt)
 }

@@ -8,7 +8,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"os"
 	"slices"
 	"strings"
 
@@ -104,18 +103,11 @@ type parquetFile struct {
 // openParquetFile reads the footer. The file's rows are checked against its
 // size: no image takes less than a byte.
 func openParquetFile(path, name string) (_ *parquetFile, err error) {
-	st, err := os.Stat(path)
+	file, size, err := openRegular(path)
 	if err != nil {
 		return nil, err
 	}
-	if !st.Mode().IsRegular() {
-		return nil, fault(ErrFormat, "not a regular file")
-	}
-	file, err := os.Open(path)
-	if err != nil {
-		return nil, err
-	}
-	f, err := newParquetFile(file, st.Size())
+	f, err := newParquetFile(file, size)
 	if err != nil {
 		file.Close()
 		return nil, err

@@ -130,14 +130,7 @@ type tarSample struct {
 
 // addShard indexes a tar file: it reads the headers and the labels.
 func (s *tarSet) addShard(full, name string, labels *labelList) (skipped []Skipped, err error) {
-	st, err := os.Stat(full)
-	if err != nil {
-		return nil, err
-	}
-	if !st.Mode().IsRegular() {
-		return nil, fault(ErrFormat, "not a regular file")
-	}
-	file, err := os.Open(full)
+	file, size, err := openRegular(full)
 	if err != nil {
 		return nil, err
 	}
@@ -171,8 +164,8 @@ func (s *tarSet) addShard(full, name string, labels *labelList) (skipped []Skipp
 		if err != nil {
 			return nil, err
 		}
-		if h.Size < 0 || h.Size > st.Size()-off {
-			return nil, fault(ErrFormat, "%s is cut off: %d bytes, %d are left of the file", h.Name, h.Size, st.Size()-off)
+		if h.Size < 0 || h.Size > size-off {
+			return nil, fault(ErrFormat, "%s is cut off: %d bytes, %d are left of the file", h.Name, h.Size, size-off)
 		}
 		m := &tarMember{shard, off, h.Size, name + "#" + h.Name}
 		sample := samples[key]
