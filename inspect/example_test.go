@@ -1,14 +1,18 @@
 package inspect_test
 
 import (
+	"bytes"
 	"context"
 	"fmt"
 	"log"
 	"os"
 	"path/filepath"
 
+	"google.golang.org/protobuf/proto"
+
 	"github.com/filterlens/filterlens/inspect"
 	"github.com/filterlens/filterlens/inspect/onnxfile"
+	"github.com/filterlens/filterlens/inspect/onnxfile/onnxpb"
 )
 
 // The models of the examples are those that the repository keeps for tests.
@@ -153,4 +157,40 @@ func ExampleModel_ReadWeights() {
 	fmt.Printf("%s: from %.2f to %.2f, %d of %d are zero\n", w.Name, *w.Values.Min, *w.Values.Max, w.Values.Zeros, w.Elements)
 	// Output:
 	// features.0.weight: from -1.47 to 2.26, 0 of 72 are zero
+}
+
+// Find what is wrong or wasted in a model, here in a copy with a tensor that no
+// node reads.
+func ExampleModel_Findings() {
+	ctx := context.Background()
+	f, err := onnxfile.Open(vgg)
+	if err != nil {
+		log.Fatal(err)
+	}
+	defer f.Close()
+	d := f.Draft()
+	left := &onnxpb.TensorProto{Name: proto.String("left")}
+	d.SetFloat32(left, []float32{1, 2}, 2)
+	d.Model.Graph.Initializer = append(d.Model.Graph.Initializer, left)
+	b, err := d.Bytes()
+	if err != nil {
+		log.Fatal(err)
+	}
+	changed, err := onnxfile.Read(bytes.NewReader(b), int64(len(b)), "copy.onnx")
+	if err != nil {
+		log.Fatal(err)
+	}
+	m, err := inspect.New(ctx, changed, inspect.Options{})
+	if err != nil {
+		log.Fatal(err)
+	}
+	found, err := m.Findings(ctx, inspect.FindingOptions{})
+	if err != nil {
+		log.Fatal(err)
+	}
+	for _, f := range found {
+		fmt.Printf("%s, %s: %s\n", f.Level, f.Code, f.Text)
+	}
+	// Output:
+	// warning, unused-initializer: no node reads the initializer "left" (float, 2, 8 bytes); remove it
 }

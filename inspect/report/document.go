@@ -1,11 +1,12 @@
-// Package report turns results into documents and writes them: as text for
-// people, as CSV for spreadsheets, as JSON for programs.
+// Package report turns results into documents and writes them: as text and as
+// HTML pages for people, as CSV for spreadsheets, as JSON for programs.
 //
 // The From functions decide what a reader is told, in which order, and which
 // definition goes with a number; the writers know nothing of models or filters.
-// JSON is not made from documents but from the results themselves, so that
-// nothing is rounded. Nothing is computed here that a result does not already
-// hold, apart from sums and units, and nothing is opened or run.
+// JSON, and the page that draws a model, are not made from documents but from
+// the results themselves, so that nothing is rounded or lost. Nothing is
+// computed here that a result does not already hold, apart from sums and units,
+// and nothing is opened or run.
 package report
 
 import "strings"
