@@ -100,7 +100,7 @@ func (f *finder) dataFile(d onnxfile.DataFile, extents []onnxfile.Extent, where 
 		whose = fmt.Sprintf("%d tensors, the first is %q", len(extents), p.tensor)
 	}
 	switch {
-	case !filepath.IsLocal(filepath.FromSlash(d.Location)) || d.Err != nil && strings.Contains(d.Err.Error(), "escapes"):
+	case !filepath.IsLocal(filepath.FromSlash(d.Location)) || errors.Is(d.Err, onnxfile.ErrOutside):
 		f.add("external-outside", p, "external data %q lies outside the model's folder, where nothing is read (%s); move it beside the model and correct the location", d.Location, whose)
 		return
 	case errors.Is(d.Err, fs.ErrNotExist):

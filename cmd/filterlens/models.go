@@ -213,14 +213,7 @@ func (in *inspection) writePages(w io.Writer, models iter.Seq[inspected]) error 
 func (in *inspection) one(ctx context.Context, path string) (r inspected) {
 	m, findings, err := in.read(ctx, path)
 	if err != nil {
-		name := path
-		if path == "-" {
-			name = "standard input"
-		}
-		f := report.Failure{File: name, Error: withoutName(name, err)}
-		r.summary.File, r.summary.Err = f.File, f.Error
-		r.doc, r.value = report.FromFailure(f), f
-		return r
+		return failed(path, err)
 	}
 	defer m.Close()
 	r.summary = report.Summarize(m, findings)
@@ -243,12 +236,24 @@ func (in *inspection) one(ctx context.Context, path string) (r inspected) {
 		enc := json.NewEncoder(&b)
 		enc.SetEscapeHTML(false)
 		if err := enc.Encode(v); err != nil {
-			panic(err) // a type of ours that JSON cannot hold
+			return failed(path, err)
 		}
 		r.value = json.RawMessage(b.Bytes())
 	default:
 		r.doc = report.FromModel(v, in.main)
 	}
+	return r
+}
+
+// failed is what a list says of a model that it cannot report on.
+func failed(path string, err error) (r inspected) {
+	name := path
+	if path == "-" {
+		name = "standard input"
+	}
+	f := report.Failure{File: name, Error: withoutName(name, err)}
+	r.summary.File, r.summary.Err = f.File, f.Error
+	r.doc, r.value = report.FromFailure(f), f
 	return r
 }
 

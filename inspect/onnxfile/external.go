@@ -264,12 +264,19 @@ func (d *folders) open(location string) (*steadyFile, error) {
 	return f, nil
 }
 
+// ErrOutside says that external data lies where nothing is read for a model:
+// outside its folder, be it by its location or behind a link.
+var ErrOutside = errors.New("it lies outside the model's folder")
+
 // locationError takes the system's path out of err, which stands beside the
 // location already.
 func locationError(location string, err error) error {
 	var pe *fs.PathError
 	if errors.As(err, &pe) {
 		err = pe.Err
+	}
+	if strings.Contains(err.Error(), "escapes") { // os.Root gives its error no name
+		err = fmt.Errorf("%w: %w", ErrOutside, err)
 	}
 	if errors.Is(err, fs.ErrNotExist) && filepath.Separator != '\\' && strings.Contains(location, `\`) {
 		err = fmt.Errorf("%w (it is written with backslashes; ONNX separates folders by /)", err)
