@@ -28,6 +28,9 @@ type Result struct {
 	Engine        string `json:"engine"`
 	EngineVersion string `json:"engine_version"`
 	Provider      string `json:"provider"`
+	// Nodes counts the nodes of the graphs that were run by the provider that ran
+	// them, as the engine tells; empty where it does not.
+	Nodes map[string]int `json:"nodes,omitempty"`
 	// Theta is the threshold of the clipped matrices, Recipe how heads were
 	// trained.
 	Theta  float64 `json:"theta"`
@@ -108,6 +111,56 @@ type Layer struct {
 	// Stats is the row of statistics at Result.Theta, Filters what it is made of.
 	Stats   afcc.Stats    `json:"stats"`
 	Filters []afcc.Filter `json:"filters"`
+	// Sweep is the row at each of Options.Thetas, ascending.
+	Sweep []afcc.Stats `json:"sweep,omitempty"`
+	// Stability says which label sets return on other samples, Order what the
+	// order of the labels changes, nil when it was not asked for.
+	Stability *afcc.Stability  `json:"stability,omitempty"`
+	Order     *afcc.LabelOrder `json:"label_order,omitempty"`
+	// Confusion says whether the head takes labels of one cluster for each other.
+	Confusion *afcc.ClusterConfusion `json:"confusion,omitempty"`
+	// Single is what each filter does alone, in the order of Filters.
+	Single []SingleFilter `json:"single_filter,omitempty"`
+	// Top holds for each filter the samples of the evaluation split with the
+	// largest mean activation over its positions, the largest first.
+	Top [][]TopSample `json:"top_samples,omitempty"`
+}
+
+// SingleFilter is the accuracy of a head of which only one filter speaks
+// (afcc.FilterHits), on the evaluation split.
+type SingleFilter struct {
+	// Accuracy is the share of hits among all samples, Own that among samples of
+	// the filter's labels, nil where there are none.
+	Accuracy *float64 `json:"accuracy"`
+	Own      *float64 `json:"own_labels"`
+}
+
+// A TopSample is a sample that a filter answers strongly.
+type TopSample struct {
+	// Sample is its number in the data set, ID its name there.
+	Sample int    `json:"sample"`
+	ID     string `json:"id"`
+	Label  int    `json:"label"`
+	// Activation is the mean over the filter's positions.
+	Activation float64 `json:"activation"`
+}
+
+// Fields holds what the field matrices of a layer's filters are made of; the
+// slices are K x F x P, row-major, as for afcc.FieldMatrix.
+type Fields struct {
+	W, Means []float32
+	K, F, P  int
+}
+
+// Matrix writes the field matrix of a filter (K x K, row = input label, column =
+// output) to dst, which is allocated when it is too short, and returns it.
+func (f Fields) Matrix(dst []float32, filter int) []float32 {
+	if cap(dst) < f.K*f.K {
+		dst = make([]float32, f.K*f.K)
+	}
+	dst = dst[:f.K*f.K]
+	afcc.FieldMatrix(dst, f.W, f.Means, f.K, f.F, f.P, filter)
+	return dst
 }
 
 // Recipe says how heads are trained (method.md, "Heads").

@@ -1,0 +1,158 @@
+package probe
+
+import (
+	"context"
+	"fmt"
+	"math"
+	"slices"
+
+	"github.com/filterlens/filterlens/afcc"
+	"github.com/filterlens/filterlens/inspect"
+	"github.com/filterlens/filterlens/inspect/dataset"
+)
+
+// analyse turns heads with their label means into rows of res, and lets go of
+// both.
+func (p *measurer) analyse(ctx context.Context, heads []*head, res *Result) error {
+	for i, h := range heads {
+		p.opt.Progress("finding clusters", i, len(heads))
+		filters, err := afcc.AnalyzeLayer(ctx, h.w, h.means, p.k, h.tap.Filters, h.tap.Positions(), afcc.Options{Theta: p.opt.Theta})
+		if err != nil {
+			return fmt.Errorf("layer %s: %w", h.tap.Name(), err)
+		}
+		l := Layer{Tap: *h.tap, Head: "trained", Accuracy: h.accuracy, Norm: h.norm,
+			Stats: afcc.Summarize(filters, p.k, p.opt.Theta), Filters: filters}
+		if h.own {
+			l.Head, l.Norm = "classifier", 0
+		} else {
+			l.Loss = &h.loss
+		}
+		res.Layers = append(res.Layers, l)
+		if p.opt.Each != nil {
+			if err := p.opt.Each(&res.Layers[len(res.Layers)-1], Fields{W: h.w, Means: h.means, K: p.k, F: h.tap.Filters, P: h.tap.Positions()}); err != nil {
+				return err
+			}
+		}
+		h.w, h.means = nil, nil
+	}
+	p.opt.Progress("finding clusters", len(heads), len(heads))
+	return nil
+}
+
+// ownWeights returns the classifier's weights as K x Inputs.
+func ownWeights(m *inspect.Model, c *Classifier) ([]float32, error) {
+	st, ok := m.Graph.Stored(m.Graph.Nodes[c.Node].Input(1))
+	if !ok {
+		return nil, fmt.Errorf("%s: the weights of %q are not constant", m.File, c.Layer)
+	}
+	v, err := st.Tensor.Float32s(math.MaxInt64)
+	if err != nil {
+		return nil, err
+	}
+	if c.Transposed {
+		t := make([]float32, len(v))
+		for i := range c.Inputs {
+			for j := range c.Outputs {
+				t[j*c.Inputs+i] = v[i*c.Outputs+j]
+			}
+		}
+		v = t
+	}
+	if n := m.Graph.Nodes[c.Node]; n.Op == "Gemm" {
+		if alpha := n.AttrFloat("alpha", 1); alpha != 1 {
+			for i := range v {
+				v[i] *= alpha
+			}
+		}
+	}
+	return v, nil
+}
+
+// newResult describes the measurement before anything has run.
+func (p *measurer) newResult(s *Survey) *Result {
+	split := p.opt.Split
+	return &Result{
+		Schema: Schema, Model: p.m.File,
+		Engine: p.eng.Name(), EngineVersion: p.eng.Version(), Provider: p.eng.Provider(),
+		Theta: p.opt.Theta, Seed: split.Seed, Recipe: p.opt.Recipe, Chance: 1 / float64(p.k), Skipped: s.Skipped,
+		Data: Data{
+			Format: p.set.Format(), Labels: p.set.Labels(), Samples: p.set.Len(), Preprocess: p.opt.Preprocess.String(),
+			Split: Split{FitShare: split.Fit, StatsShare: split.Stats, EvalShare: split.Eval, Limit: split.Limit, PerLabel: split.PerLabel, Balanced: split.Balanced},
+		},
+	}
+}
+
+// complete adds what is known only when every sample has been read.
+func (p *measurer) complete(ctx context.Context, res *Result) error {
+	var err error
+	if res.ModelSHA256, err = p.m.Handle.SHA256(ctx); err != nil {
+		return err
+	}
+	d := &res.Data
+	d.Skipped = p.set.Skipped()
+	d.Unreadable = len(d.Skipped)
+	d.Fit, d.Stats, d.Eval = part(p.fit, p.seenFit), part(p.stats, p.seenStats), part(p.eval, p.seenEval)
+	seen := p.stats.Index
+	if p.seenFit != nil {
+		seen = slices.Concat(p.fit.Index, seen)
+	}
+	d.Repeated, err = p.set.Leaks(p.read(seen), p.read(p.eval.Index))
+	return err
+}
+
+// read returns the samples of index that could be decoded, ascending.
+func (p *measurer) read(index []int) dataset.Split {
+	skipped := map[string]bool{}
+	for _, s := range p.set.Skipped() {
+		skipped[s.Name] = true
+	}
+	index = slices.DeleteFunc(slices.Clone(index), func(i int) bool { return skipped[p.set.ID(i)] })
+	slices.Sort(index)
+	return dataset.Split{Index: index}
+}
+
+// part describes a split of which seen counts the samples used, label by label;
+// nil when nothing needed it.
+func part(s dataset.Split, seen []int) Part {
+	if seen == nil {
+		return Part{SHA256: s.Hash}
+	}
+	return Part{Samples: total(seen), MinPerLabel: slices.Min(seen), MaxPerLabel: slices.Max(seen), SHA256: s.Hash}
+}
+
+// warn adds what a reader must not miss.
+func (p *measurer) warn(res *Result) {
+	say := func(format string, a ...any) { res.Warnings = append(res.Warnings, fmt.Sprintf(format, a...)) }
+	if AtChance(res.Accuracy, p.k, res.Data.Eval.Samples) {
+		say("the model's accuracy of %.2f %% is at chance level (%.2f %%): check the preprocessing (now %s) and the order of the labels; the statistics below mean nothing",
+			100*res.Accuracy, 100*res.Chance, res.Data.Preprocess)
+	}
+	if n := res.Data.Unreadable; n > 0 {
+		say("left out of the data: %d: %s", n, dataset.SkippedText(res.Data.Skipped))
+	}
+	if n := res.Data.Repeated; n > 0 {
+		say("%d evaluation samples also occur among those that the heads or the statistics saw", n)
+	}
+	if n := res.Data.Stats.MinPerLabel; n < 10 {
+		say("a label has only %d samples to measure on; its means are uncertain", n)
+	}
+	for _, l := range res.Layers {
+		if l.Pool > 1 {
+			why := "which would not have fitted in memory (--memory)"
+			if max(l.Height, l.Width)/(l.Pool-1) > p.opt.MaxSide && p.opt.MaxSide > 0 {
+				why = "as asked for"
+			}
+			say("layer %s: averaged over %d x %d positions before its head, %s", l.Name(), l.Pool, l.Pool, why)
+		}
+		if l.Stats.NonFinite > 0 {
+			say("layer %s: %d filters have fields that are not finite", l.Name(), l.Stats.NonFinite)
+		}
+	}
+}
+
+// AtChance tells whether an accuracy measured on n samples is within three
+// standard errors of guessing among k labels, or below.
+func AtChance(accuracy float64, k, n int) bool {
+	c := 1 / float64(k)
+	return accuracy <= c+3*math.Sqrt(c*(1-c)/float64(max(n, 1)))
+}
