@@ -88,9 +88,11 @@ func statistics(t testing.TB, m *inspect.Model) *probe.Result {
 	return res
 }
 
+// runtime opens ONNX Runtime on the provider that FILTERLENS_TEST_EP names, the
+// CPU where it is not set. A provider that is not there fails the test.
 func runtime(t testing.TB) engine.Engine {
 	t.Helper()
-	eng, err := ort.Open(context.Background(), ort.Options{Threads: 1})
+	eng, err := ort.Open(context.Background(), ort.Options{Provider: os.Getenv("FILTERLENS_TEST_EP"), Threads: 1})
 	if err != nil {
 		t.Fatal(err)
 	}
