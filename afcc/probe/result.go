@@ -40,6 +40,9 @@ type Result struct {
 	// share, and Chance what guessing gives, 1/K.
 	Accuracy float64 `json:"accuracy"`
 	Chance   float64 `json:"chance"`
+	// PerLabel is the same accuracy on the samples of each label, nil for a label
+	// that has none in the evaluation split; empty in files of older versions.
+	PerLabel []*float64 `json:"per_label_accuracy,omitempty"`
 	// Layers in file order, and the layers that were not measured.
 	Layers  []Layer `json:"layers"`
 	Skipped []Skip  `json:"skipped,omitempty"`
@@ -103,6 +106,8 @@ type Layer struct {
 	// Accuracy is the head's top-1 accuracy on the evaluation split, a share;
 	// for the model's own classifier that of the model.
 	Accuracy float64 `json:"accuracy"`
+	// PerLabel is the same on the samples of each label, as Result.PerLabel.
+	PerLabel []*float64 `json:"per_label_accuracy,omitempty"`
 	// Loss is the mean cross-entropy of the last epoch on the fitting split, in
 	// nats, nil for the model's own classifier. Norm is the root mean square
 	// length to which feature vectors were scaled for training.

@@ -20,6 +20,7 @@ import (
 	"github.com/filterlens/filterlens/export"
 	"github.com/filterlens/filterlens/inspect"
 	"github.com/filterlens/filterlens/inspect/dataset"
+	"github.com/filterlens/filterlens/inspect/engine/ort"
 	"github.com/filterlens/filterlens/inspect/onnxfile"
 	"github.com/filterlens/filterlens/inspect/report/schema"
 )
@@ -254,6 +255,7 @@ func TestOtherSchemas(t *testing.T) {
 	result := goldenResult()
 	result.Data.Skipped, result.Data.Split.Balanced = evaluations.Skipped, true
 	result.Layers[0].Parts, result.Layers[0].ChannelsLast, result.Layers[0].Inner = []probe.FilterRange{{Layer: "a", First: 1, Filters: 2}}, true, true
+	withFilterStatistics(result)
 	plan := goldenPlan()
 	plan.Theta, plan.Warnings, plan.Layers[0].Out = ptr(0.3), evaluations.Warnings, "t2"
 	pruned := goldenPrune()
@@ -270,13 +272,15 @@ func TestOtherSchemas(t *testing.T) {
 	}{
 		{"compare", []any{NewComparison(goldenComparison())}, map[string]any{
 			"comparison": Comparison{}, "change": inspect.Change{}, "tensor": inspect.TensorComparison{}, "side": inspect.TensorSide{}, "values": inspect.ValueComparison{}, "totals": inspect.ComparisonTotals{}}},
-		{"runtime", []any{Runtime{Schema: RuntimeSchema, Providers: []Provider{{Name: "cuda", Reason: "no"}, {Name: "cpu", Usable: true}}}}, map[string]any{
+		{"runtime", []any{Runtime{Schema: RuntimeSchema, Providers: []Provider{{Name: "cuda", Shape: ort.ShapePlugin, Library: "l", ProviderLibrary: "p", Reason: "no"}, {Name: "cpu", Usable: true}}}}, map[string]any{
 			"runtime": Runtime{}, "provider": Provider{}}},
 		{"eval", []any{evaluations}, map[string]any{
 			"evaluations": Evaluations{}, "model": EvaluatedModel{}, "timing": probe.Timing{}, "skipped": dataset.Skipped{}}},
 		{"stats", []any{goldenResult(), result}, map[string]any{
 			"result": probe.Result{}, "data": probe.Data{}, "split": probe.Split{}, "part": probe.Part{}, "recipe": probe.Recipe{}, "layer": probe.Layer{}, "range": probe.FilterRange{}, "stats": afcc.Stats{},
-			"averages": afcc.Averages{}, "filter": afcc.Filter{}, "skip": probe.Skip{}, "skipped": dataset.Skipped{}}},
+			"averages": afcc.Averages{}, "filter": afcc.Filter{}, "stability": afcc.Stability{}, "filter_stability": afcc.FilterStability{}, "label_frequency": afcc.LabelFrequency{},
+			"cluster_stability": afcc.ClusterStability{}, "label_order": afcc.LabelOrder{}, "spread": afcc.Spread{}, "confusion": afcc.ClusterConfusion{}, "single_filter": probe.SingleFilter{}, "top_sample": probe.TopSample{},
+			"skip": probe.Skip{}, "skipped": dataset.Skipped{}}},
 		{"plan", []any{goldenPlan(), plan}, planTypes},
 		{"prune", []any{pruned, failed}, pruneTypes},
 	} {
@@ -291,6 +295,22 @@ func TestOtherSchemas(t *testing.T) {
 			strict(t, c.name, s, doc, v)
 		}
 	}
+}
+
+// withFilterStatistics adds to the first layer what is measured only when it is asked
+// for.
+func withFilterStatistics(r *probe.Result) {
+	r.PerLabel = []*float64{ptr(1.0), nil, ptr(0.5)}
+	l := &r.Layers[0]
+	l.PerLabel = r.PerLabel
+	l.Sweep = []afcc.Stats{l.Stats}
+	cluster := afcc.ClusterStability{Jaccard: 0.75, Identical: 0.5}
+	l.Stability = &afcc.Stability{Runs: 2, Jaccard: ptr(0.5), Phi: ptr(-0.25), Cluster: &cluster, Filters: []afcc.FilterStability{
+		{Index: 0, Labels: []afcc.LabelFrequency{{Label: 2, Share: 0.5}}, Jaccard: ptr(0.5), Phi: ptr(-0.25), Clusters: []afcc.ClusterStability{cluster}}, {Index: 1}, {Index: 2}}}
+	l.Order = &afcc.LabelOrder{Seed: 1, Ascending: l.Stats, Permuted: []afcc.Stats{l.Stats}}
+	l.Confusion = &afcc.ClusterConfusion{Pairs: 1, Errors: 4, Inside: 2, Share: ptr(0.5), Expected: ptr(1. / 3), Lift: ptr(1.5), WeightedLift: ptr(1.5)}
+	l.Single = []probe.SingleFilter{{Accuracy: ptr(0.5), Own: ptr(0.75)}, {Accuracy: ptr(0.0)}, {}}
+	l.Top = [][]probe.TopSample{{{Sample: 3, ID: "cat/3.png", Label: 0, Activation: 1.5}}, {}, nil}
 }
 
 func fits(t *testing.T, doc map[string]any, types map[string]any) {
