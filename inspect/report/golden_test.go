@@ -162,7 +162,8 @@ func goldenPrune() *export.Report {
 // value, as JSON.
 func TestGolden(t *testing.T) {
 	info := ort.Info{Library: ort.Library{Path: "/lib/libonnxruntime.so", Source: "cache"}, Version: "1.30.0",
-		Providers: []ort.ProviderInfo{{Name: "cpu", Usable: true}, {Name: "cuda", Reason: "not in this build"}}}
+		Providers: []ort.ProviderInfo{{Name: "cpu", Library: "/lib/libonnxruntime.so", Usable: true}, {Name: "cuda", Shape: ort.ShapeBuiltIn, Library: "/gpu/libonnxruntime.so", Provider: "/gpu/libonnxruntime_providers_cuda.so", Usable: true},
+			{Name: "cuda", Shape: ort.ShapePlugin, Reason: "not in this build"}}}
 	unverified := goldenPrune()
 	unverified.Verified, unverified.Before, unverified.After = false, nil, nil
 	same := &inspect.Comparison{A: "a.onnx", B: "a.onnx", Same: true, Tensors: goldenComparison().Tensors[1:2], Totals: inspect.ComparisonTotals{Tensors: 1}}
@@ -192,6 +193,7 @@ func TestGolden(t *testing.T) {
 		{"runtime", FromRuntime(NewRuntime(info)), NewRuntime(info)},
 		{"compare", FromComparison(goldenComparison()), NewComparison(goldenComparison())},
 		{"compare-same", FromComparison(same), nil},
+		{"measuring", FromMeasuring(goldenMeasuring()), goldenMeasuring()},
 		{"plan", FromPlan(goldenPlan()), goldenPlan()},
 		{"prune", FromPrune(goldenPrune()), goldenPrune()},
 		{"prune-failed", FromPrune(unverified), nil},

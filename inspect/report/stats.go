@@ -18,7 +18,6 @@ func FromStats(r *probe.Result) Document {
 }
 
 func measureFacts(r *probe.Result) []Fact {
-	rec := r.Recipe
 	acc := Share(r.Accuracy)
 	acc.Text += fmt.Sprintf(" on the evaluation split (chance %s)", Share(r.Chance).Text)
 	return []Fact{
@@ -27,8 +26,7 @@ func measureFacts(r *probe.Result) []Fact {
 		{"preprocessing", Words(r.Data.Preprocess)},
 		{"model accuracy", acc},
 		{"theta", Cell{Text: fmt.Sprint(r.Theta), Raw: r.Theta}},
-		{"heads", Words(fmt.Sprintf("%s, SGD with Nesterov momentum %g, learning rate %g x %g per epoch, L2 %g, batch %d, feature norm %g",
-			plural(rec.Epochs, "epoch"), rec.Momentum, rec.LearningRate, rec.Decay, rec.L2, rec.Batch, rec.Norm))},
+		{"heads", Words(recipeText(r.Recipe))},
 		{"seed", Cell{Text: fmt.Sprint(r.Seed), Raw: r.Seed}},
 		{"run on", Words(fmt.Sprintf("%s %s, provider %s", r.Engine, r.EngineVersion, r.Provider))},
 	}
