@@ -21,6 +21,9 @@ func checkEngineFlags(c *cli.Context) error {
 	default:
 		return usage("--ep %q: the execution providers are cpu and cuda", ep)
 	}
+	if c.Bool("tf32") && c.String("ep") != ort.CUDA {
+		return usage("--tf32 is for --ep cuda; the cpu computes in full precision")
+	}
 	switch e := c.String("engine"); {
 	case e != "" && e != "onnxruntime" && e != "gorgonia":
 		return usage("--engine %q: the engines are onnxruntime and gorgonia", e)
@@ -36,5 +39,6 @@ func openEngine(ctx context.Context, c *cli.Context, k *console) (engine.Engine,
 	}
 	opt := libraryOptions(c, k)
 	opt.Provider, opt.DeviceID, opt.Threads = c.String("ep"), c.Int("device-id"), c.Int("threads")
+	opt.TF32 = c.Bool("tf32")
 	return ort.Open(ctx, opt)
 }

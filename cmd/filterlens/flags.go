@@ -21,12 +21,15 @@ import (
 
 // The groups of flags, as help shows them.
 const (
-	groupOutput  = "Output"
-	groupModel   = "Model"
-	groupList    = "Listing"
-	groupData    = "Data"
-	groupMeasure = "Measuring"
-	groupRun     = "Running"
+	groupOutput     = "Output"
+	groupModel      = "Model"
+	groupList       = "Listing"
+	groupData       = "Data"
+	groupMeasure    = "Measuring"
+	groupStatistics = "Measuring: statistics in detail"
+	groupHeads      = "Measuring: heads"
+	groupWork       = "Measuring: memory and kept work"
+	groupRun        = "Running"
 )
 
 func outputFlags(output string) []cli.Flag {
@@ -140,6 +143,7 @@ func refuseSubset(c *cli.Context) error {
 func runFlags(batch, otherwise string) []cli.Flag {
 	return slices.Concat(libraryFlags(), []cli.Flag{
 		&cli.StringFlag{Name: "ep", Value: "cpu", Usage: "execution provider: cpu or cuda", Category: groupRun},
+		&cli.BoolFlag{Name: "tf32", Usage: "with --ep cuda: round factors to 10 bits of mantissa, which is faster and changes results", Category: groupRun, DisableDefaultText: true},
 		&cli.IntFlag{Name: "device-id", Usage: "number of the GPU", Category: groupRun},
 		&cli.IntFlag{Name: "threads", Usage: "threads of one operator", Category: groupRun, DefaultText: "one per core"},
 		&cli.IntFlag{Name: "batch", Usage: batch, Category: groupRun, DefaultText: otherwise},
@@ -159,19 +163,32 @@ func libraryFlags() []cli.Flag {
 	}
 }
 
+// measureFlags say how filters are measured, wherever that is done.
 func measureFlags() []cli.Flag {
 	r := probe.DefaultRecipe()
 	return []cli.Flag{
 		&cli.Float64Flag{Name: "theta", Value: afcc.DefaultTheta, Usage: "threshold of the clipped matrices, in [0,1)", Category: groupMeasure},
-		&cli.StringSliceFlag{Name: "layers", Usage: "only layers `A,B`: names, their ends (features.40) or conv5, fc1; or those in @FILE, one a line", Category: groupMeasure},
-		&cli.IntFlag{Name: "epochs", Value: r.Epochs, Usage: "epochs of training the heads", Category: groupMeasure, DefaultText: "10, more where there are few samples"},
-		&cli.Float64Flag{Name: "head-rate", Value: r.LearningRate, Usage: "learning rate of the first epoch", Category: groupMeasure},
-		&cli.Float64Flag{Name: "head-decay", Value: r.Decay, Usage: "what each epoch multiplies it by", Category: groupMeasure},
-		&cli.IntFlag{Name: "head-batch", Value: r.Batch, Usage: "samples of a training step", Category: groupMeasure},
-		&cli.Float64Flag{Name: "momentum", Value: r.Momentum, Usage: "Nesterov momentum", Category: groupMeasure},
-		&cli.Float64Flag{Name: "l2", Value: r.L2, Usage: "L2 penalty", Category: groupMeasure},
-		&cli.Float64Flag{Name: "head-norm", Value: r.Norm, Usage: "length that feature vectors are scaled to", Category: groupMeasure},
-		&cli.StringFlag{Name: "memory", Value: "4GiB", Usage: "bound of features, heads and label means, like 4GB or 512MiB", Category: groupMeasure},
+		&cli.IntFlag{Name: "epochs", Value: r.Epochs, Usage: "epochs of training the heads", Category: groupHeads, DefaultText: "10, more where there are few samples"},
+		&cli.Float64Flag{Name: "head-rate", Value: r.LearningRate, Usage: "learning rate of the first epoch", Category: groupHeads},
+		&cli.Float64Flag{Name: "head-decay", Value: r.Decay, Usage: "what each epoch multiplies it by", Category: groupHeads},
+		&cli.IntFlag{Name: "head-batch", Value: r.Batch, Usage: "samples of a training step", Category: groupHeads},
+		&cli.Float64Flag{Name: "momentum", Value: r.Momentum, Usage: "Nesterov momentum", Category: groupHeads},
+		&cli.Float64Flag{Name: "l2", Value: r.L2, Usage: "L2 penalty", Category: groupHeads},
+		&cli.Float64Flag{Name: "head-norm", Value: r.Norm, Usage: "length that feature vectors are scaled to", Category: groupHeads},
+		&cli.StringFlag{Name: "memory", Value: "4GiB", Usage: "bound of features, heads and label means, like 4GB or 512MiB", Category: groupWork},
+		&cli.IntFlag{Name: "max-side", DefaultText: "as they are", Usage: "average maps down to `N` x N before their heads", Category: groupWork},
+	}
+}
+
+// tapFlags say what is measured.
+func tapFlags() []cli.Flag {
+	return []cli.Flag{
+		&cli.StringSliceFlag{Name: "taps", Usage: "what is measured, `TAPS`: layer (the default), stage, all (inside layers, too), or names of layers or tensors, A,B or @FILE", Category: groupMeasure},
+		&cli.StringSliceFlag{Name: "layers", Usage: "of these only layers `A,B`: names, their ends (features.40) or conv5, fc1; or those in @FILE, one a line", Category: groupMeasure},
+		&cli.StringFlag{Name: "statistics", DefaultText: strings.Join(defaultStatistics(text), ",") + "; for html " + strings.Join(defaultStatistics(htmlOut)[2:], ",") + " as well",
+			Usage: "`LIST` of " + strings.Join(statisticWords, ", ") + ", or all, none", Category: groupMeasure},
+		&cli.StringFlag{Name: "filters", Usage: "print the filters of the layers measured with their clusters; --filters=`LAYER,...` chooses", Category: groupMeasure},
+		&cli.BoolFlag{Name: "dry-run", Usage: "print what would be done, in which passes and how much memory; run nothing", Category: groupMeasure, DisableDefaultText: true},
 	}
 }
 
@@ -182,19 +199,19 @@ func recipeOf(c *cli.Context) probe.Recipe {
 	}
 }
 
-// layersOf returns the names given with --layers. A name that contains a comma
-// can only be given in a file.
-func layersOf(c *cli.Context) ([]string, error) {
+// namesOf returns the names given with a flag. A name that contains a comma can
+// only be given in a file.
+func namesOf(c *cli.Context, flag string) ([]string, error) {
 	var names []string
-	for _, v := range c.StringSlice("layers") {
-		list, err := nameList("--layers", v)
+	for _, v := range c.StringSlice(flag) {
+		list, err := nameList(dashed(flag), v)
 		if err != nil {
 			return nil, err
 		}
 		names = append(names, list...)
 	}
-	if c.IsSet("layers") && len(names) == 0 {
-		return nil, usage("--layers names no layer")
+	if c.IsSet(flag) && len(names) == 0 {
+		return nil, usage("%s names nothing", dashed(flag))
 	}
 	return names, nil
 }
@@ -204,6 +221,17 @@ func resolve(m *inspect.Model, layers []string) []string {
 	names := make([]string, len(layers))
 	for i, l := range layers {
 		names[i] = m.LayerName(l)
+	}
+	return names
+}
+
+// resolveTaps is resolve for names among which words stand that choose taps.
+func resolveTaps(m *inspect.Model, taps []string) []string {
+	names := resolve(m, taps)
+	for i, t := range taps {
+		if t == probe.TapsLayer || t == probe.TapsStage || t == probe.TapsAll {
+			names[i] = t
+		}
 	}
 	return names
 }

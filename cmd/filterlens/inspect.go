@@ -3,15 +3,11 @@ package main
 import (
 	"context"
 	"errors"
-	"fmt"
-	"io/fs"
 	"maps"
 	"slices"
 
 	"github.com/urfave/cli/v2"
 
-	"github.com/filterlens/filterlens/afcc"
-	"github.com/filterlens/filterlens/afcc/probe"
 	"github.com/filterlens/filterlens/inspect"
 	"github.com/filterlens/filterlens/inspect/onnxfile"
 	"github.com/filterlens/filterlens/inspect/report"
@@ -39,11 +35,8 @@ func inspectCommand() *cli.Command {
 		Flags: slices.Concat(
 			outputFlags("write to `FILE` (- is standard output); with --data the table is still printed"),
 			shapeFlags(), checkFlags(), listFlags(),
-			dataFlags(), noSubset(),
-			[]cli.Flag{
-				&cli.StringFlag{Name: "filters", Usage: "print the filters of the layers measured with their clusters; --filters=`LAYER,...` chooses", Category: groupMeasure},
-			},
-			measureFlags(), runFlags(runBatch+"; without --data the batch that MACs and memory are counted for where the model leaves it open", runBatchDefault+"; without --data 1")),
+			dataFlags(), noSubset(), tapFlags(), statisticFlags(), measureFlags(),
+			runFlags(runBatch+"; without --data the batch that MACs and memory are counted for where the model leaves it open", runBatchDefault+"; without --data 1")),
 		Action: func(c *cli.Context) error {
 			if err := refuseSubset(c); err != nil {
 				return err
@@ -71,11 +64,8 @@ type inspection struct {
 }
 
 func inspectModels(c *cli.Context) error {
-	for _, name := range []string{"filters", "theta", "layers", "preprocess", "labels", "mean", "std", "resize", "crop",
-		"seed", "epochs", "limit", "per-label", "balanced", "memory", "ep", "device-id", "threads"} {
-		if c.IsSet(name) {
-			return usage("%s needs --data DIR", dashed(name))
-		}
+	if name := measuringFlag(c); name != "" {
+		return usage("%s needs --data DIR", name)
 	}
 	if err := positive(c, "batch"); err != nil {
 		return err
@@ -100,6 +90,22 @@ func inspectModels(c *cli.Context) error {
 		return in.list(out, paths)
 	}
 	return in.single(out, paths[0])
+}
+
+// measuringFlag returns the first flag given that does nothing without --data, ""
+// when there is none.
+func measuringFlag(c *cli.Context) string {
+	flags := slices.Concat(dataFlags(), tapFlags(), statisticFlags(), measureFlags(), runFlags("", ""))
+	for _, f := range flags {
+		switch name := f.Names()[0]; name {
+		case "batch", "runtime-library", "offline":
+		default:
+			if c.IsSet(name) {
+				return dashed(name)
+			}
+		}
+	}
+	return ""
 }
 
 // newInspection reads the flags and refuses what contradicts or does nothing.
@@ -229,97 +235,6 @@ func inspectOne(ctx context.Context, c *cli.Context, path string, opt inspect.Op
 	return m, nil
 }
 
-// measure is inspect --data.
-func measure(c *cli.Context) error {
-	path, err := oneModel(c)
-	if err != nil {
-		return err
-	}
-	for _, name := range []string{"check", "ignore", "full"} {
-		if c.IsSet(name) {
-			return usage("%s does not go with --data; check the model without it", dashed(name))
-		}
-	}
-	if c.Bool("weights") && c.Bool("no-weights") {
-		return usage("--weights and --no-weights contradict each other")
-	}
-	sel, err := selectionOf(c)
-	if err != nil {
-		return err
-	}
-	if err := checkEngineFlags(c); err != nil {
-		return err
-	}
-	out, err := outputOf(c, path)
-	if err != nil {
-		return err
-	}
-	k := newConsole(c)
-	defer k.finish()
-	m, err := openMeasured(c, path)
-	if err != nil {
-		return err
-	}
-	defer m.Close()
-	var wanted []string
-	if v := c.String("filters"); c.IsSet("filters") && v != allLayers {
-		if wanted, err = nameList("--filters", v); err != nil {
-			return err
-		}
-	}
-	layers, err := layersOf(c)
-	if err != nil {
-		return err
-	}
-	res, err := measureModel(c.Context, c, k, m, resolve(m, layers))
-	if err != nil {
-		return err
-	}
-	docs := []report.Document{report.FromModel(report.NewModel(m, sel, nil), report.LayerTable), report.FromStats(res)}
-	if c.IsSet("filters") {
-		filters, err := filterDocuments(res, resolve(m, wanted))
-		if err != nil {
-			return err
-		}
-		docs = append(docs, filters...)
-	}
-	if err := out.report(k, res, csvDocs(docs, out.format)...); err != nil || out.path == "" || k.quiet {
-		return err
-	}
-	return output{format: text}.report(k, res, docs...)
-}
-
-// csvDocs leaves the table of statistics, or of filters, as CSV.
-func csvDocs(docs []report.Document, format string) []report.Document {
-	if format != csvOut {
-		return docs
-	}
-	if len(docs) > 2 {
-		return docs[2:]
-	}
-	return docs[1:2]
-}
-
-func filterDocuments(res *probe.Result, wanted []string) ([]report.Document, error) {
-	var docs []report.Document
-	add := func(l *probe.Layer) {
-		docs = append(docs, report.FromFilters(l, res.Data.Labels, res.Theta))
-	}
-	if len(wanted) == 0 {
-		for i := range res.Layers {
-			add(&res.Layers[i])
-		}
-	}
-	for _, name := range wanted {
-		i := slices.IndexFunc(res.Layers, func(l probe.Layer) bool { return l.Tensor == name || slices.Contains(l.Layers, name) })
-		if i < 0 {
-			return nil, usage("--filters: layer %q was not measured", name)
-		}
-		add(&res.Layers[i])
-	}
-	return docs, nil
-}
-
 // oneModel returns the only argument.
 func oneModel(c *cli.Context) (string, error) {
 	verb := c.Command.Name
@@ -340,74 +255,4 @@ func oneModel(c *cli.Context) (string, error) {
 		return "", usage("%s needs a model in a file here, not standard input", verb)
 	}
 	return c.Args().First(), nil
-}
-
-// openMeasured opens a model to run it. Its batch stays open.
-func openMeasured(c *cli.Context, path string) (*inspect.Model, error) {
-	opt, err := shapeOptions(c)
-	if err != nil {
-		return nil, err
-	}
-	m, err := inspectOne(c.Context, c, path, opt)
-	if errors.Is(err, fs.ErrNotExist) && c.IsSet("filters") && c.String("filters") == allLayers {
-		return nil, fmt.Errorf("%w (a layer is named as --filters=LAYER)", err)
-	}
-	return m, err
-}
-
-// measureModel opens data and runtime and measures the layers named, all when
-// there are none. Whatever can be refused
-// without running is refused before the runtime is loaded.
-func measureModel(ctx context.Context, c *cli.Context, k *console, m *inspect.Model, layers []string) (*probe.Result, error) {
-	opt, err := probeOptions(c, k)
-	if err != nil {
-		return nil, err
-	}
-	opt.Layers = layers
-	survey, err := probe.NewSurvey(m)
-	if err != nil {
-		return nil, err
-	}
-	set, err := openData(c, k, m)
-	if err != nil {
-		return nil, err
-	}
-	defer set.Close()
-	if n := len(set.Labels()); n != survey.Labels {
-		return nil, &probe.LabelMismatchError{Data: c.String("data"), Labels: n, Model: survey.Labels}
-	}
-	if opt.Preprocess, err = preprocessOf(c, k, m); err != nil {
-		return nil, err
-	}
-	eng, err := openEngine(ctx, c, k)
-	if err != nil {
-		return nil, err
-	}
-	defer eng.Close()
-	res, err := probe.Measure(ctx, eng, m, set, opt)
-	k.bar.end()
-	if err != nil {
-		return nil, err
-	}
-	res.Data.Path = c.String("data")
-	for _, w := range res.Warnings {
-		k.warn("%s", w)
-	}
-	res.Warnings = slices.Clone(k.warned)
-	return res, nil
-}
-
-func probeOptions(c *cli.Context, k *console) (opt probe.Options, err error) {
-	if opt.Memory, err = byteSize("--memory", c.String("memory")); err != nil {
-		return opt, err
-	}
-	opt.Theta = c.Float64("theta")
-	if err := afcc.CheckTheta(opt.Theta); err != nil {
-		return opt, err
-	}
-	opt.Recipe = recipeOf(c)
-	opt.Split = splitOptions(c)
-	opt.Batch = c.Int("batch")
-	opt.Progress = k.bar.progress
-	return opt, nil
 }

@@ -8,6 +8,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 
 	"github.com/urfave/cli/v2"
@@ -77,7 +78,7 @@ func outputOf(c *cli.Context, inputs ...string) (output, error) {
 // flagFiles returns the files that flags name as inputs.
 func flagFiles(c *cli.Context) []string {
 	files := []string{c.String("stats"), c.String("labels"), c.String("data")}
-	for _, l := range append(c.StringSlice("layers"), c.String("filters")) {
+	for _, l := range slices.Concat(c.StringSlice("layers"), c.StringSlice("taps"), []string{c.String("filters"), c.String("statistics")}) {
 		if path, ok := strings.CutPrefix(l, "@"); ok {
 			files = append(files, path)
 		}

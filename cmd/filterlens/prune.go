@@ -40,7 +40,7 @@ func pruneCommand() *cli.Command {
 			&cli.Float64Flag{Name: "max-drop", DefaultText: "any loss passes", Usage: "write nothing and end with 1 when top-1 accuracy falls by more than `POINTS`", Category: group},
 			&cli.BoolFlag{Name: "dry-run", Usage: "print the plan, write nothing", Category: group, DisableDefaultText: true},
 		},
-			pruneOutputFlags(), shapeFlags(), dataFlags(), noSubset(), withoutLayers(measureFlags()), runFlags(runBatch, runBatchDefault)),
+			pruneOutputFlags(), shapeFlags(), dataFlags(), noSubset(), measureFlags(), runFlags(runBatch, runBatchDefault)),
 		Action: prune,
 	}
 }
@@ -54,10 +54,6 @@ func pruneOutputFlags() []cli.Flag {
 	return flags
 }
 
-func withoutLayers(flags []cli.Flag) []cli.Flag {
-	return slices.DeleteFunc(flags, func(f cli.Flag) bool { return f.Names()[0] == "layers" })
-}
-
 func prune(c *cli.Context) error {
 	if !c.Bool("afcc") {
 		return usage("prune needs a method; write filterlens prune --afcc MODEL --data DIR -o OUT.onnx")
@@ -69,7 +65,7 @@ func prune(c *cli.Context) error {
 	if err := checkPruneFlags(c, path); err != nil {
 		return err
 	}
-	layers, err := layersOf(c)
+	layers, err := namesOf(c, "layers")
 	if err != nil {
 		return err
 	}
@@ -168,7 +164,12 @@ func statistics(c *cli.Context, k *console, m *inspect.Model, plan export.PlanOp
 		if err != nil {
 			return nil, err
 		}
-		return measureModel(c.Context, c, k, m, taps)
+		opt, err := probeOptions(c, k)
+		if err != nil {
+			return nil, err
+		}
+		opt.Layers = taps
+		return measureModel(c.Context, c, k, m, opt)
 	}
 	var r io.Reader = c.App.Reader
 	if path != "-" {

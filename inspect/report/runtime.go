@@ -63,7 +63,7 @@ func FromRuntime(r Runtime) Document {
 	}}
 	for _, p := range r.Providers {
 		usable := Cell{Text: "no", Raw: p.Usable, Tone: Removed}
-		with := Words(p.Reason)
+		with := Cell{Text: strings.TrimPrefix(p.Reason, p.Shape+": "), Raw: p.Reason}
 		if p.Usable {
 			usable = Cell{Text: "yes", Raw: true, Tone: Added}
 			with.Text = p.ProviderLibrary
