@@ -256,10 +256,9 @@ func (r *Report) verify(ctx context.Context, eng engine.Engine, m *inspect.Model
 	r.Before.Evaluation, r.After.Evaluation = &evals[0], &evals[1]
 	drop := points(evals[0].Correct-evals[1].Correct, evals[0].Samples)
 	r.Drop, r.Changed = &drop, evals[1].Changed
-	k := len(opt.Set.Labels())
-	if probe.AtChance(evals[0].Top1, k, evals[0].Samples) {
+	if probe.AtChance(evals[0].Top1, evals[0].Chance, evals[0].Samples) {
 		r.Warnings = append(r.Warnings, fmt.Sprintf("the original model's accuracy of %.2f %% is at chance level: check the preprocessing and the order of the labels", 100*evals[0].Top1))
-	} else if probe.AtChance(evals[1].Top1, k, evals[1].Samples) {
+	} else if probe.AtChance(evals[1].Top1, evals[1].Chance, evals[1].Samples) {
 		r.Warnings = append(r.Warnings, fmt.Sprintf("the diluted model's accuracy of %.2f %% is at chance level: dilute less, fewer layers, or retrain it", 100*evals[1].Top1))
 	}
 	if opt.MaxDrop != nil {

@@ -20,12 +20,15 @@ func (p *measurer) analyse(ctx context.Context, heads []*head, res *Result) erro
 		if err != nil {
 			return fmt.Errorf("layer %s: %w", h.tap.Name(), err)
 		}
-		l := Layer{Tap: *h.tap, Head: "trained", Accuracy: h.accuracy, Norm: h.norm,
+		l := Layer{Tap: *h.tap, Head: "trained", Norm: h.norm,
 			Stats: afcc.Summarize(filters, p.k, p.opt.Theta), Filters: filters}
 		if h.own {
 			l.Head, l.Norm = "classifier", 0
 		} else {
 			l.Loss = &h.loss
+		}
+		if err := p.further(ctx, h, &l); err != nil {
+			return fmt.Errorf("layer %s: %w", h.tap.Name(), err)
 		}
 		res.Layers = append(res.Layers, l)
 		if p.opt.Each != nil {
@@ -34,8 +37,55 @@ func (p *measurer) analyse(ctx context.Context, heads []*head, res *Result) erro
 			}
 		}
 		h.w, h.means = nil, nil
+		h.judgement, h.resampled = judgement{}, resampled{}
 	}
 	p.opt.Progress("finding clusters", len(heads), len(heads))
+	return nil
+}
+
+// further adds the accuracies of a layer and what is measured only when it is asked
+// for.
+func (p *measurer) further(ctx context.Context, h *head, l *Layer) (err error) {
+	k, f, pos := p.k, h.tap.Filters, h.tap.Positions()
+	l.Accuracy, l.PerLabel = accuracies(p.evalLabels, h.answers, k)
+	if len(p.opt.Thetas) > 0 {
+		if l.Sweep, err = afcc.Sweep(ctx, h.w, h.means, k, f, pos, p.opt.Thetas, 0); err != nil {
+			return err
+		}
+	}
+	if p.opt.Stability > 0 {
+		if l.Stability, err = afcc.MeasureStability(l.Filters, h.runs, k); err != nil {
+			return err
+		}
+	}
+	if p.opt.Orders > 0 {
+		if l.Order, err = afcc.PermuteLabels(ctx, h.w, h.means, k, f, pos, p.opt.Orders, p.opt.Split.Seed, afcc.Options{Theta: p.opt.Theta}); err != nil {
+			return err
+		}
+	}
+	if p.opt.Confusion {
+		var clusters [][]int
+		for i := range l.Filters {
+			clusters = append(clusters, l.Filters[i].Clusters...)
+		}
+		c, err := afcc.MeasureConfusion(confusion(p.evalLabels, h.answers, k), k, clusters)
+		if err != nil {
+			return err
+		}
+		l.Confusion = &c
+	}
+	if h.single != nil {
+		l.Single = make([]SingleFilter, f)
+		for i := range l.Single {
+			l.Single[i].Accuracy = h.single.Accuracy(i, nil)
+			if labels := l.Filters[i].Labels(); labels != nil {
+				l.Single[i].Own = h.single.Accuracy(i, labels)
+			}
+		}
+	}
+	if p.opt.Top > 0 {
+		l.Top = h.top.samples(p.set)
+	}
 	return nil
 }
 
@@ -74,7 +124,7 @@ func (p *measurer) newResult(s *Survey) *Result {
 	return &Result{
 		Schema: Schema, Model: p.m.File,
 		Engine: p.eng.Name(), EngineVersion: p.eng.Version(), Provider: p.eng.Provider(),
-		Theta: p.opt.Theta, Seed: split.Seed, Recipe: p.opt.Recipe, Chance: 1 / float64(p.k), Skipped: s.Skipped,
+		Theta: p.opt.Theta, Seed: split.Seed, Recipe: p.opt.Recipe, Skipped: s.Skipped,
 		Data: Data{
 			Format: p.set.Format(), Labels: p.set.Labels(), Samples: p.set.Len(), Preprocess: p.opt.Preprocess.String(),
 			Split: Split{FitShare: split.Fit, StatsShare: split.Stats, EvalShare: split.Eval, Limit: split.Limit, PerLabel: split.PerLabel, Balanced: split.Balanced},
@@ -123,8 +173,8 @@ func part(s dataset.Split, seen []int) Part {
 // warn adds what a reader must not miss.
 func (p *measurer) warn(res *Result) {
 	say := func(format string, a ...any) { res.Warnings = append(res.Warnings, fmt.Sprintf(format, a...)) }
-	if AtChance(res.Accuracy, p.k, res.Data.Eval.Samples) {
-		say("the model's accuracy of %.2f %% is at chance level (%.2f %%): check the preprocessing (now %s) and the order of the labels; the statistics below mean nothing",
+	if AtChance(res.Accuracy, res.Chance, res.Data.Eval.Samples) {
+		say("the model's accuracy of %.2f %% is at chance level (%.2f %%, what always answering the commonest label gives): check the preprocessing (now %s) and the order of the labels; the statistics below mean nothing",
 			100*res.Accuracy, 100*res.Chance, res.Data.Preprocess)
 	}
 	if n := res.Data.Unreadable; n > 0 {
@@ -150,9 +200,10 @@ func (p *measurer) warn(res *Result) {
 	}
 }
 
-// AtChance tells whether an accuracy measured on n samples is within three
-// standard errors of guessing among k labels, or below.
-func AtChance(accuracy float64, k, n int) bool {
-	c := 1 / float64(k)
-	return accuracy <= c+3*math.Sqrt(c*(1-c)/float64(max(n, 1)))
+// AtChance tells whether an accuracy measured on n samples is within three standard
+// errors of guessing, or below. Guessing is to answer the commonest label always,
+// which gives the share chance: 1/K where all labels have as many samples
+// (Evaluation.Chance, Result.Chance).
+func AtChance(accuracy, chance float64, n int) bool {
+	return accuracy <= chance+3*math.Sqrt(chance*(1-chance)/float64(max(n, 1)))
 }

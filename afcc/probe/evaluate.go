@@ -30,8 +30,10 @@ type Evaluation struct {
 	// sample, or with as many as the file fixes; both exclude decoding.
 	Throughput *Timing `json:"throughput"`
 	Latency    *Timing `json:"latency"`
-	// Predictions holds the answer for each sample in the order evaluated.
-	Predictions []int `json:"-"`
+	// Predictions holds the answer for each sample in the order evaluated, Chance
+	// the accuracy of always answering their commonest label.
+	Predictions []int   `json:"-"`
+	Chance      float64 `json:"-"`
 }
 
 // A Timing summarises repeated measurements, in milliseconds.
@@ -103,6 +105,7 @@ func Evaluate(ctx context.Context, eng engine.Engine, models []*inspect.Model, s
 	top5 := make([]int, len(models))
 	top1 := make([]int, len(models))
 	changed := make([]int, len(models))
+	perLabel := make([]int, len(set.Labels()))
 	run := func(i int, x []float32, n int) ([]float32, float64, error) {
 		p := ps[i]
 		in := map[string]*engine.Tensor{p.in: p.rows.tensor(x, n)}
@@ -145,6 +148,9 @@ func Evaluate(ctx context.Context, eng engine.Engine, models []*inspect.Model, s
 		}
 		b := &of[0].batch
 		n := len(b.Index)
+		for _, l := range b.Labels {
+			perLabel[l]++
+		}
 		for i, p := range ps {
 			if !slices.Equal(of[i].batch.Index, b.Index) {
 				return nil, fmt.Errorf("%s and %s were given different samples", ps[0].m.File, p.m.File)
@@ -214,7 +220,7 @@ func Evaluate(ctx context.Context, eng engine.Engine, models []*inspect.Model, s
 			return nil, dataset.ErrEmpty
 		}
 		n := float64(e.Samples)
-		e.Correct = top1[i]
+		e.Correct, e.Chance = top1[i], chance(perLabel)
 		e.Top1 = float64(top1[i]) / n
 		if ps[i].k > 5 {
 			t := float64(top5[i]) / n

@@ -23,9 +23,15 @@ type fitPlan struct {
 // state is the bytes that training a head takes: weights and momentum, twice.
 func (p *measurer) state(h *head) int64 { return 16 * int64(p.k) * int64(h.d()) }
 
-// held is the bytes that a head takes until its row is made: weights and label
-// means, and the sums on the way to these.
-func (p *measurer) held(h *head) int64 { return int64(h.d()) * (8*int64(p.k) + 12) }
+// headBytes is the bytes of a head's weights and label means, and of the sums on the
+// way to these.
+func (p *measurer) headBytes(h *head) int64 { return int64(h.d()) * (8*int64(p.k) + 12) }
+
+// held is the bytes that a head takes until its row is made, with the label means of
+// repeated measurements.
+func (p *measurer) held(h *head) int64 {
+	return p.headBytes(h) + int64(p.runsAtATime(h))*p.runBytes(h)
+}
 
 // features is the bytes of the tap's features of the whole fitting split.
 func (p *measurer) features(h *head) int64 {
@@ -50,11 +56,12 @@ func (p *measurer) group(heads []*head) ([][]*head, error) {
 				return nil, fmt.Errorf("layer %s: a head for %d filters and %d labels does not fit in the %d bytes of --memory", h.tap.Name(), h.tap.Filters, p.k, p.opt.Memory)
 			}
 		}
-		if len(groups) == 0 || bytes+p.held(h) > half {
+		takes := p.held(h) + p.activationBytes(h, p.batch)
+		if len(groups) == 0 || bytes+takes > half {
 			groups, bytes = append(groups, nil), 0
 		}
 		groups[len(groups)-1] = append(groups[len(groups)-1], h)
-		bytes += p.held(h)
+		bytes += takes
 	}
 	return groups, nil
 }

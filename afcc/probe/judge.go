@@ -3,14 +3,58 @@ package probe
 import (
 	"context"
 	"fmt"
+	goruntime "runtime"
+	"slices"
 
+	"github.com/filterlens/filterlens/afcc"
 	"github.com/filterlens/filterlens/inspect/dataset"
 	"github.com/filterlens/filterlens/inspect/engine"
 	"github.com/filterlens/filterlens/inspect/onnxfile"
 )
 
-// judge runs the evaluation split and counts what each head, and the model
-// itself, gets right.
+// judgement is what the evaluation split says of a head.
+type judgement struct {
+	answers []int32 // for each sample judged
+	single  *afcc.FilterHits
+	top     topLists
+	// Outputs of the judging graph: K logits, the features, and the mean
+	// activation of each filter.
+	logits, activations, strengths string
+}
+
+// activationBytes is what judging takes for one head beyond what it holds: where
+// filters are judged alone, a batch of features leaves the runtime, and each core
+// has the fields of a batch and one filter's share of batch and weights, twice.
+func (p *measurer) activationBytes(h *head, batch int) int64 {
+	if !p.opt.Single {
+		return 0
+	}
+	n, k, pos := int64(batch), int64(p.k), int64(h.tap.Positions())
+	return 4*n*int64(h.d()) + 4*int64(min(goruntime.GOMAXPROCS(0), h.tap.Filters))*(n*k+2*(n+k)*pos)
+}
+
+// judgeBatch returns the number of samples judged at a time, fewer than elsewhere
+// where activations of that many would not fit, and the bytes that these take.
+func (p *measurer) judgeBatch(heads []*head) (batch int, bytes int64) {
+	room := p.opt.Memory
+	for _, h := range heads {
+		room -= p.held(h)
+	}
+	room = max(room, p.opt.Memory/2)
+	for batch = p.batch; ; batch = (batch + 1) / 2 {
+		bytes = 0
+		for _, h := range heads {
+			bytes += p.activationBytes(h, batch)
+		}
+		if bytes <= room || batch == 1 || p.fixed > 0 {
+			return batch, bytes
+		}
+	}
+}
+
+// judge runs the evaluation split and notes what each head, and the model
+// itself, answers. Where it is asked for, it counts what each filter gets right
+// alone and keeps the samples that each filter answers most.
 func (p *measurer) judge(ctx context.Context, heads []*head, res *Result) error {
 	b, err := p.trunk()
 	if err != nil {
@@ -19,64 +63,172 @@ func (p *measurer) judge(ctx context.Context, heads []*head, res *Result) error 
 	answer := b.answer(p.m)
 	weights := map[string]*engine.Tensor{}
 	for i, h := range heads {
-		if h.own {
-			continue
+		f, d := h.tap.Filters, h.d()
+		x := ""
+		if !h.own || p.opt.Single || p.opt.Top > 0 {
+			x = b.features(h.tap)
 		}
-		w := b.input(fmt.Sprintf("w.%d", i), onnxfile.Float, int64(p.k), int64(h.d()))
-		weights[w] = engine.NewFloat32(h.w, int64(p.k), int64(h.d()))
-		h.logits = b.outputOf(fmt.Sprintf("logits.%d", i), "Gemm", b.noBias(b.features(h.tap), w), []int64{-1, int64(p.k)}, attrInt("transB", 1))
+		h.judgement = judgement{}
+		if !h.own {
+			w := b.input(fmt.Sprintf("w.%d", i), onnxfile.Float, int64(p.k), int64(d))
+			weights[w] = engine.NewFloat32(h.w, int64(p.k), int64(d))
+			h.logits = b.outputOf(fmt.Sprintf("logits.%d", i), "Gemm", b.noBias(x, w), []int64{-1, int64(p.k)}, attrInt("transB", 1))
+		}
+		if p.opt.Single {
+			if h.single, err = afcc.NewFilterHits(h.w, p.k, f, h.tap.Positions()); err != nil {
+				return fmt.Errorf("layer %s: %w", h.tap.Name(), err)
+			}
+			h.activations = b.outputOf(fmt.Sprintf("activations.%d", i), "Identity", []string{x}, []int64{-1, int64(d)})
+		}
+		if p.opt.Top > 0 {
+			h.top = newTopLists(f, p.opt.Top)
+			h.strengths = b.positionMean(fmt.Sprintf("strengths.%d", i), x, f, h.tap.Positions())
+		}
 	}
 	sess, err := p.load(ctx, "heads", b)
 	if err != nil {
 		return err
 	}
 	defer sess.Close()
-	correct := 0
-	p.seenEval = make([]int, p.k)
-	err = p.pass(ctx, "judging heads", sess, dataset.Sequential(p.eval.Index, p.batch),
+	var labels, own []int32
+	batch, _ := p.judgeBatch(heads)
+	err = p.pass(ctx, "judging heads", sess, dataset.Sequential(p.eval.Index, batch),
 		func(_ *dataset.Batch, in, out map[string]*engine.Tensor) {
 			for n, t := range weights {
 				in[n] = t
 			}
 			out[answer] = nil
 			for _, h := range heads {
-				if !h.own {
-					out[h.logits] = nil
+				for _, name := range []string{h.logits, h.activations, h.strengths} {
+					if name != "" {
+						out[name] = nil
+					}
 				}
 			}
 		},
 		func(b *dataset.Batch, out map[string]*engine.Tensor) error {
+			n := len(b.Labels)
 			for _, l := range b.Labels {
-				p.seenEval[l]++
+				labels = append(labels, int32(l))
 			}
-			own, err := hits(out[answer], b.Labels, p.k)
-			if err != nil {
+			if own, err = appendAnswers(own, out[answer], n, p.k); err != nil {
 				return fmt.Errorf("output %q: %w", p.out, err)
 			}
-			correct += own
 			for _, h := range heads {
-				n := own
-				if !h.own {
-					if n, err = hits(out[h.logits], b.Labels, p.k); err != nil {
-						return err
-					}
+				if err := h.see(ctx, b, out, p.k); err != nil {
+					return fmt.Errorf("layer %s: %w", h.tap.Name(), err)
 				}
-				h.correct += n
 			}
 			return nil
 		})
 	if err != nil {
 		return err
 	}
-	judged := total(p.seenEval)
-	if judged == 0 {
+	if len(labels) == 0 {
 		return dataset.ErrEmpty
 	}
-	res.Accuracy = float64(correct) / float64(judged)
+	p.evalLabels, p.seenEval = labels, make([]int, p.k)
+	for _, l := range labels {
+		p.seenEval[l]++
+	}
+	res.Chance = chance(p.seenEval)
+	res.Accuracy, res.PerLabel = accuracies(labels, own, p.k)
 	for _, h := range heads {
-		h.accuracy = float64(h.correct) / float64(judged)
+		if h.own {
+			h.answers = own
+		}
 	}
 	return nil
+}
+
+// see notes what a run of the judging graph says of h.
+func (h *head) see(ctx context.Context, b *dataset.Batch, out map[string]*engine.Tensor, k int) (err error) {
+	n := len(b.Labels)
+	if h.logits != "" {
+		if h.answers, err = appendAnswers(h.answers, out[h.logits], n, k); err != nil {
+			return err
+		}
+	}
+	if h.activations != "" {
+		v, err := numbers(out[h.activations], n, h.d())
+		if err != nil {
+			return err
+		}
+		if err := h.single.Add(ctx, v, b.Labels); err != nil {
+			return err
+		}
+	}
+	if h.strengths != "" {
+		v, err := numbers(out[h.strengths], n, h.tap.Filters)
+		if err != nil {
+			return err
+		}
+		h.top.add(v, b.Index)
+	}
+	return nil
+}
+
+// positionMean adds an output that is the mean of each filter over its positions:
+// B x F*P becomes B x F.
+func (b *builder) positionMean(name, x string, f, positions int) string {
+	dims := []int64{-1, int64(f)}
+	if positions == 1 {
+		return b.outputOf(name, "Identity", []string{x}, dims)
+	}
+	x = b.node("Reshape", []string{x, b.constInt([]int64{-1, int64(f), int64(positions)}, 3)})
+	if b.opset < 18 {
+		return b.outputOf(name, "ReduceMean", []string{x}, dims, attrInts("axes", 2), attrInt("keepdims", 0))
+	}
+	return b.outputOf(name, "ReduceMean", []string{x, b.constInt([]int64{2}, 1)}, dims, attrInt("keepdims", 0))
+}
+
+// appendAnswers appends the position of the largest value of each of the first n
+// rows of t (B x K). Of equal values the first counts, as in numpy's argmax.
+func appendAnswers(to []int32, t *engine.Tensor, n, k int) ([]int32, error) {
+	v, err := numbers(t, n, k)
+	if err != nil {
+		return nil, err
+	}
+	for row := range slices.Chunk(v, k) {
+		to = append(to, int32(Argmax(row)))
+	}
+	return to, nil
+}
+
+// accuracies returns the share of answers that are right, of all and of those to
+// samples of each label.
+func accuracies(labels, answers []int32, k int) (all float64, perLabel []*float64) {
+	right, of := make([]int, k), make([]int, k)
+	for i, l := range labels {
+		of[l]++
+		if answers[i] == l {
+			right[l]++
+		}
+	}
+	perLabel = make([]*float64, k)
+	for l, n := range of {
+		if n > 0 {
+			share := float64(right[l]) / float64(n)
+			perLabel[l] = &share
+		}
+	}
+	return float64(total(right)) / float64(max(total(of), 1)), perLabel
+}
+
+// confusion returns the confusion matrix of answers, K x K: row = right label,
+// column = answer.
+func confusion(labels, answers []int32, k int) []int {
+	m := make([]int, k*k)
+	for i, l := range labels {
+		m[int(l)*k+int(answers[i])]++
+	}
+	return m
+}
+
+// chance returns the accuracy of always answering the commonest label; counts has
+// the samples of each. With as many samples of each label it is 1/K, never less.
+func chance(counts []int) float64 {
+	return float64(slices.Max(counts)) / float64(max(total(counts), 1))
 }
 
 func total(counts []int) int {
@@ -85,23 +237,6 @@ func total(counts []int) int {
 		n += c
 	}
 	return n
-}
-
-// hits counts the rows of t (B x K) whose largest value stands at the label; B
-// may be larger than the number of labels. Of equal values the first counts, as
-// in numpy's argmax.
-func hits(t *engine.Tensor, labels []int, k int) (int, error) {
-	v, err := numbers(t, len(labels), k)
-	if err != nil {
-		return 0, err
-	}
-	n := 0
-	for i, label := range labels {
-		if Argmax(v[i*k:(i+1)*k]) == label {
-			n++
-		}
-	}
-	return n, nil
 }
 
 // Argmax returns the position of the largest value, the first of equal ones. A

@@ -11,29 +11,75 @@ import (
 )
 
 // labelMeans fills means (K x F x P) of each head with the mean activation of
-// each label. A batch holds samples of one label, so that the sum is a
-// reduction inside the graph and only F*P numbers leave the runtime.
+// each label, and finds the clusters of repeated measurements where these are asked
+// for. One pass does, unless the label means of all repetitions do not fit in
+// memory.
 func (p *measurer) labelMeans(ctx context.Context, heads []*head) error {
+	for _, h := range heads {
+		h.resampled = resampled{}
+	}
+	bounds := p.runsInPasses(heads)
+	for n, first := range bounds[:len(bounds)-1] {
+		if err := p.meansPass(ctx, heads, first, bounds[n+1], stageOf("measuring label means", n, len(bounds)-1)); err != nil {
+			return err
+		}
+		for i, h := range heads {
+			if len(h.runMeans) > 0 {
+				p.opt.Progress("finding clusters of repeated measurements", i, len(heads))
+			}
+			if err := p.analyseRuns(ctx, h); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+// meansPass takes the label means of all samples, unless they are there, and those
+// of the repeated measurements from first to end. A batch holds samples of one
+// label, so that the sum is a reduction inside the graph, that of the runs a
+// product with the counts of the samples, and only F*P numbers for each leave the
+// runtime.
+func (p *measurer) meansPass(ctx context.Context, heads []*head, first, end int, stage string) error {
 	b, err := p.trunk()
 	if err != nil {
 		return err
 	}
-	sums := make([]string, len(heads))
+	runs, whole := end-first, first == 0
+	rows := int64(-1)
+	if p.fixed > 0 {
+		rows = int64(p.fixed)
+	}
 	// Where the last batch of a label may have to be filled up, the rows count
 	// that are samples.
-	counted := ""
-	if p.fixed > 1 {
-		counted = b.input("counted", onnxfile.Float, int64(p.fixed), 1)
+	counted, weights := "", ""
+	if whole && p.fixed > 1 {
+		counted = b.input("counted", onnxfile.Float, rows, 1)
 	}
+	if runs > 0 {
+		weights = b.input("weights", onnxfile.Float, int64(runs), rows)
+	}
+	sums, runSums := make([]string, len(heads)), make([]string, len(heads))
 	for i, h := range heads {
 		d, x := h.d(), b.features(h.tap)
-		if counted != "" {
-			x = b.node("Mul", []string{x, counted})
+		if runs > 0 {
+			runSums[i] = b.outputOf(fmt.Sprintf("runs.%d", i), "MatMul", []string{weights, x}, []int64{int64(runs), int64(d)})
+			h.runMeans = make([][]float32, runs)
+			for r := range h.runMeans {
+				h.runMeans[r] = make([]float32, p.k*d)
+			}
+			h.runAcc = make([]float64, runs*d)
+			h.runSum = engine.NewFloat32(make([]float32, runs*d), int64(runs), int64(d))
 		}
-		sums[i] = b.batchSum(fmt.Sprintf("sum.%d", i), x, int64(d))
-		h.means = make([]float32, p.k*d)
-		h.acc = make([]float64, d)
-		h.sum = engine.NewFloat32(make([]float32, d), int64(d))
+		if whole {
+			if counted != "" {
+				x = b.node("Mul", []string{x, counted})
+			}
+			sums[i] = b.batchSum(fmt.Sprintf("sum.%d", i), x, int64(d))
+			h.means = make([]float32, p.k*d)
+			h.acc = make([]float64, d)
+			h.sum = engine.NewFloat32(make([]float32, d), int64(d))
+		}
 	}
 	sess, err := p.load(ctx, "label means", b)
 	if err != nil {
@@ -41,26 +87,62 @@ func (p *measurer) labelMeans(ctx context.Context, heads []*head) error {
 	}
 	defer sess.Close()
 	label, count := -1, 0
+	drawn := make([]float64, runs)
 	flush := func() {
-		for _, h := range heads {
-			if label >= 0 && count > 0 {
+		if label >= 0 && count > 0 {
+			for _, h := range heads {
 				d := h.d()
-				for j, s := range h.acc {
-					h.means[label*d+j] = float32(s / float64(count))
+				of := h.means[label*d : (label+1)*d]
+				if whole {
+					for j, s := range h.acc {
+						of[j] = float32(s / float64(count))
+					}
+				}
+				for r, n := range drawn {
+					mean := h.runMeans[r][label*d : (label+1)*d]
+					if n == 0 {
+						copy(mean, of)
+						continue
+					}
+					for j, s := range h.runAcc[r*d : (r+1)*d] {
+						mean[j] = float32(s / n)
+					}
 				}
 			}
-			clear(h.acc)
 		}
+		for _, h := range heads {
+			clear(h.acc)
+			clear(h.runAcc)
+		}
+		clear(drawn)
 		count = 0
 	}
 	seen := make([]int, p.k)
-	err = p.pass(ctx, "measuring label means", sess, p.set.ByLabel(p.stats.Index, p.batch),
+	draws := newResampler(p.stats.Index, p.set.Label, p.opt.Stability, p.opt.Split.Seed)
+	var w []float32
+	err = p.pass(ctx, stage, sess, p.set.ByLabel(p.stats.Index, p.batch),
 		func(b *dataset.Batch, in, out map[string]*engine.Tensor) {
+			n := len(b.Index)
+			filled := max(n, p.fixed)
 			if counted != "" {
-				in[counted] = engine.NewFloat32(append(ones(len(b.Index)), make([]float32, p.fixed-len(b.Index))...), int64(p.fixed), 1)
+				in[counted] = engine.NewFloat32(append(ones(n), make([]float32, filled-n)...), int64(filled), 1)
+			}
+			if runs > 0 {
+				w = make([]float32, runs*filled)
+				for i, sample := range b.Index {
+					for r, x := range draws.of(b.Labels[i], sample)[first:end] {
+						w[r*filled+i] = x
+					}
+				}
+				in[weights] = engine.NewFloat32(w, int64(runs), int64(filled))
 			}
 			for i, h := range heads {
-				out[sums[i]] = h.sum
+				if whole {
+					out[sums[i]] = h.sum
+				}
+				if runs > 0 {
+					out[runSums[i]] = h.runSum
+				}
 			}
 		},
 		func(b *dataset.Batch, _ map[string]*engine.Tensor) error {
@@ -74,8 +156,16 @@ func (p *measurer) labelMeans(ctx context.Context, heads []*head) error {
 				}
 			}
 			for _, h := range heads {
-				for j, v := range h.sum.Float32() {
-					h.acc[j] += float64(v)
+				if whole {
+					add(h.acc, h.sum.Float32())
+				}
+				if runs > 0 {
+					add(h.runAcc, h.runSum.Float32())
+				}
+			}
+			for _, sample := range b.Index {
+				if runs > 0 {
+					add(drawn, draws.of(label, sample)[first:end])
 				}
 			}
 			count += len(b.Labels)
@@ -96,4 +186,11 @@ func (p *measurer) labelMeans(ctx context.Context, heads []*head) error {
 		h.acc, h.sum = nil, nil
 	}
 	return nil
+}
+
+// add adds v to sum.
+func add(sum []float64, v []float32) {
+	for i, x := range v {
+		sum[i] += float64(x)
+	}
 }

@@ -116,24 +116,24 @@ type measurer struct {
 	fit, stats, eval dataset.Split
 	// Samples used of each split, label by label.
 	seenFit, seenStats, seenEval []int
+	evalLabels                   []int32 // of the samples judged
 }
 
 // head is a linear head on its way: weights for scaled features.
 type head struct {
-	tap      *Tap
-	i        int       // its number among all heads, the seed of its weights
-	w, z     []float32 // weights, and the point that carries the momentum
-	w2, z2   []float32 // where the next step is written
-	norm     float64
-	scale    float32
-	loss     float64
-	logits   string
-	correct  int
-	means    []float32
-	acc      []float64
-	sum      *engine.Tensor
-	own      bool
-	accuracy float64
+	tap    *Tap
+	i      int       // its number among all heads, the seed of its weights
+	w, z   []float32 // weights, and the point that carries the momentum
+	w2, z2 []float32 // where the next step is written
+	norm   float64
+	scale  float32
+	loss   float64
+	means  []float32
+	acc    []float64
+	sum    *engine.Tensor
+	own    bool
+	judgement
+	resampled
 }
 
 func (h *head) d() int { return h.tap.Filters * h.tap.Positions() }

@@ -573,7 +573,7 @@ func TestAtChance(t *testing.T) {
 		k, n     int
 		want     bool
 	}{{0.01, 100, 10000, true}, {0.012, 100, 10000, true}, {0.02, 100, 10000, false}, {0.5, 2, 100, true}, {0.7, 2, 100, false}, {0, 10, 5, true}} {
-		if got := AtChance(c.accuracy, c.k, c.n); got != c.want {
+		if got := AtChance(c.accuracy, 1/float64(c.k), c.n); got != c.want {
 			t.Errorf("AtChance(%v, %d, %d) = %v", c.accuracy, c.k, c.n, got)
 		}
 	}

@@ -2,6 +2,7 @@ package probe
 
 import (
 	"fmt"
+	"slices"
 
 	"github.com/filterlens/filterlens/afcc"
 	"github.com/filterlens/filterlens/inspect"
@@ -55,7 +56,8 @@ type PlannedTap struct {
 	// "classifier", the model's own.
 	Head string `json:"head"`
 	// Bytes of the head's weights, K x D; of its label means, K x D with D sums in
-	// float32 and float64; of what its training holds; and of the features of the
+	// float32 and float64, again for each repeated measurement that is made in one
+	// pass; of what its training holds; and of the features of the
 	// fitting split, which only a cached head needs.
 	HeadBytes     int64 `json:"head_bytes"`
 	MeansBytes    int64 `json:"means_bytes"`
@@ -69,13 +71,15 @@ type Pass struct {
 	// means".
 	Kind string `json:"kind"`
 	// Split is "fit", "stats" or "eval", Samples its size, Times how often it is
-	// run: once for each epoch when training.
+	// run: once for each epoch when training, and more than once for label means
+	// where those of all repeated measurements do not fit in memory.
 	Split   string `json:"split"`
 	Samples int    `json:"samples"`
 	Times   int    `json:"times"`
 	// Layers names the taps by their first layer.
 	Layers []string `json:"layers"`
-	// Bytes is what is held at a time, Group.Held included.
+	// Bytes is what is held at a time, Group.Held included; of activations that
+	// leave the runtime for Options.Single, those of a batch.
 	Bytes int64 `json:"bytes"`
 }
 
@@ -133,11 +137,12 @@ func (plan *Plan) add(p *measurer, heads []*head) {
 		pass("feature lengths", "fit", plan.Fit, 1, 0, st)
 		pass("training", "fit", plan.Fit, p.opt.Recipe.Epochs, bytes, st)
 	}
-	pass("accuracy", "eval", plan.Eval, 1, 0, heads)
-	pass("label means", "stats", plan.Stats, 1, 0, heads)
+	_, activations := p.judgeBatch(heads)
+	pass("accuracy", "eval", plan.Eval, 1, activations, heads)
+	pass("label means", "stats", plan.Stats, len(p.runsInPasses(heads))-1, 0, heads)
 	for _, h := range heads {
 		d := int64(h.d())
-		t := PlannedTap{Tap: *h.tap, Head: how[h], HeadBytes: 4 * int64(p.k) * d, MeansBytes: 4*int64(p.k)*d + 12*d}
+		t := PlannedTap{Tap: *h.tap, Head: how[h], HeadBytes: 4 * int64(p.k) * d, MeansBytes: p.held(h) - 4*int64(p.k)*d}
 		if !h.own {
 			t.TrainingBytes, t.FeatureBytes = p.state(h), p.features(h)
 		}
@@ -156,6 +161,9 @@ func prepare(m *inspect.Model, set *dataset.Set, opt Options) (p *measurer, s *S
 		return fail(err)
 	}
 	if err := afcc.CheckTheta(opt.Theta); err != nil {
+		return fail(err)
+	}
+	if opt, err = opt.statistics(); err != nil {
 		return fail(err)
 	}
 	if opt.Memory < 0 || opt.MaxSide < 0 || opt.Batch < 0 {
@@ -197,4 +205,33 @@ func prepare(m *inspect.Model, set *dataset.Set, opt Options) (p *measurer, s *S
 		return fail(err)
 	}
 	return p, s, groups, nil
+}
+
+// maxRepeats bounds repeated measurements and label orders, of which more would take
+// memory and time but tell no more.
+const maxRepeats = 10_000
+
+// statistics checks the settings of further statistics, and returns them with the
+// thresholds ascending, each once.
+func (o Options) statistics() (Options, error) {
+	refuse := func(name string, n int, want string) error {
+		return &afcc.ArgumentError{Name: name, Reason: fmt.Sprintf("%d cannot be used; %s", n, want)}
+	}
+	for _, theta := range o.Thetas {
+		if err := afcc.CheckTheta(theta); err != nil {
+			return o, err
+		}
+	}
+	o.Thetas = slices.Clone(o.Thetas)
+	slices.Sort(o.Thetas)
+	o.Thetas = slices.Compact(o.Thetas)
+	switch {
+	case o.Stability < 0 || o.Stability == 1 || o.Stability > maxRepeats:
+		return o, refuse("stability", o.Stability, fmt.Sprintf("it is 0 for none, 2 for halves, or 3 to %d resamples", maxRepeats))
+	case o.Orders < 0 || o.Orders > maxRepeats:
+		return o, refuse("label orders", o.Orders, fmt.Sprintf("there may be 0 to %d", maxRepeats))
+	case o.Top < 0:
+		return o, refuse("top samples", o.Top, "their number cannot be negative")
+	}
+	return o, nil
 }

@@ -37,7 +37,8 @@ type Result struct {
 	Seed   uint64  `json:"seed"`
 	Recipe Recipe  `json:"recipe"`
 	// Accuracy is the model's own top-1 accuracy on the evaluation split, a
-	// share, and Chance what guessing gives, 1/K.
+	// share, and Chance that of always answering the commonest label of the split:
+	// 1/K where each label has as many samples, more where not.
 	Accuracy float64 `json:"accuracy"`
 	Chance   float64 `json:"chance"`
 	// PerLabel is the same accuracy on the samples of each label, nil for a label
