@@ -19,20 +19,35 @@ const (
 
 type cifarKind struct {
 	format string
-	// labelBytes stand before the pixels; the last is the label.
+	// labelBytes stand before the pixels; most are their bounds.
 	labelBytes int
-	labels     int
-	// coarse bounds the first of two label bytes.
-	coarse    int
-	namesFile string
+	most       [2]int
+	// label is the number of the byte that counts, labels its bound.
+	label, labels int
+	namesFile     string
+}
+
+// column makes the label of that name count.
+func (k *cifarKind) column(name string) error {
+	switch {
+	case name == "":
+	case k.labelBytes == 2 && strings.EqualFold(name, "fine_label"):
+	case k.labelBytes == 2 && strings.EqualFold(name, "coarse_label"):
+		k.label, k.labels, k.namesFile = 0, k.most[0], "coarse_label_names.txt"
+	case k.labelBytes == 2:
+		return fault(ErrFormat, "no labels %q: CIFAR-100 has fine_label and coarse_label", name)
+	default:
+		return Options{LabelColumn: name}.oneLabel("CIFAR-10")
+	}
+	return nil
 }
 
 func (k cifarKind) record() int64 { return int64(k.labelBytes) + cifarPixels }
 
 func cifarKinds() []cifarKind {
 	return []cifarKind{
-		{"CIFAR-10 binary", 1, 10, 0, "batches.meta.txt"},
-		{"CIFAR-100 binary", 2, 100, 20, "fine_label_names.txt"},
+		{"CIFAR-10 binary", 1, [2]int{10}, 0, 10, "batches.meta.txt"},
+		{"CIFAR-100 binary", 2, [2]int{20, 100}, 1, 100, "fine_label_names.txt"},
 	}
 }
 
@@ -119,7 +134,7 @@ func readLabel(f *recordFile, kind cifarKind, r int) (byte, error) {
 		}
 		return 0, err
 	}
-	return head[len(head)-1], nil
+	return head[kind.label], nil
 }
 
 // cifarKindOf tells CIFAR-10 from CIFAR-100 and finds the label names.
@@ -178,6 +193,15 @@ func cifarKindOf(dir string, files []*recordFile, sizes []int64, opt Options) (c
 		}
 	}
 	kind, labels := fit[pick], names[pick]
+	if err := kind.column(opt.LabelColumn); err != nil {
+		return cifarKind{}, nil, err
+	}
+	if kind.namesFile != fit[pick].namesFile {
+		var err error
+		if labels, err = readNames(filepath.Join(dir, kind.namesFile)); err != nil {
+			return cifarKind{}, nil, err
+		}
+	}
 	if opt.Labels != nil {
 		labels = slices.Clone(opt.Labels)
 	}
@@ -196,8 +220,10 @@ func cifarMisfit(files []*recordFile, sizes []int64, kind cifarKind) (bool, erro
 			if _, err := f.at.ReadAt(head, off); err != nil {
 				return false, failure("read", f.name, err)
 			}
-			if int(head[len(head)-1]) >= kind.labels || len(head) == 2 && int(head[0]) >= kind.coarse {
-				return true, nil
+			for k, label := range head {
+				if int(label) >= kind.most[k] {
+					return true, nil
+				}
 			}
 		}
 	}

@@ -42,6 +42,12 @@ type Options struct {
 	Classes []Class
 	// Subset says that classes without samples are meant.
 	Subset bool
+	// LabelColumn says which labels count where the data set has several: a
+	// column of Parquet, a key of the JSON objects in tar shards, the name of the
+	// arrays of labels among NumPy's ("coarse_labels" of train_coarse_labels),
+	// coarse_label or fine_label of CIFAR-100; upper and lower case are the same,
+	// but for tar shards. It is an error where there is nothing to choose from.
+	LabelColumn string
 	// MaxPixels is the largest width times height of one image; 0 means
 	// DefaultMaxPixels. A larger image is skipped, in arrays (IDX, NPZ) refused.
 	MaxPixels int64
@@ -191,17 +197,19 @@ type Set struct {
 //     without images is no label unless Options.Labels or Classes name it.
 //   - CIFAR-10 and CIFAR-100 binary: a .bin file, or a folder with train.bin,
 //     test.bin or data_batch_1.bin ..., test_batch.bin. Names come from
-//     batches.meta.txt or fine_label_names.txt; of CIFAR-100's two labels the
-//     fine one counts.
+//     batches.meta.txt, fine_label_names.txt or coarse_label_names.txt; of
+//     CIFAR-100's two labels the fine one counts unless Options.LabelColumn is
+//     coarse_label.
 //   - IDX, plain or .gz: an images file with its labels file beside it, or a
 //     folder with train-images..., t10k-images...; of 8 bit, [N,H,W],
 //     [N,H,W,C] or [N,C,H,W]; label names from labels.txt.
 //   - Parquet as Hugging Face ships it: a .parquet file, or a folder with such
 //     files in it or below it (data/train-00000-of-00003.parquet,
 //     test.parquet). Images are image files in a column image or img, a struct
-//     of bytes and path or just the bytes; labels are integers or texts in a
-//     column label, fine_label or labels; names come from the ClassLabel of the
-//     metadata. A test part without labels (-1) is passed over for validation.
+//     of bytes and path or just the bytes; labels are integers or texts in the
+//     column that Options.LabelColumn names, else label, fine_label or labels;
+//     names come from the ClassLabel of the metadata. A test part without labels
+//     (-1) is passed over for validation.
 //   - tar shards as WebDataset writes them: a .tar file, or a folder of them;
 //     KEY.jpg (png, webp, ...) with KEY.cls, KEY.cls.txt or KEY.json, an object
 //     with label or class. Names come from classnames.txt or labels.txt.
@@ -333,6 +341,32 @@ func openShards(root, ext string, open func(string, []string, Options) (*Set, er
 		return nil, err
 	}
 	return open(root, files, opt)
+}
+
+// oneLabel is an error when a label column was chosen in a data set that has one
+// label a sample.
+func (o Options) oneLabel(format string) error {
+	if o.LabelColumn == "" {
+		return nil
+	}
+	return fault(ErrFormat, "no labels %q: a sample of %s has one label; leave the choice out", o.LabelColumn, format)
+}
+
+// readLabelNames finds names for labels that are numbers beside the data: for a
+// label column that was chosen in COLUMN_names.txt, else in the first of files.
+func (o Options) readLabelNames(dir string, files ...string) (names []string, err error) {
+	if c := o.LabelColumn; c != "" {
+		if c != filepath.Base(c) {
+			return nil, nil
+		}
+		files = []string{c + "_names.txt"}
+	}
+	for _, file := range files {
+		if names, err = readNames(filepath.Join(dir, file)); names != nil || err != nil {
+			return names, err
+		}
+	}
+	return nil, nil
 }
 
 func isImageFile(name string) bool {

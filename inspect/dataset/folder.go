@@ -128,6 +128,9 @@ type candidate struct {
 }
 
 func openFolder(root string, opt Options) (*Set, error) {
+	if err := opt.oneLabel("an image folder"); err != nil {
+		return nil, err
+	}
 	dirs, files, err := subfolders(root)
 	if err != nil {
 		return nil, err

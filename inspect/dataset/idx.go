@@ -170,6 +170,9 @@ func idxPart(set string) Part {
 }
 
 func openIDX(dir string, images, names []string, opt Options) (_ *Set, err error) {
+	if err := opt.oneLabel("IDX files"); err != nil {
+		return nil, err
+	}
 	// The same file is often there plain and compressed; the plain one needs
 	// no memory.
 	bySet := map[string]string{}

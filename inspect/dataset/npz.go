@@ -28,10 +28,22 @@ type npyArray struct {
 	size int64
 }
 
-// npyRole takes an array's name apart: x_train is the images of "train".
-func npyRole(name string) (word string, images, labels bool) {
+// npyRole takes an array's name apart: x_train is the images of "train". With a
+// column, arrays that are called so are labels, and no others.
+func npyRole(name, column string) (word string, images, labels bool) {
+	words := func(s string) []string {
+		return strings.FieldsFunc(strings.ToLower(s), func(r rune) bool { return r == '_' || r == '-' || r == '.' || r == ' ' })
+	}
+	all, chosen := words(name), words(column)
+	if n := len(chosen); n > 0 {
+		for k := range len(all) - n + 1 {
+			if slices.Equal(all[k:k+n], chosen) {
+				return strings.Join(slices.Delete(all, k, k+n), "_"), false, true
+			}
+		}
+	}
 	var rest []string
-	for _, w := range strings.FieldsFunc(strings.ToLower(name), func(r rune) bool { return r == '_' || r == '-' || r == '.' || r == ' ' }) {
+	for _, w := range all {
 		switch w {
 		case "x", "image", "images", "data", "img", "imgs":
 			images = true
@@ -41,7 +53,7 @@ func npyRole(name string) (word string, images, labels bool) {
 			rest = append(rest, w)
 		}
 	}
-	if images == labels {
+	if images == labels || labels && len(chosen) > 0 {
 		return "", false, false
 	}
 	return strings.Join(rest, "_"), images, labels
@@ -69,7 +81,7 @@ func openNPZ(dir, name string, opt Options) (_ *Set, err error) {
 			continue
 		}
 		a := npyArray{name: base, id: name + "/" + base, open: m.Open, size: int64(m.UncompressedSize64)}
-		if _, images, labels := npyRole(base); images || labels {
+		if _, images, labels := npyRole(base, opt.LabelColumn); images || labels {
 			if m.Flags&1 != 0 {
 				return nil, failure("read", full, fault(ErrFormat, "%s is encrypted", m.Name))
 			}
@@ -102,7 +114,7 @@ func openNPY(dir string, names []string, opt Options) (_ *Set, err error) {
 	}()
 	for _, name := range names {
 		base := strings.TrimSuffix(name, filepath.Ext(name))
-		if _, images, labels := npyRole(base); !images && !labels {
+		if _, images, labels := npyRole(base, opt.LabelColumn); !images && !labels {
 			arrays = append(arrays, npyArray{name: base})
 			continue
 		}
@@ -132,7 +144,7 @@ func openArrays(dir, name string, arrays []npyArray, files []*os.File, format st
 	var found []string
 	for _, a := range arrays {
 		found = append(found, a.name)
-		word, isImages, isLabels := npyRole(a.name)
+		word, isImages, isLabels := npyRole(a.name, opt.LabelColumn)
 		to := labels
 		switch {
 		case isImages:
@@ -153,8 +165,12 @@ func openArrays(dir, name string, arrays []npyArray, files []*os.File, format st
 	}
 	slices.Sort(words)
 	if len(words) == 0 {
-		return nil, fault(ErrFormat, "no array of images with one of labels; expected x_train and y_train, or images and labels, found %s",
-			strings.Join(found[:min(len(found), 12)], ", "))
+		expected := "y_train, or images and labels"
+		if c := opt.LabelColumn; c != "" {
+			expected = fmt.Sprintf("train_%s, or images and %s", c, c)
+		}
+		return nil, fault(ErrFormat, "no array of images with one of labels; expected x_train and %s, found %s",
+			expected, strings.Join(found[:min(len(found), 12)], ", "))
 	}
 	plan, skipped, err := planShards(words)
 	if err != nil {
@@ -199,7 +215,7 @@ func openArrays(dir, name string, arrays []npyArray, files []*os.File, format st
 	if slices.Contains(parts, PartTrain) && slices.Contains(parts, PartTest) {
 		s.part = parts
 	}
-	names, err := readNames(filepath.Join(dir, "labels.txt"))
+	names, err := opt.readLabelNames(dir, "labels.txt")
 	if err != nil {
 		return nil, err
 	}

@@ -81,7 +81,7 @@ func openParquet(root string, files []string, opt Options) (_ *Set, err error) {
 		shards := len(src.shards)
 		for _, name := range files {
 			full := filepath.Join(root, filepath.FromSlash(name))
-			sh, err := openParquetShard(full, name)
+			sh, err := openParquetShard(full, name, opt.LabelColumn)
 			if err != nil {
 				return false, failure("read", full, err)
 			}
@@ -159,8 +159,9 @@ func openParquet(root string, files []string, opt Options) (_ *Set, err error) {
 	return s, nil
 }
 
-// openParquetShard opens a file and finds its two columns.
-func openParquetShard(full, name string) (_ *parquetShard, err error) {
+// openParquetShard opens a file and finds its two columns, that of labels by its
+// name where one is given.
+func openParquetShard(full, name, label string) (_ *parquetShard, err error) {
 	f, err := openParquetFile(full, name)
 	if err != nil {
 		return nil, err
@@ -171,14 +172,14 @@ func openParquetShard(full, name string) (_ *parquetShard, err error) {
 		}
 	}()
 	sh := &parquetShard{parquetFile: f}
-	if err := sh.findColumns(); err != nil {
+	if err := sh.findColumns(label); err != nil {
 		return nil, err
 	}
 	sh.groups, err = f.groups(sh.image, sh.label)
 	return sh, err
 }
 
-func (sh *parquetShard) findColumns() error {
+func (sh *parquetShard) findColumns(chosen string) error {
 	find := func(path string) *parquetColumn {
 		for i, c := range sh.columns {
 			if strings.EqualFold(c.path, path) && !c.repeated {
@@ -212,15 +213,22 @@ func (sh *parquetShard) findColumns() error {
 		return fault(ErrFormat, "no column of images; expected image or img (a struct of bytes and path, or binary), found %s", sh.columnNames())
 	}
 	var label *parquetColumn
-	for _, name := range labelColumns() {
+	names := labelColumns()
+	if chosen != "" {
+		names = []string{chosen}
+	}
+	for _, name := range names {
 		if label = find(name); label != nil {
 			break
 		}
 		for _, c := range sh.columns {
-			if c.repeated && strings.HasPrefix(c.path+".", name+".") {
+			if c.repeated && strings.HasPrefix(strings.ToLower(c.path)+".", strings.ToLower(name)+".") {
 				return fault(ErrFormat, "column %s holds lists; one label an image is needed", name)
 			}
 		}
+	}
+	if label == nil && chosen != "" {
+		return fault(ErrFormat, "no labels %q: the columns are %s", chosen, sh.columnNames())
 	}
 	if label == nil {
 		return fault(ErrFormat, "no column of labels; expected label, fine_label or labels, found %s", sh.columnNames())
@@ -245,6 +253,76 @@ func (sh *parquetShard) columnNames() string {
 	return strings.Join(names, ", ")
 }
 
+// ownValues tells whether the values of a data page lie in it, encoded in a way
+// that suits a column of that kind.
+func (p *parquetPageData) ownValues(kind int32) bool {
+	switch p.encoding {
+	case encodingPlain:
+		return true
+	case encodingDeltaPacked:
+		return kind == parquetInt32 || kind == parquetInt64
+	case encodingDeltaLengths, encodingDeltaArrays:
+		return kind == parquetByteArray
+	}
+	return false
+}
+
+// integers decodes the n integers of a page, or of a dictionary, at off.
+func (p *parquetPageData) integers(kind int32, off, n int, emit func(v int64) error) error {
+	width := 8
+	if kind == parquetInt32 {
+		width = 4
+	}
+	if p.kind != pageDictionary && p.encoding == encodingDeltaPacked {
+		if n == 0 {
+			return nil
+		}
+		_, err := deltaPacked(p.body[off:], n, func(v int64) error {
+			if width == 4 {
+				v = int64(int32(v))
+			}
+			return emit(v)
+		})
+		return err
+	}
+	if n > (len(p.body)-off)/width {
+		return fault(ErrFormat, "%d labels in %d bytes", n, len(p.body)-off)
+	}
+	for k := range n {
+		v := int64(0)
+		if width == 4 {
+			v = int64(int32(binary.LittleEndian.Uint32(p.body[off+4*k:])))
+		} else {
+			v = int64(binary.LittleEndian.Uint64(p.body[off+8*k:]))
+		}
+		if err := emit(v); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// byteArrays finds the n byte arrays of a page, or of a dictionary, at off.
+// Where they do not lie there in one piece the page is rewritten as one of plain
+// values, and positions are in that: in body in any case.
+func (p *parquetPageData) byteArrays(off, n int, value func(body []byte, off, length int) error) (rewritten bool, err error) {
+	body := p.body
+	find := byteArrays
+	if p.kind != pageDictionary {
+		switch p.encoding {
+		case encodingDeltaLengths:
+			find = deltaLengths
+		case encodingDeltaArrays:
+			rewritten = true
+			if body, err = expandDelta(body[off:], n, parquetPage); err != nil {
+				return rewritten, err
+			}
+			off = 0
+		}
+	}
+	return rewritten, find(body, off, n, func(off, length int) error { return value(body, off, length) })
+}
+
 // byteArrays finds the values of a page of byte arrays: each has its length in
 // front as a little-endian uint32.
 func byteArrays(body []byte, off, n int, value func(off, length int) error) error {
@@ -267,14 +345,14 @@ func byteArrays(body []byte, off, n int, value func(off, length int) error) erro
 
 // walk is what to do on the way through a column chunk.
 type walk struct {
-	// dictionary is called with the dictionary page, plain with a data page of
-	// n plain values at off in its body.
+	// dictionary is called with the dictionary page, values with a data page
+	// whose n values, at off in its body, are its own.
 	dictionary func(p parquetPageData) error
-	plain      func(p parquetPageData, off, n int) error
+	values     func(p parquetPageData, off, n int) error
 	// row is called for the next rows of the chunk, after the page that they
-	// are in, with the number of a plain value or of one of the dictionary, -1
-	// for null. times is above 1 for null only.
-	row func(plain bool, value, times int) error
+	// are in, with the number of a value of the page's own or of the dictionary,
+	// -1 for null. times is above 1 for null only.
+	row func(own bool, value, times int) error
 }
 
 func (f *parquetFile) walk(c parquetChunk, col parquetColumn, rows int64, seekable bool, buf *parquetBuffers, w walk) error {
@@ -329,9 +407,9 @@ func (f *parquetFile) walk(c parquetChunk, col parquetColumn, rows int64, seekab
 			}
 			return nil
 		}
-		switch p.encoding {
-		case encodingPlain:
-			if err := w.plain(p, off, there); err != nil {
+		switch {
+		case p.ownValues(col.kind):
+			if err := w.values(p, off, there); err != nil {
 				return err
 			}
 			for v := range there {
@@ -342,7 +420,7 @@ func (f *parquetFile) walk(c parquetChunk, col parquetColumn, rows int64, seekab
 					return err
 				}
 			}
-		case encodingPlainDictionary, encodingRLEDictionary:
+		case p.encoding == encodingPlainDictionary, p.encoding == encodingRLEDictionary:
 			if there > 0 {
 				if off >= len(p.body) {
 					return fault(ErrFormat, "numbers of the dictionary are cut off")
@@ -363,7 +441,7 @@ func (f *parquetFile) walk(c parquetChunk, col parquetColumn, rows int64, seekab
 				}
 			}
 		default:
-			return fault(ErrFormat, "values encoded as %s; PLAIN and dictionaries are read, write the file with them", encodingName(p.encoding))
+			return fault(ErrFormat, "values encoded as %s; PLAIN, dictionaries and differences that suit the column's type are read, write the file with them", encodingName(p.encoding))
 		}
 		return fill() // nulls at the end
 	})
@@ -380,47 +458,34 @@ func (sh *parquetShard) readLabels(g int, out *labelList) error {
 		number int64
 		text   string
 	}
-	var dictionary, plain []value
-	decode := func(p parquetPageData, off, n int) ([]value, error) {
-		var vs []value
-		switch sh.label.kind {
-		case parquetByteArray:
-			err := byteArrays(p.body, off, n, func(off, length int) error {
+	var dictionary, own []value
+	decode := func(p parquetPageData, off, n int) (vs []value, err error) {
+		if sh.label.kind == parquetByteArray {
+			_, err = p.byteArrays(off, n, func(body []byte, off, length int) error {
 				if length > maxLabelText {
 					return fault(ErrLabel, "label of %d bytes, at most %d are allowed", length, maxLabelText)
 				}
-				vs = append(vs, value{text: string(p.body[off : off+length])})
+				vs = append(vs, value{text: string(body[off : off+length])})
 				return nil
 			})
 			return vs, err
-		default:
-			width := 8
-			if sh.label.kind == parquetInt32 {
-				width = 4
-			}
-			if n > (len(p.body)-off)/width {
-				return nil, fault(ErrFormat, "%d labels in %d bytes", n, len(p.body)-off)
-			}
-			for k := range n {
-				if width == 4 {
-					vs = append(vs, value{number: int64(int32(binary.LittleEndian.Uint32(p.body[off+4*k:])))})
-				} else {
-					vs = append(vs, value{number: int64(binary.LittleEndian.Uint64(p.body[off+8*k:]))})
-				}
-			}
-			return vs, nil
 		}
+		err = p.integers(sh.label.kind, off, n, func(v int64) error {
+			vs = append(vs, value{number: v})
+			return nil
+		})
+		return vs, err
 	}
 	return sh.walk(c, sh.label, rows, false, &parquetBuffers{}, walk{
 		dictionary: func(p parquetPageData) (err error) {
 			dictionary, err = decode(p, 0, int(p.values))
 			return err
 		},
-		plain: func(p parquetPageData, off, n int) (err error) {
-			plain, err = decode(p, off, n)
+		values: func(p parquetPageData, off, n int) (err error) {
+			own, err = decode(p, off, n)
 			return err
 		},
-		row: func(isPlain bool, v, times int) error {
+		row: func(isOwn bool, v, times int) error {
 			if v < 0 {
 				for range times {
 					out.none()
@@ -428,8 +493,8 @@ func (sh *parquetShard) readLabels(g int, out *labelList) error {
 				return nil
 			}
 			from := dictionary
-			if isPlain {
-				from = plain
+			if isOwn {
+				from = own
 			}
 			if v >= len(from) {
 				return fault(ErrFormat, "value %d of a dictionary of %d", v, len(from))
@@ -448,15 +513,19 @@ func (sh *parquetShard) locate(g int, pool *sync.Pool) *parquetIndex {
 	x := &sh.index[g]
 	x.once.Do(func() {
 		c, rows := sh.groups[g].chunks[0], sh.groups[g].rows
-		var dictionary, plain []parquetSpan
+		var dictionary, own []parquetSpan
 		decode := func(p parquetPageData, off, n int) ([]parquetSpan, error) {
-			blob := uint32(len(x.blobs))
-			x.blobs = append(x.blobs, p.blob)
+			number := uint32(len(x.blobs))
 			var spans []parquetSpan
-			err := byteArrays(p.body, off, n, func(off, length int) error {
-				spans = append(spans, parquetSpan{blob, uint32(off), uint32(length)})
+			rewritten, err := p.byteArrays(off, n, func(_ []byte, off, length int) error {
+				spans = append(spans, parquetSpan{number, uint32(off), uint32(length)})
 				return nil
 			})
+			blob := p.blob
+			if rewritten {
+				blob.points, blob.off, blob.values = nil, int32(off), int32(n)
+			}
+			x.blobs = append(x.blobs, blob)
 			return spans, err
 		}
 		buf, _ := pool.Get().(*parquetBuffers)
@@ -469,18 +538,18 @@ func (sh *parquetShard) locate(g int, pool *sync.Pool) *parquetIndex {
 				dictionary, err = decode(p, 0, int(p.values))
 				return err
 			},
-			plain: func(p parquetPageData, off, n int) (err error) {
-				plain, err = decode(p, off, n)
+			values: func(p parquetPageData, off, n int) (err error) {
+				own, err = decode(p, off, n)
 				return err
 			},
-			row: func(isPlain bool, v, times int) error {
+			row: func(isOwn bool, v, times int) error {
 				if v < 0 {
 					x.spans = append(x.spans, make([]parquetSpan, times)...)
 					return nil
 				}
 				from := dictionary
-				if isPlain {
-					from = plain
+				if isOwn {
+					from = own
 				}
 				if v >= len(from) {
 					return fault(ErrFormat, "value %d of a dictionary of %d", v, len(from))
@@ -553,11 +622,13 @@ func (s *parquetSet) bytes(i int, w *scratch) ([]byte, error) {
 	}
 	b := &x.blobs[span.blob]
 	a, z := int(span.off), int(span.off)+int(span.length)
-	switch b.codec {
-	case codecNone:
+	switch {
+	case b.values > 0:
+		// Written out anew, whatever the codec.
+	case b.codec == codecNone:
 		out := w.bytes(int(span.length))
 		return out, readFull(sh.file, out, b.at+int64(a))
-	case codecSnappy:
+	case b.codec == codecSnappy:
 		p, in, end := snappyRange(b.points, a, z)
 		if end == 0 {
 			end = int(b.packed)
@@ -577,6 +648,13 @@ func (s *parquetSet) bytes(i int, w *scratch) ([]byte, error) {
 		w.packed = grow(w.packed, int(b.packed))
 		if err := readFull(sh.file, w.packed, b.at); err != nil {
 			return nil, err
+		}
+		if b.values > 0 {
+			body, _, err := unpack(w.packed, *b, false, &parquetBuffers{})
+			if err != nil {
+				return nil, err
+			}
+			return expandDelta(body[b.off:], int(b.values), parquetPage)
 		}
 		return inflatePage(w.packed, *b, nil)
 	})

@@ -57,6 +57,9 @@ const (
 	encodingPlain           = 0
 	encodingPlainDictionary = 2
 	encodingRLE             = 3
+	encodingDeltaPacked     = 5
+	encodingDeltaLengths    = 6
+	encodingDeltaArrays     = 7
 	encodingRLEDictionary   = 8
 )
 
@@ -456,6 +459,9 @@ type parquetBlob struct {
 	at           int64
 	packed, size int32
 	codec        int32
+	// Above 0, what is decompressed holds that many values of DELTA_BYTE_ARRAY at
+	// off, and is rewritten by expandDelta.
+	values, off int32
 	// points of a Snappy block, when they were asked for.
 	points []seekPoint
 }

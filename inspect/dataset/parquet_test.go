@@ -225,9 +225,9 @@ func TestParquetErrors(t *testing.T) {
 		Image []byte  `parquet:"image"`
 		Label float64 `parquet:"label"`
 	}
-	type delta struct {
+	type split struct {
 		Image []byte `parquet:"image,plain"`
-		Label int64  `parquet:"label,delta"`
+		Label int64  `parquet:"label,split"`
 	}
 	good := parquetBytes(t, hfRows(t, 2))
 	negative := hfRows(t, 2)
@@ -247,7 +247,7 @@ func TestParquetErrors(t *testing.T) {
 		{"no label", map[string][]byte{"a.parquet": parquetBytes(t, []noLabel{{nil, "x"}})}, ErrFormat, "expected label, fine_label or labels, found image, caption"},
 		{"lists", map[string][]byte{"a.parquet": parquetBytes(t, []lists{{nil, []int64{1}}})}, ErrFormat, "column labels holds lists"},
 		{"floats", map[string][]byte{"a.parquet": parquetBytes(t, []floats{{nil, 1}})}, ErrFormat, "neither integer nor text"},
-		{"delta", map[string][]byte{"a.parquet": parquetBytes(t, []delta{{nil, 1}})}, ErrFormat, "DELTA_BINARY_PACKED"},
+		{"split", map[string][]byte{"a.parquet": parquetBytes(t, []split{{nil, 1}})}, ErrFormat, "encoded as BYTE_STREAM_SPLIT"},
 		{"brotli", map[string][]byte{"a.parquet": parquetBytes(t, hfRows(t, 1), parquet.Compression(&parquet.Brotli))}, ErrFormat, "compressed with Brotli"},
 		{"empty", map[string][]byte{"a.parquet": parquetBytes(t, []hfRow{})}, ErrEmpty, "no rows in a.parquet"},
 		{"cut off", map[string][]byte{"a.parquet": good[:len(good)-20]}, ErrFormat, "cut off"},
@@ -411,6 +411,7 @@ func FuzzParquet(f *testing.F) {
 		Image []byte `parquet:"image,optional,dict"`
 		Label string `parquet:"label,optional,dict"`
 	}
+	deltaSeeds(f)
 	f.Add(parquetBytes(f, []dict{{tiny(f, 1), "a"}, {nil, "b"}, {tiny(f, 1), ""}}, parquet.DataPageVersion(1)))
 	f.Fuzz(func(t *testing.T, data []byte) {
 		s, err := readParquet(bytes.NewReader(data), int64(len(data)))
@@ -433,7 +434,7 @@ func readParquet(r io.ReaderAt, size int64) (*parquetSet, error) {
 		return nil, err
 	}
 	sh := &parquetShard{parquetFile: f}
-	if err := sh.findColumns(); err != nil {
+	if err := sh.findColumns(""); err != nil {
 		return nil, err
 	}
 	if sh.groups, err = f.groups(sh.image, sh.label); err != nil {

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"os"
 	"path"
 	"path/filepath"
@@ -70,7 +71,7 @@ func openTar(root string, files []string, opt Options) (_ *Set, err error) {
 		skipped = append(skipped, p.others(0)...)
 		for _, name := range p.choices[0].files {
 			full := filepath.Join(root, filepath.FromSlash(name))
-			more, err := src.addShard(full, name, &labels)
+			more, err := src.addShard(full, name, opt.LabelColumn, &labels)
 			if err != nil {
 				return nil, failure("read", full, err)
 			}
@@ -81,21 +82,23 @@ func openTar(root string, files []string, opt Options) (_ *Set, err error) {
 		}
 	}
 	if len(src.samples) == 0 {
-		if len(skipped) > 0 {
-			return nil, fault(ErrEmpty, "no images with labels: %s; expected KEY.jpg with KEY.cls", SkippedText(skipped))
+		expected := "KEY.jpg with KEY.cls"
+		if opt.LabelColumn != "" {
+			expected = fmt.Sprintf("KEY.jpg with KEY.json, an object with %s", opt.LabelColumn)
 		}
-		return nil, fault(ErrEmpty, "no images with labels; expected KEY.jpg with KEY.cls")
+		if len(skipped) > 0 {
+			return nil, fault(ErrEmpty, "no images with labels: %s; expected %s", SkippedText(skipped), expected)
+		}
+		return nil, fault(ErrEmpty, "no images with labels; expected %s", expected)
 	}
 	s := &Set{format: tarName, src: src, skipped: skipped}
 	if slices.Contains(parts, PartTrain) && slices.Contains(parts, PartTest) {
 		s.part = parts
 	}
 	var names []string
-	for _, file := range []string{"classnames.txt", "labels.txt"} {
-		if names == nil && labels.isNumber {
-			if names, err = readNames(filepath.Join(root, file)); err != nil {
-				return nil, err
-			}
+	if labels.isNumber {
+		if names, err = opt.readLabelNames(root, "classnames.txt", "labels.txt"); err != nil {
+			return nil, err
 		}
 	}
 	if s.label, s.labels, err = labels.resolve(names, opt, src.id); err != nil {
@@ -128,8 +131,9 @@ type tarSample struct {
 	labelExt     string
 }
 
-// addShard indexes a tar file: it reads the headers and the labels.
-func (s *tarSet) addShard(full, name string, labels *labelList) (skipped []Skipped, err error) {
+// addShard indexes a tar file: it reads the headers and the labels, those of a
+// column from JSON alone.
+func (s *tarSet) addShard(full, name, column string, labels *labelList) (skipped []Skipped, err error) {
 	file, size, err := openRegular(full)
 	if err != nil {
 		return nil, err
@@ -151,7 +155,7 @@ func (s *tarSet) addShard(full, name string, labels *labelList) (skipped []Skipp
 			continue
 		}
 		key, ext := tarKey(h.Name)
-		if !isImageExt(ext) && !isLabelExt(ext) {
+		if !isImageExt(ext) && !isLabelExt(ext) || column != "" && isLabelExt(ext) && ext != "json" {
 			continue
 		}
 		// A sparse file is longer than what lies in the archive.
@@ -194,10 +198,14 @@ func (s *tarSet) addShard(full, name string, labels *labelList) (skipped []Skipp
 			skipped = append(skipped, Skipped{sample.label.name, "label without an image"})
 			continue
 		case sample.label == nil:
-			skipped = append(skipped, Skipped{sample.image.name, "image without a .cls, .cls.txt or .json beside it"})
+			what := ".cls, .cls.txt or .json"
+			if column != "" {
+				what = ".json with labels " + column
+			}
+			skipped = append(skipped, Skipped{sample.image.name, "image without a " + what + " beside it"})
 			continue
 		}
-		if err := s.readLabel(sample, labels); err != nil {
+		if err := s.readLabel(sample, column, labels); err != nil {
 			return nil, fmt.Errorf("%s: %w", sample.label.name[len(name)+1:], err)
 		}
 		s.samples = append(s.samples, *sample.image)
@@ -205,7 +213,7 @@ func (s *tarSet) addShard(full, name string, labels *labelList) (skipped []Skipp
 	return skipped, nil
 }
 
-func (s *tarSet) readLabel(sample *tarSample, labels *labelList) error {
+func (s *tarSet) readLabel(sample *tarSample, column string, labels *labelList) error {
 	m := sample.label
 	if m.size > maxTarLabel {
 		return fault(ErrTooLarge, "label of %d bytes, at most %d are read", m.size, maxTarLabel)
@@ -215,7 +223,7 @@ func (s *tarSet) readLabel(sample *tarSample, labels *labelList) error {
 		return err
 	}
 	if sample.labelExt == "json" {
-		return jsonLabel(data, labels)
+		return jsonLabel(data, column, labels)
 	}
 	text := strings.TrimSpace(string(data))
 	return textLabel(text, labels)
@@ -232,16 +240,25 @@ func textLabel(text string, labels *labelList) error {
 	return labels.text(text)
 }
 
-// jsonLabel adds the label of an object's label, class or cls, or of a bare
-// number or text.
-func jsonLabel(data []byte, labels *labelList) error {
+// jsonLabel adds the label that an object has under the key column; without one,
+// of its label, class or cls, or of a bare number or text.
+func jsonLabel(data []byte, column string, labels *labelList) error {
 	var v any
 	d := json.NewDecoder(bytes.NewReader(data))
 	d.UseNumber()
 	if err := d.Decode(&v); err != nil {
 		return fault(ErrFormat, "JSON: %v", err)
 	}
-	if o, ok := v.(map[string]any); ok {
+	o, isObject := v.(map[string]any)
+	switch {
+	case column != "" && !isObject:
+		return fault(ErrFormat, "no labels %q: the JSON is no object", column)
+	case column != "":
+		var ok bool
+		if v, ok = o[column]; !ok {
+			return fault(ErrFormat, "no labels %q: the keys are %s", column, someOf(slices.Sorted(maps.Keys(o))))
+		}
+	case isObject:
 		v = nil
 		for _, key := range []string{"label", "class", "cls"} {
 			if x, ok := o[key]; ok && v == nil {
