@@ -233,9 +233,10 @@ func (sh *parquetShard) findColumns(chosen string) error {
 	if label == nil {
 		return fault(ErrFormat, "no column of labels; expected label, fine_label or labels, found %s", sh.columnNames())
 	}
-	switch label.kind {
-	case parquetInt32, parquetInt64, parquetByteArray:
-	default:
+	switch {
+	case label.index == image.index:
+		return fault(ErrFormat, "no labels %q: that column holds the images", chosen)
+	case label.kind != parquetInt32 && label.kind != parquetInt64 && label.kind != parquetByteArray:
 		return fault(ErrFormat, "column %s is neither integer nor text", label.path)
 	}
 	sh.image, sh.label = *image, *label
