@@ -99,6 +99,11 @@ func layerName(op string, names ...string) Cell {
 	return c
 }
 
+// LayerName returns what layers that end in one tensor are called where there is
+// little room: "features.2.0" for a convolution that PyTorch's exporter calls
+// "/features/features.2/features.2.0/Conv". op is the operator of the first.
+func LayerName(op string, names ...string) string { return layerName(op, names...).Short }
+
 // modulePath shortens a name as PyTorch's exporter makes them, in which each
 // part repeats the one before and the operator ends it all:
 // "/features/features.2/features.2.0/Conv" becomes "features.2.0".
