@@ -10,10 +10,17 @@ import (
 	"github.com/filterlens/filterlens/afcc/probe"
 )
 
-// FromStats shows what was measured: the samples and the row of each layer.
+// FromStats shows what was measured: the samples, the row of each layer, and what
+// else was asked for.
 func FromStats(r *probe.Result) Document {
 	d := Document{Title: "What the filters of " + r.Model + " recognise", Warnings: r.Warnings}
 	d.Sections = append(d.Sections, Section{Facts: measureFacts(r)}, splitSection(r), statsSection(r))
+	for _, s := range []Section{allFiltersSection(r), stabilitySection(r), singleSection(r), confusionSection(r), orderSection(r)} {
+		if s.Table != nil {
+			d.Sections = append(d.Sections, s)
+		}
+	}
+	d.Sections = append(d.Sections, sweepSections(r)...)
 	return d
 }
 
@@ -28,7 +35,7 @@ func measureFacts(r *probe.Result) []Fact {
 		{"theta", Cell{Text: fmt.Sprint(r.Theta), Raw: r.Theta}},
 		{"heads", Words(recipeText(r.Recipe))},
 		{"seed", Cell{Text: fmt.Sprint(r.Seed), Raw: r.Seed}},
-		{"run on", Words(fmt.Sprintf("%s %s, provider %s", r.Engine, r.EngineVersion, r.Provider))},
+		{"run on", Words(runOn(r.Engine, r.EngineVersion, r.Provider, r.Nodes, nil))},
 	}
 }
 
@@ -59,42 +66,67 @@ func statsSection(r *probe.Result) Section {
 	t := &Table{Main: true, Columns: []Column{
 		{Title: "layer", Key: "layer", Shrink: true},
 		{Title: "filters", Key: "filters", Right: true},
-		{Title: "pos", Key: "positions", Right: true, Drop: 4},
+		{Title: "pos", Key: "positions", Right: true, Drop: 5},
 		{Title: "accuracy", Key: "accuracy", Right: true},
 		{Title: "N_c", Key: "n_c", Right: true},
 		{Title: "C_s", Key: "c_s", Right: true},
 		{Title: "d", Key: "d", Right: true},
 		{Title: "n", Key: "n", Right: true},
-		{Title: "n int", Key: "n_internal", Right: true, Drop: 2},
-		{Title: "n ext", Key: "n_external", Right: true, Drop: 3},
+		{Title: "n int", Key: "n_internal", Right: true, Drop: 3},
+		{Title: "n ext", Key: "n_external", Right: true, Drop: 4},
 		{Title: "SNR", Key: "snr", Right: true},
-		{Title: "S/N_ext", Key: "snr_external", Right: true, Drop: 1},
-		{Title: "none", Key: "without_cluster", Right: true},
-		{Title: "head", Key: "head", Drop: 5},
+		{Title: "S/N_ext", Key: "snr_external", Right: true, Drop: 2},
+		{Title: "stable", Key: "stability_jaccard", Right: true, Sparse: true},
+		{Title: "none", Key: "without_cluster", Right: true, Drop: 1},
+		{Title: "head", Key: "head", Drop: 6},
+		{Title: "phi", Key: "stability_phi", Hidden: true},
+		{Title: "alone", Key: "single_accuracy_mean", Hidden: true},
+		{Title: "inside", Key: "confusion_share", Hidden: true},
+		{Title: "lift", Key: "confusion_lift", Hidden: true},
 	}}
-	decimals := func(n int) func(float64) Cell {
-		return func(v float64) Cell { return Number(v, n) }
-	}
-	for _, l := range r.Layers {
-		a := l.Stats.Mean
-		means := []Cell{Number(a.Nc, 2), Number(a.Cs, 2), Number(a.D, 2), Number(a.N, 1), Number(a.Internal, 1), Number(a.External, 1)}
-		if l.Stats.Filters == l.Stats.WithoutCluster {
-			// There is nothing to average over.
-			for i := range means {
-				means[i] = unread
-			}
+	stable := false
+	for i := range r.Layers {
+		l := &r.Layers[i]
+		jaccard, phi, inside, lift := none, none, none, none
+		if l.Stability != nil {
+			stable = true
+			jaccard, phi = optional(l.Stability.Jaccard, decimals(2), unread), optional(l.Stability.Phi, decimals(2), unread)
 		}
-		row := []Cell{layerName(l.Op, l.Layers...), Count(int64(l.Tap.Filters)), Count(int64(l.Positions())), Share(l.Accuracy)}
-		row = append(row, means...)
-		row = append(row, optional(l.Stats.SNR, decimals(2), unread), optional(l.Stats.SNRExternal, decimals(2), unread),
-			Count(int64(l.Stats.WithoutCluster)), Words(l.Head))
-		t.Rows = append(t.Rows, row)
+		if l.Confusion != nil {
+			inside, lift = optional(l.Confusion.Share, Share, unread), optional(l.Confusion.Lift, decimals(2), unread)
+		}
+		alone := none
+		if len(l.Single) > 0 {
+			alone = meanOf(l.Single, func(f probe.SingleFilter) *float64 { return f.Accuracy })
+		}
+		row := []Cell{tapName(l), Count(int64(l.Tap.Filters)), Count(int64(l.Positions())), Share(l.Accuracy)}
+		row = append(row, averages(l.Stats.Mean, l.Stats.Filters > l.Stats.WithoutCluster)...)
+		t.Rows = append(t.Rows, append(row, optional(l.Stats.SNR, decimals(2), unread), optional(l.Stats.SNRExternal, decimals(2), unread), jaccard,
+			Count(int64(l.Stats.WithoutCluster)), Words(l.Head), phi, alone, inside, lift))
 	}
 	s := Section{Title: "Layers", Table: t, Notes: statsDefinitions(r.Theta)}
+	if stable {
+		s.Notes = append(s.Notes, "stable: agreement of a filter's labels with those found on other samples (mean Jaccard index), averaged over the filters; 1 is the same")
+	}
 	if len(r.Skipped) > 0 {
 		s.Notes = append(s.Notes, "not measured: "+skipped(r.Skipped))
 	}
 	return s
+}
+
+func tapName(l *probe.Layer) Cell { return layerName(l.Op, l.Layers...) }
+
+func decimals(n int) func(float64) Cell {
+	return func(v float64) Cell { return Number(v, n) }
+}
+
+// averages returns the cells of N_c to n ext. Where there is nothing to average
+// over they are unknown.
+func averages(a afcc.Averages, any bool) []Cell {
+	if !any {
+		return []Cell{unread, unread, unread, unread, unread, unread}
+	}
+	return []Cell{Number(a.Nc, 2), Number(a.Cs, 2), Number(a.D, 2), Number(a.N, 1), Number(a.Internal, 1), Number(a.External, 1)}
 }
 
 func statsDefinitions(theta float64) []string {
@@ -151,15 +183,19 @@ func firstNames(names []string) string {
 func FromFilters(l *probe.Layer, labels []string, theta float64) Document {
 	t := &Table{Main: true, Columns: []Column{
 		{Title: "filter", Key: "filter", Right: true},
-		{Title: "max field", Key: "max", Right: true, Drop: 2},
+		{Title: "max field", Key: "max", Right: true, Drop: 4},
 		{Title: "N_c", Key: "n_c", Right: true},
 		{Title: "d", Key: "d", Right: true},
 		{Title: "n", Key: "n", Right: true},
-		{Title: "n int", Key: "n_internal", Right: true, Drop: 1},
-		{Title: "n ext", Key: "n_external", Right: true, Drop: 1},
+		{Title: "n int", Key: "n_internal", Right: true, Drop: 3},
+		{Title: "n ext", Key: "n_external", Right: true, Drop: 3},
+		{Title: "stable", Key: "stability_jaccard", Right: true, Sparse: true},
+		{Title: "phi", Key: "stability_phi", Hidden: true},
+		{Title: "alone", Key: "single_accuracy", Right: true, Sparse: true, Drop: 1},
+		{Title: "own", Key: "single_own_labels", Right: true, Sparse: true, Drop: 2},
 		{Title: "clusters", Key: "clusters", Wrap: true},
 	}}
-	for _, f := range l.Filters {
+	for i, f := range l.Filters {
 		clusters := Words(clusterNames(f, labels))
 		if len(f.Clusters) == 0 {
 			reason := "none: no diagonal field above theta"
@@ -171,14 +207,28 @@ func FromFilters(l *probe.Layer, labels []string, theta float64) Document {
 			}
 			clusters = Cell{Text: reason, Raw: "", Tone: Faint}
 		}
+		jaccard, phi, alone, own := none, none, none, none
+		if l.Stability != nil && i < len(l.Stability.Filters) {
+			of := &l.Stability.Filters[i]
+			jaccard, phi = optional(of.Jaccard, decimals(2), unread), optional(of.Phi, decimals(2), unread)
+		}
+		if i < len(l.Single) {
+			alone, own = optional(l.Single[i].Accuracy, Share, unread), optional(l.Single[i].Own, Share, unread)
+		}
 		t.Rows = append(t.Rows, []Cell{
 			Count(int64(f.Index)), {Text: fmt.Sprintf("%#.3g", f.Max), Raw: f.Max}, Count(int64(len(f.Clusters))), Count(int64(f.D())),
-			Count(int64(f.Noise)), Count(int64(f.Internal)), Count(int64(f.External)), clusters,
+			Count(int64(f.Noise)), Count(int64(f.Internal)), Count(int64(f.External)), jaccard, phi, alone, own, clusters,
 		})
 	}
 	s := Section{Table: t, Notes: []string{
 		fmt.Sprintf("clusters in braces, labels by falling field; a label belongs to a filter when its diagonal field is above %g of the filter's largest", theta),
 	}}
+	if l.Stability != nil {
+		s.Notes = append(s.Notes, fmt.Sprintf("stable: agreement of the filter's labels in %s (mean Jaccard index)", runsText(l.Stability.Runs)))
+	}
+	if len(l.Single) > 0 {
+		s.Notes = append(s.Notes, "alone: accuracy of a head of which only this filter speaks; own: the same on samples of the filter's labels")
+	}
 	return Document{Title: "Filters of " + strings.Join(l.Layers, " + "), Sections: []Section{s}}
 }
 
