@@ -39,6 +39,29 @@ func (m *Image) plane(c int) []uint8 {
 	return m.Pix[c*n : (c+1)*n]
 }
 
+// Image reads sample i as package image has it: *image.Gray with one channel,
+// opaque *image.RGBA with three. The error is an *Error that names the sample.
+func (s *Set) Image(i int) (image.Image, error) {
+	m, err := s.Decode(i)
+	if err != nil {
+		return nil, err
+	}
+	r := image.Rect(0, 0, m.Width, m.Height)
+	if m.Channels == 1 {
+		return &image.Gray{Pix: m.Pix, Stride: m.Width, Rect: r}, nil
+	}
+	rgba := image.NewRGBA(r)
+	for c := range m.Channels {
+		for at, v := range m.plane(c) {
+			rgba.Pix[4*at+c] = v
+		}
+	}
+	for at := 3; at < len(rgba.Pix); at += 4 {
+		rgba.Pix[at] = 0xff
+	}
+	return rgba, nil
+}
+
 // scratch is what one goroutine reuses from sample to sample.
 type scratch struct {
 	img  Image

@@ -33,6 +33,7 @@ type htmlPage struct {
 	JS            template.JS
 	Several       bool
 	List          *htmlTable
+	Stats         *htmlStats
 	Models        []*htmlModel
 	Documents     []htmlDocument
 }
@@ -78,9 +79,15 @@ func (p *htmlPage) write(w io.Writer) error {
 	if err != nil {
 		return err
 	}
-	css := pageCSS + widthClasses()
-	p.CSS, p.JS = template.CSS(css), template.JS(pageJS)
-	p.Policy = "default-src 'none'; script-src " + sourceHash(pageJS) + "; style-src " + sourceHash(css) + "; base-uri 'none'; form-action 'none'"
+	if t, err = t.Parse(statsTemplate); err != nil {
+		return err
+	}
+	css, js := pageCSS+widthClasses(), pageJS
+	if p.Stats != nil {
+		css, js = css+statsCSS, js+statsJS
+	}
+	p.CSS, p.JS = template.CSS(css), template.JS(js)
+	p.Policy = "default-src 'none'; script-src " + sourceHash(js) + "; style-src " + sourceHash(css) + "; base-uri 'none'; form-action 'none'"
 	b := bufio.NewWriterSize(w, 1<<16)
 	if err := t.Execute(b, p); err != nil {
 		return err
