@@ -22,7 +22,6 @@ type FilterHits struct {
 	k, f, p int
 	samples []int // by label
 	hits    []int // f x k
-	blocks  []*fieldBlock
 }
 
 // NewFilterHits returns a counter without samples. w (K x F x P, row-major) holds the
@@ -36,8 +35,9 @@ func NewFilterHits(w []float32, k, f, p int) (*FilterHits, error) {
 }
 
 // Add counts a batch of N samples: activations (N x F x P, row-major) and a label for
-// each. It uses all cores; each takes up memory for N x K fields, and the weights are
-// gathered once a batch, so batches of about a hundred samples are best. It must
+// each, in about N K F P multiplications and additions. It uses all cores; each takes
+// up memory for N x K fields and 2 (N + K) P numbers until Add returns, and the weights
+// are gathered once a batch, so batches of about a hundred samples are best. It must
 // not be called concurrently.
 //
 // The error is an *ArgumentError for a length or label that cannot be used, or the
@@ -55,17 +55,12 @@ func (h *FilterHits) Add(ctx context.Context, activations []float32, labels []in
 	if n == 0 {
 		return ctx.Err()
 	}
-	if workers := min(runtime.GOMAXPROCS(0), h.f); len(h.blocks) != workers || h.blocks[0].rows != n {
-		h.blocks = make([]*fieldBlock, workers)
-		for i := range h.blocks {
-			h.blocks[i] = newFieldBlock(n, h.k, h.p)
-		}
-	}
 	hit := make([]bool, h.f*n)
 	var next atomic.Int64
 	var wg sync.WaitGroup
-	for _, b := range h.blocks {
+	for range min(runtime.GOMAXPROCS(0), h.f) {
 		wg.Go(func() {
+			b := newFieldBlock(n, h.k, h.p)
 			for ctx.Err() == nil {
 				f := int(next.Add(1)) - 1
 				if f >= h.f {

@@ -22,19 +22,19 @@ type judgement struct {
 	logits, activations, strengths string
 }
 
-// activationBytes is what judging takes for one head beyond what it holds: where
-// filters are judged alone, a batch of features leaves the runtime, and each core
-// has the fields of a batch and one filter's share of batch and weights, twice.
+// activationBytes is what a batch of a head's features takes that leaves the runtime,
+// where filters are judged alone.
 func (p *measurer) activationBytes(h *head, batch int) int64 {
 	if !p.opt.Single {
 		return 0
 	}
-	n, k, pos := int64(batch), int64(p.k), int64(h.tap.Positions())
-	return 4*n*int64(h.d()) + 4*int64(min(goruntime.GOMAXPROCS(0), h.tap.Filters))*(n*k+2*(n+k)*pos)
+	return 4 * int64(batch) * int64(h.d())
 }
 
 // judgeBatch returns the number of samples judged at a time, fewer than elsewhere
-// where activations of that many would not fit, and the bytes that these take.
+// where the activations of that many would not fit, and the bytes that judging takes
+// beyond what the heads hold: activations of all, and for one head after the other
+// what afcc.FilterHits.Add needs on each core.
 func (p *measurer) judgeBatch(heads []*head) (batch int, bytes int64) {
 	room := p.opt.Memory
 	for _, h := range heads {
@@ -42,11 +42,17 @@ func (p *measurer) judgeBatch(heads []*head) (batch int, bytes int64) {
 	}
 	room = max(room, p.opt.Memory/2)
 	for batch = p.batch; ; batch = (batch + 1) / 2 {
+		var scratch int64
 		bytes = 0
 		for _, h := range heads {
 			bytes += p.activationBytes(h, batch)
+			cores, n, k, pos := int64(min(goruntime.GOMAXPROCS(0), h.tap.Filters)), int64(batch), int64(p.k), int64(h.tap.Positions())
+			scratch = max(scratch, 4*cores*(n*k+2*(n+k)*pos))
 		}
-		if bytes <= room || batch == 1 || p.fixed > 0 {
+		if !p.opt.Single {
+			return batch, 0
+		}
+		if bytes += scratch; bytes <= room || batch == 1 || p.fixed > 0 {
 			return batch, bytes
 		}
 	}
@@ -54,7 +60,8 @@ func (p *measurer) judgeBatch(heads []*head) (batch int, bytes int64) {
 
 // judge runs the evaluation split and notes what each head, and the model
 // itself, answers. Where it is asked for, it counts what each filter gets right
-// alone and keeps the samples that each filter answers most.
+// alone, which takes K multiply-adds for each number of a tap, and keeps the samples
+// that each filter answers most.
 func (p *measurer) judge(ctx context.Context, heads []*head, res *Result) error {
 	b, err := p.trunk()
 	if err != nil {

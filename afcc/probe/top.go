@@ -61,22 +61,26 @@ func (t topLists) add(v []float32, samples []int) {
 	}
 }
 
+// ordered returns what a filter's list holds, the strongest first.
+func (t topLists) ordered(filter int) []strength {
+	l := slices.Clone(t.lists[filter])
+	slices.SortFunc(l, func(a, b strength) int {
+		if b.less(a) {
+			return -1
+		}
+		return 1
+	})
+	return l
+}
+
 // samples returns the samples of each filter, the strongest first.
 func (t topLists) samples(set *dataset.Set) [][]TopSample {
-	var lists [][]TopSample
-	for _, l := range t.lists {
-		l = slices.Clone(l)
-		slices.SortFunc(l, func(a, b strength) int {
-			if b.less(a) {
-				return -1
-			}
-			return 1
-		})
-		top := make([]TopSample, len(l))
-		for i, s := range l {
-			top[i] = TopSample{Sample: s.sample, ID: set.ID(s.sample), Label: set.Label(s.sample), Activation: float64(s.value)}
+	lists := make([][]TopSample, len(t.lists))
+	for i := range lists {
+		lists[i] = []TopSample{}
+		for _, s := range t.ordered(i) {
+			lists[i] = append(lists[i], TopSample{Sample: s.sample, ID: set.ID(s.sample), Label: set.Label(s.sample), Activation: float64(s.value)})
 		}
-		lists = append(lists, top)
 	}
 	return lists
 }
