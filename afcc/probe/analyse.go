@@ -119,33 +119,33 @@ func ownWeights(m *inspect.Model, c *Classifier) ([]float32, error) {
 }
 
 // newResult describes the measurement before anything has run.
-func (p *measurer) newResult(s *Survey) *Result {
+func (p *measurer) newResult(s *Survey, id *Identity) *Result {
 	split := p.opt.Split
 	return &Result{
-		Schema: Schema, Model: p.m.File,
+		Schema: Schema, Method: Method, Model: p.m.File, ModelSHA256: id.ModelSHA256, Input: id.Input, Asked: id.Asked,
 		Engine: p.eng.Name(), EngineVersion: p.eng.Version(), Provider: p.eng.Provider(),
 		Theta: p.opt.Theta, Seed: split.Seed, Recipe: p.opt.Recipe, Skipped: s.Skipped,
 		Data: Data{
 			Format: p.set.Format(), Labels: p.set.Labels(), Samples: p.set.Len(), Preprocess: p.opt.Preprocess.String(),
 			Split: Split{FitShare: split.Fit, StatsShare: split.Stats, EvalShare: split.Eval, Limit: split.Limit, PerLabel: split.PerLabel, Balanced: split.Balanced},
+			Fit:   Part{Content: id.Fit}, Stats: Part{Content: id.Stats}, Eval: Part{Content: id.Eval},
 		},
 	}
 }
 
 // complete adds what is known only when every sample has been read.
-func (p *measurer) complete(ctx context.Context, res *Result) error {
-	var err error
-	if res.ModelSHA256, err = p.m.Handle.SHA256(ctx); err != nil {
-		return err
-	}
+func (p *measurer) complete(res *Result) error {
 	d := &res.Data
 	d.Skipped = p.set.Skipped()
 	d.Unreadable = len(d.Skipped)
-	d.Fit, d.Stats, d.Eval = part(p.fit, p.seenFit), part(p.stats, p.seenStats), part(p.eval, p.seenEval)
+	d.Fit.count(p.fit, p.seenFit)
+	d.Stats.count(p.stats, p.seenStats)
+	d.Eval.count(p.eval, p.seenEval)
 	seen := p.stats.Index
 	if p.seenFit != nil {
 		seen = slices.Concat(p.fit.Index, seen)
 	}
+	var err error
 	d.Repeated, err = p.set.Leaks(p.read(seen), p.read(p.eval.Index))
 	return err
 }
@@ -161,13 +161,13 @@ func (p *measurer) read(index []int) dataset.Split {
 	return dataset.Split{Index: index}
 }
 
-// part describes a split of which seen counts the samples used, label by label;
+// count describes a split of which seen counts the samples used, label by label;
 // nil when nothing needed it.
-func part(s dataset.Split, seen []int) Part {
-	if seen == nil {
-		return Part{SHA256: s.Hash}
+func (d *Part) count(s dataset.Split, seen []int) {
+	d.SHA256 = s.Hash
+	if seen != nil {
+		d.Samples, d.MinPerLabel, d.MaxPerLabel = total(seen), slices.Min(seen), slices.Max(seen)
 	}
-	return Part{Samples: total(seen), MinPerLabel: slices.Min(seen), MaxPerLabel: slices.Max(seen), SHA256: s.Hash}
 }
 
 // warn adds what a reader must not miss.

@@ -60,7 +60,7 @@ func TestMemoryHeld(t *testing.T) {
 			var heads []*head
 			for i, tap := range c.taps {
 				tap.Layers, tap.Pool = []string{fmt.Sprint("l", i)}, 1
-				heads = append(heads, &head{tap: tap, i: i})
+				heads = append(heads, &head{tap: tap, i: uint64(i)})
 			}
 			groups, err := p.group(heads)
 			if err != nil {

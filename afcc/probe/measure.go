@@ -4,7 +4,10 @@ import (
 	"context"
 	"fmt"
 	"math"
+	"slices"
+	"time"
 
+	"github.com/filterlens/filterlens/afcc/probe/state"
 	"github.com/filterlens/filterlens/inspect"
 	"github.com/filterlens/filterlens/inspect/dataset"
 	"github.com/filterlens/filterlens/inspect/engine"
@@ -52,12 +55,26 @@ type Options struct {
 	// Each is called with every layer that is done, in the order of Result.Layers,
 	// while its head and label means are still held. An error ends Measure.
 	Each func(l *Layer, f Fields) error
+	// State keeps what has been found so far, so that a measurement that was
+	// interrupted goes on from there, with the same numbers, and that later ones
+	// with other settings take over what does not depend on these; nil keeps
+	// nothing. Checkpoint is the time between two savings of work that is under
+	// way, 0 means DefaultCheckpoint; it is also what a killed process loses at most.
+	State      *state.Store
+	Checkpoint time.Duration
+	// Known is a Result of before. Measure returns it, having run nothing, when it
+	// answers what is asked for (Result.Answers) and, if there is Each, when State
+	// has the heads and label means of its layers.
+	Known *Result
 	// Progress is told what is being done and how far it is; it must be quick.
 	Progress func(stage string, done, total int)
 }
 
 // DefaultMemory is the memory limit of Options in bytes.
 const DefaultMemory = 4 << 30
+
+// DefaultCheckpoint is the time between two savings of Options.State.
+const DefaultCheckpoint = time.Minute
 
 // An UnknownLayerError says that a layer was asked for that cannot be measured.
 type UnknownLayerError struct {
@@ -122,7 +139,7 @@ type measurer struct {
 // head is a linear head on its way: weights for scaled features.
 type head struct {
 	tap    *Tap
-	i      int       // its number among all heads, the seed of its weights
+	i      uint64    // its number (Survey.number), the seed of its weights
 	w, z   []float32 // weights, and the point that carries the momentum
 	w2, z2 []float32 // where the next step is written
 	norm   float64
@@ -153,7 +170,11 @@ func Measure(ctx context.Context, eng engine.Engine, m *inspect.Model, set *data
 		return nil, err
 	}
 	p.eng = eng
-	res := p.newResult(s)
+	id, err := p.identify(ctx, slices.Concat(groups...))
+	if err != nil {
+		return nil, err
+	}
+	res := p.newResult(s, id)
 	for _, g := range groups {
 		if err := p.fitHeads(ctx, g); err != nil {
 			return nil, err
@@ -175,7 +196,7 @@ func Measure(ctx context.Context, eng engine.Engine, m *inspect.Model, set *data
 			return nil, err
 		}
 	}
-	if err := p.complete(ctx, res); err != nil {
+	if err := p.complete(res); err != nil {
 		return nil, err
 	}
 	p.warn(res)

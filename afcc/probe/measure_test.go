@@ -211,7 +211,7 @@ func againstPlain(t *testing.T, eng engine.Engine, m *inspect.Model, set *datase
 		}
 		return ls
 	}
-	for n, l := range res.Layers {
+	for _, l := range res.Layers {
 		var w [][]float64
 		if l.Own {
 			flat, err := ownWeights(m, mustSurvey(t, m).Classifier)
@@ -227,7 +227,7 @@ func againstPlain(t *testing.T, eng engine.Engine, m *inspect.Model, set *datase
 				w = append(w, row)
 			}
 		} else {
-			w = plainHead(perSample(t, eng, m, set, &l.Tap, fit.Index), labelsOf(fit.Index), testK, opt.Recipe, opt.Split.Seed, uint64(n))
+			w = plainHead(perSample(t, eng, m, set, &l.Tap, fit.Index), labelsOf(fit.Index), testK, opt.Recipe, opt.Split.Seed, mustSurvey(t, m).number(&l.Tap))
 		}
 		rows := perSample(t, eng, m, set, &l.Tap, stats.Index)
 		labels := labelsOf(stats.Index)

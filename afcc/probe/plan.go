@@ -194,7 +194,7 @@ func prepare(m *inspect.Model, set *dataset.Set, opt Options) (p *measurer, s *S
 	p.opt.Recipe.Epochs = p.opt.Recipe.epochsFor(len(p.fit.Index))
 	heads := make([]*head, len(taps))
 	for i, t := range taps {
-		heads[i] = &head{tap: t, i: i, norm: opt.Recipe.Norm, own: t.Own}
+		heads[i] = &head{tap: t, i: s.number(t), norm: opt.Recipe.Norm, own: t.Own}
 		if !t.Own && opt.MaxSide > 0 {
 			for t.Pool < min(t.Height, t.Width) && max(t.Height, t.Width)/t.Pool > opt.MaxSide {
 				t.Pool++

@@ -20,10 +20,15 @@ const Schema = "filterlens.stats/1"
 // pruning needs. As JSON it is read back by ReadResult without loss.
 type Result struct {
 	Schema string `json:"schema"`
+	// Method is that of the package when the result was made, 0 in files of older
+	// versions.
+	Method int `json:"method,omitempty"`
 	// Model is the file measured, ModelSHA256 the hash of its bytes.
 	Model       string `json:"model"`
 	ModelSHA256 string `json:"model_sha256"`
-	Data        Data   `json:"data"`
+	// Input is the shape of one sample as it was run, [C, H, W] or [H, W, C].
+	Input []int64 `json:"input,omitempty"`
+	Data  Data    `json:"data"`
 	// Engine, EngineVersion and Provider say what ran the graphs.
 	Engine        string `json:"engine"`
 	EngineVersion string `json:"engine_version"`
@@ -36,6 +41,8 @@ type Result struct {
 	Theta  float64 `json:"theta"`
 	Seed   uint64  `json:"seed"`
 	Recipe Recipe  `json:"recipe"`
+	// Asked says which further statistics were wanted.
+	Asked Asked `json:"asked,omitzero"`
 	// Accuracy is the model's own top-1 accuracy on the evaluation split, a
 	// share, and Chance that of always answering the commonest label of the split:
 	// 1/K where each label has as many samples, more where not.
@@ -94,9 +101,13 @@ type Part struct {
 	Samples int `json:"samples"`
 	// MinPerLabel and MaxPerLabel are the smallest and largest number of
 	// samples of one label.
-	MinPerLabel int    `json:"min_per_label"`
-	MaxPerLabel int    `json:"max_per_label"`
-	SHA256      string `json:"sha256"`
+	MinPerLabel int `json:"min_per_label"`
+	MaxPerLabel int `json:"max_per_label"`
+	// SHA256 is of the names and labels (dataset.Split.Hash), Content of the
+	// samples too (dataset.Set.Digest), "" in files of older versions and for a
+	// split that was not needed.
+	SHA256  string `json:"sha256"`
+	Content string `json:"content_sha256,omitempty"`
 }
 
 // A Layer is the row of one tap.
@@ -225,27 +236,12 @@ func ReadResult(r io.Reader) (*Result, error) {
 	if err := afcc.CheckTheta(res.Theta); err != nil {
 		return nil, err
 	}
-	for _, l := range res.Layers {
-		if len(l.Layers) == 0 || l.Tap.Filters != len(l.Filters) {
-			return nil, fmt.Errorf("%w (tensor %q: %d filters, %d listed)", ErrNotStats, l.Tensor, l.Tap.Filters, len(l.Filters))
-		}
-		if l.Pool < 1 || l.Height < 1 || l.Width < 1 {
-			return nil, fmt.Errorf("%w (tensor %q: a map of %d x %d, pooled by %d)", ErrNotStats, l.Tensor, l.Height, l.Width, l.Pool)
-		}
-		for i, f := range l.Filters {
-			if f.Index != i {
-				return nil, fmt.Errorf("%w (tensor %q: filter %d stands at place %d)", ErrNotStats, l.Tensor, f.Index, i)
-			}
-			for _, c := range f.Clusters {
-				for _, label := range c {
-					if label < 0 || label >= k {
-						return nil, fmt.Errorf("%w (tensor %q, filter %d: label %d of %d)", ErrNotStats, l.Tensor, i, label, k)
-					}
-				}
-			}
-			if f.Ratios != nil && len(f.Ratios) != k {
-				return nil, fmt.Errorf("%w (tensor %q, filter %d: %d ratios for %d labels)", ErrNotStats, l.Tensor, f.Index, len(f.Ratios), k)
-			}
+	if err := checkShares(res.PerLabel, k); err != nil {
+		return nil, fmt.Errorf("%w (%w)", ErrNotStats, err)
+	}
+	for i := range res.Layers {
+		if err := res.Layers[i].check(k, res.Data.Samples); err != nil {
+			return nil, fmt.Errorf("%w (tensor %q: %w)", ErrNotStats, res.Layers[i].Tensor, err)
 		}
 	}
 	return &res, nil

@@ -256,6 +256,8 @@ func TestOtherSchemas(t *testing.T) {
 	result.Data.Skipped, result.Data.Split.Balanced = evaluations.Skipped, true
 	result.Layers[0].Parts, result.Layers[0].ChannelsLast, result.Layers[0].Inner = []probe.FilterRange{{Layer: "a", First: 1, Filters: 2}}, true, true
 	withFilterStatistics(result)
+	result.Method, result.Input, result.Data.Stats.Content = probe.Method, []int64{3, 8, 8}, result.Data.Stats.SHA256
+	result.Asked = probe.Asked{Thetas: []float64{0.2}, Stability: 2, Orders: 3, Confusion: true, Single: true, Top: 4}
 	plan := goldenPlan()
 	plan.Theta, plan.Warnings, plan.Layers[0].Out = ptr(0.3), evaluations.Warnings, "t2"
 	pruned := goldenPrune()
@@ -277,7 +279,7 @@ func TestOtherSchemas(t *testing.T) {
 		{"eval", []any{evaluations}, map[string]any{
 			"evaluations": Evaluations{}, "model": EvaluatedModel{}, "timing": probe.Timing{}, "skipped": dataset.Skipped{}}},
 		{"stats", []any{goldenResult(), result}, map[string]any{
-			"result": probe.Result{}, "data": probe.Data{}, "split": probe.Split{}, "part": probe.Part{}, "recipe": probe.Recipe{}, "layer": probe.Layer{}, "range": probe.FilterRange{}, "stats": afcc.Stats{},
+			"result": probe.Result{}, "data": probe.Data{}, "split": probe.Split{}, "part": probe.Part{}, "recipe": probe.Recipe{}, "asked": probe.Asked{}, "layer": probe.Layer{}, "range": probe.FilterRange{}, "stats": afcc.Stats{},
 			"averages": afcc.Averages{}, "filter": afcc.Filter{}, "stability": afcc.Stability{}, "filter_stability": afcc.FilterStability{}, "label_frequency": afcc.LabelFrequency{},
 			"cluster_stability": afcc.ClusterStability{}, "label_order": afcc.LabelOrder{}, "spread": afcc.Spread{}, "confusion": afcc.ClusterConfusion{}, "single_filter": probe.SingleFilter{}, "top_sample": probe.TopSample{},
 			"skip": probe.Skip{}, "skipped": dataset.Skipped{}}},
