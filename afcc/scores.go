@@ -84,14 +84,20 @@ func ConvScores(ctx context.Context, in, out [][]float32) (*Scores, error) {
 	s := newScores(len(out), len(in))
 	var next atomic.Int64
 	var wg sync.WaitGroup
-	for range min(runtime.GOMAXPROCS(0), len(out)) {
+	blocks := (len(out) + scoreBlock - 1) / scoreBlock
+	for range min(runtime.GOMAXPROCS(0), blocks) {
 		wg.Go(func() {
+			var sorted [scoreBlock][]labelRatio
 			for ctx.Err() == nil {
-				r := int(next.Add(1)) - 1
-				if r >= len(out) {
+				first := (int(next.Add(1)) - 1) * scoreBlock
+				if first >= len(out) {
 					return
 				}
-				scoreRow(s.v[r*s.Cols:(r+1)*s.Cols], in, out[r])
+				rows := out[first:min(first+scoreBlock, len(out))]
+				for i, r := range rows {
+					sorted[i] = descending(sorted[i], r)
+				}
+				s.scoreBlock(first, in, sorted[:len(rows)])
 			}
 		})
 	}
@@ -102,30 +108,46 @@ func ConvScores(ctx context.Context, in, out [][]float32) (*Scores, error) {
 	return s, nil
 }
 
+// scoreBlock is how many output filters are scored at a time: an input filter's
+// ratios stay in the nearest cache for all of them.
+const scoreBlock = 16
+
 // labelRatio is a label with its ratio.
 type labelRatio struct {
-	label int
+	label int32
 	ratio float32
 }
 
-func scoreRow(dst []float32, in [][]float32, out []float32) {
-	sorted := make([]labelRatio, len(out))
-	for j, r := range out {
-		sorted[j] = labelRatio{j, r}
+// descending returns the labels of a filter, those with the largest ratio first,
+// in dst where it is long enough.
+func descending(dst []labelRatio, ratios []float32) []labelRatio {
+	dst = slices.Grow(dst[:0], len(ratios))
+	for j, r := range ratios {
+		dst = append(dst, labelRatio{int32(j), r})
 	}
-	slices.SortFunc(sorted, func(a, b labelRatio) int { return cmp.Compare(b.ratio, a.ratio) })
+	slices.SortFunc(dst, func(a, b labelRatio) int { return cmp.Compare(b.ratio, a.ratio) })
+	return dst
+}
+
+// scoreBlock scores the connections to the output filters from first on, whose
+// labels are sorted.
+func (s *Scores) scoreBlock(first int, in [][]float32, sorted [][]labelRatio) {
 	for c, ratios := range in {
 		if ratios == nil {
 			continue
 		}
-		best := dst[c]
-		for _, o := range sorted {
-			if o.ratio <= best {
-				break // no later label can give more than its own ratio
+		for i, labels := range sorted {
+			best := float32(math.Inf(-1))
+			for _, o := range labels {
+				if o.ratio <= best {
+					break // no later label can give more than its own ratio
+				}
+				if v := ratios[o.label]; v > best {
+					best = min(o.ratio, v)
+				}
 			}
-			best = max(best, min(o.ratio, ratios[o.label]))
+			s.v[(first+i)*s.Cols+c] = best
 		}
-		dst[c] = best
 	}
 }
 
