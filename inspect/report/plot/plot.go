@@ -60,7 +60,7 @@ func draw(s Spec, r *probe.Result, matrix []float32) (*figure, error) {
 		case Layer:
 			return f, f.drawLayer(r, l)
 		case Stability:
-			return f, f.drawStability(r, l)
+			return f, f.drawStability(s, r, l)
 		}
 		_, err := f.drawFilter(s, r, l, matrix)
 		return f, err
