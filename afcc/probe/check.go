@@ -1,0 +1,126 @@
+package probe
+
+import (
+	"fmt"
+	"slices"
+
+	"github.com/filterlens/filterlens/afcc"
+)
+
+// check tells what of a layer that was read does not fit the rest, nil when all
+// does: a reader may then use every number as an index without looking. samples is
+// the size of the data set, k the number of labels.
+func (l *Layer) check(k, samples int) error {
+	if len(l.Layers) == 0 || l.Tap.Filters != len(l.Filters) {
+		return fmt.Errorf("%d filters, %d listed", l.Tap.Filters, len(l.Filters))
+	}
+	if l.Pool < 1 || l.Height < 1 || l.Width < 1 {
+		return fmt.Errorf("a map of %d x %d, pooled by %d", l.Height, l.Width, l.Pool)
+	}
+	for i := range l.Filters {
+		if err := checkFilter(&l.Filters[i], i, k); err != nil {
+			return err
+		}
+	}
+	if err := checkShares(l.PerLabel, k); err != nil {
+		return err
+	}
+	for i, s := range l.Sweep {
+		if err := afcc.CheckTheta(s.Theta); err != nil {
+			return err
+		}
+		if i > 0 && s.Theta <= l.Sweep[i-1].Theta {
+			return fmt.Errorf("threshold %v behind %v", s.Theta, l.Sweep[i-1].Theta)
+		}
+	}
+	if l.Stability != nil {
+		if err := checkStability(l.Stability, l.Filters, k); err != nil {
+			return err
+		}
+	}
+	if c := l.Confusion; c != nil && (c.Pairs < 0 || c.Errors < 0 || c.Inside < 0 || c.Inside > c.Errors) {
+		return fmt.Errorf("%d of %d wrong answers inside %d pairs of labels", c.Inside, c.Errors, c.Pairs)
+	}
+	if l.Single != nil && len(l.Single) != len(l.Filters) {
+		return fmt.Errorf("%d filters alone of %d", len(l.Single), len(l.Filters))
+	}
+	for i, s := range l.Single {
+		if !isShare(s.Accuracy) || !isShare(s.Own) {
+			return fmt.Errorf("filter %d: an accuracy alone is no share", i)
+		}
+	}
+	if l.Top != nil && len(l.Top) != len(l.Filters) {
+		return fmt.Errorf("samples of %d filters of %d", len(l.Top), len(l.Filters))
+	}
+	for i, top := range l.Top {
+		for _, s := range top {
+			if s.Sample < 0 || s.Sample >= samples || s.Label < 0 || s.Label >= k {
+				return fmt.Errorf("filter %d: sample %d of %d with label %d of %d", i, s.Sample, samples, s.Label, k)
+			}
+		}
+	}
+	return nil
+}
+
+func checkFilter(f *afcc.Filter, i, k int) error {
+	if f.Index != i {
+		return fmt.Errorf("filter %d stands at place %d", f.Index, i)
+	}
+	seen := map[int]bool{}
+	for _, c := range f.Clusters {
+		if len(c) == 0 || !slices.IsSorted(c) {
+			return fmt.Errorf("filter %d: a cluster of labels %v", i, c)
+		}
+		for _, label := range c {
+			if label < 0 || label >= k || seen[label] {
+				return fmt.Errorf("filter %d: label %d, where each of %d may stand once", i, label, k)
+			}
+			seen[label] = true
+		}
+	}
+	if f.Ratios != nil && len(f.Ratios) != k {
+		return fmt.Errorf("filter %d: %d ratios for %d labels", i, len(f.Ratios), k)
+	}
+	if f.Ones < 0 || f.Noise < 0 || f.Internal < 0 || f.External < 0 {
+		return fmt.Errorf("filter %d: a number of ones is negative", i)
+	}
+	return nil
+}
+
+func checkStability(s *afcc.Stability, filters []afcc.Filter, k int) error {
+	if s.Runs < 2 || len(s.Filters) != len(filters) {
+		return fmt.Errorf("stability of %d filters of %d in %d runs", len(s.Filters), len(filters), s.Runs)
+	}
+	for i, f := range s.Filters {
+		if f.Index != i || len(f.Clusters) != len(filters[i].Clusters) {
+			return fmt.Errorf("filter %d: stability of %d clusters of %d", i, len(f.Clusters), len(filters[i].Clusters))
+		}
+		for n, l := range f.Labels {
+			if l.Label < 0 || l.Label >= k || !isShare(&l.Share) || n > 0 && l.Label <= f.Labels[n-1].Label {
+				return fmt.Errorf("filter %d: label %d of %d in a share of %v of the runs", i, l.Label, k, l.Share)
+			}
+		}
+		for _, c := range f.Clusters {
+			if !isShare(&c.Jaccard) || !isShare(&c.Identical) {
+				return fmt.Errorf("filter %d: the stability of a cluster is no share", i)
+			}
+		}
+	}
+	return nil
+}
+
+// checkShares checks an accuracy for each of k labels, or none at all.
+func checkShares(v []*float64, k int) error {
+	if v != nil && len(v) != k {
+		return fmt.Errorf("accuracies of %d labels of %d", len(v), k)
+	}
+	for i, x := range v {
+		if !isShare(x) {
+			return fmt.Errorf("an accuracy of %v on label %d", *x, i)
+		}
+	}
+	return nil
+}
+
+// isShare tells whether x lies between 0 and 1, or is unknown.
+func isShare(x *float64) bool { return x == nil || *x >= 0 && *x <= 1 }
