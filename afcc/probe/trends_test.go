@@ -78,7 +78,7 @@ func TestTrends(t *testing.T) {
 		n      int
 		after  float64
 		within bool
-	}{{1000, 0.557, true}, {1000, 0.556, false}, {100000, 0.58, false}, {0, 0.59, false}} {
+	}{{1000, 0.556, true}, {1000, 0.555, false}, {100000, 0.58, false}, {0, 0.59, false}} {
 		r.Layers[3].Accuracy = c.after
 		r.Data.Eval.Samples = c.n
 		if s := r.Trends().Accuracy.Against[0]; s.Within != c.within {
