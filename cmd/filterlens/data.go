@@ -79,9 +79,11 @@ func openData(c *cli.Context, k *console, m *inspect.Model) (*dataset.Set, error
 	if err != nil {
 		return nil, err
 	}
-	if out := c.String("output"); out != "" && out != "-" && set.Owns(out) {
-		set.Close()
-		return nil, usage("the output %s is a file of the data set; give -o another path", out)
+	for _, out := range outputPaths(c) {
+		if set.Owns(out) {
+			set.Close()
+			return nil, usage("the output %s is a file of the data set; give another path", out)
+		}
 	}
 	k.warnSkipped(set.Skipped())
 	return set, nil

@@ -192,6 +192,23 @@ func tapFlags() []cli.Flag {
 	}
 }
 
+// showFlags say what is shown of a measurement, be it one that was saved.
+func showFlags() []cli.Flag {
+	return []cli.Flag{
+		plotFlag(),
+		&cli.StringFlag{Name: "stats", Usage: "show what was measured, from the `FILE`.json of -o, in the place of --data", Category: groupMeasure},
+		&cli.BoolFlag{Name: "explain", Usage: "print what every number means, as a formula and from which paper, below the tables or alone", Category: groupMeasure, DisableDefaultText: true},
+	}
+}
+
+// keepFlags say what of a measurement is kept, and used again.
+func keepFlags() []cli.Flag {
+	return []cli.Flag{
+		&cli.StringFlag{Name: "resume", Usage: "keep in the folder `DIR` what has been found so far, and go on from there when it was interrupted", Category: groupWork},
+		&cli.BoolFlag{Name: "fresh", Usage: "measure anew even where -o stats.json holds the answer", Category: groupWork, DisableDefaultText: true},
+	}
+}
+
 func recipeOf(c *cli.Context) probe.Recipe {
 	return probe.Recipe{
 		Epochs: c.Int("epochs"), Batch: c.Int("head-batch"), LearningRate: c.Float64("head-rate"), Decay: c.Float64("head-decay"),

@@ -25,24 +25,31 @@ func inspectCommand() *cli.Command {
 		Name:  "inspect",
 		Usage: "what is in a model; with --data, what each filter recognises",
 		UsageText: "filterlens inspect MODEL... [flags]\nfilterlens inspect MODEL --check [flags]\n" +
-			"filterlens inspect MODEL --data DIR [-o stats.json] [flags]",
+			"filterlens inspect MODEL --data DIR [-o stats.json] [flags]\n" +
+			"filterlens inspect --stats stats.json [flags]\nfilterlens inspect --explain",
 		Description: "Without --data nothing is run: inputs, outputs, operators, layers, parameters, " +
 			"multiply-accumulates, memory. MODEL is a file, - for standard input, or a folder, which stands for the " +
 			".onnx files below it. Several models get a row each, --full a report each.\n\n" +
 			"--check looks for what is wrong or wasted and ends with 1 when it finds anything.\n\n" +
 			"With --data a linear head is trained on every layer and the " +
-			"labels of every filter are found; -o stats.json keeps what prune needs.",
+			"labels of every filter are found; -o stats.json keeps what prune needs. --stats stats.json shows it again, " +
+			"needing neither model nor runtime; --explain says what every number means.",
 		Flags: slices.Concat(
 			outputFlags("write to `FILE` (- is standard output); with --data the table is still printed"),
 			shapeFlags(), checkFlags(), listFlags(),
-			dataFlags(), noSubset(), tapFlags(), statisticFlags(), measureFlags(),
+			dataFlags(), noSubset(), tapFlags(), showFlags(), statisticFlags(), measureFlags(), keepFlags(),
 			runFlags(runBatch+"; without --data the batch that MACs and memory are counted for where the model leaves it open", runBatchDefault+"; without --data 1")),
 		Action: func(c *cli.Context) error {
 			if err := refuseSubset(c); err != nil {
 				return err
 			}
-			if c.IsSet("data") {
+			switch {
+			case c.IsSet("stats"):
+				return showSaved(c)
+			case c.IsSet("data"):
 				return measure(c)
+			case c.Bool("explain") && c.NArg() == 0:
+				return explain(c)
 			}
 			return inspectModels(c)
 		},
@@ -66,6 +73,9 @@ type inspection struct {
 func inspectModels(c *cli.Context) error {
 	if name := measuringFlag(c); name != "" {
 		return usage("%s needs --data DIR", name)
+	}
+	if name := firstSet(c, "plot", "explain"); name != "" {
+		return usage("%s needs --data DIR, or --stats FILE of an earlier measurement", name)
 	}
 	if err := positive(c, "batch"); err != nil {
 		return err
@@ -92,17 +102,13 @@ func inspectModels(c *cli.Context) error {
 	return in.single(out, paths[0])
 }
 
-// measuringFlag returns the first flag given that does nothing without --data, ""
-// when there is none.
-func measuringFlag(c *cli.Context) string {
-	flags := slices.Concat(dataFlags(), tapFlags(), statisticFlags(), measureFlags(), runFlags("", ""))
-	for _, f := range flags {
-		switch name := f.Names()[0]; name {
-		case "batch", "runtime-library", "offline":
-		default:
-			if c.IsSet(name) {
-				return dashed(name)
-			}
+// measuringFlag returns the first flag given that does nothing without --data and
+// is not allowed, "" when there is none.
+func measuringFlag(c *cli.Context, allowed ...string) string {
+	allowed = append(allowed, "batch", "runtime-library", "offline")
+	for _, f := range slices.Concat(dataFlags(), tapFlags(), statisticFlags(), measureFlags(), keepFlags(), runFlags("", "")) {
+		if name := f.Names()[0]; c.IsSet(name) && !slices.Contains(allowed, name) {
+			return dashed(name)
 		}
 	}
 	return ""

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"slices"
 
@@ -18,14 +19,17 @@ import (
 
 // A measuring is what the flags of inspect --data ask for.
 type measuring struct {
-	c       *cli.Context
-	k       *console
-	out     output
-	sel     report.Selection
-	opt     probe.Options
-	taps    []string
-	layers  []string
-	filters []string // of which filters are listed; empty for all
+	c        *cli.Context
+	k        *console
+	out      output
+	sel      report.Selection
+	opt      probe.Options
+	taps     []string
+	layers   []string
+	filters  []string // of which filters are listed; empty for all
+	pictures []*picture
+	page     *report.Pictures // of a page, else nil
+	reused   bool             // the result is what -o held before
 }
 
 // measure is inspect --data.
@@ -48,7 +52,7 @@ func measure(c *cli.Context) error {
 	if c.Bool("dry-run") {
 		return in.plan(m)
 	}
-	res, err := measureModel(c.Context, c, in.k, m, in.opt)
+	res, err := in.run(c.Context, m)
 	if err != nil {
 		return err
 	}
@@ -66,8 +70,10 @@ func newMeasuring(c *cli.Context, model string) (in *measuring, err error) {
 	if c.Bool("weights") && c.Bool("no-weights") {
 		return nil, usage("--weights and --no-weights contradict each other")
 	}
-	if c.Bool("dry-run") && c.IsSet("filters") {
-		return nil, usage("--filters does not go with --dry-run, which measures nothing")
+	if c.Bool("dry-run") {
+		if name := firstSet(c, "filters", "plot", "explain", "resume", "fresh"); name != "" {
+			return nil, usage("%s does not go with --dry-run, which measures nothing", name)
+		}
 	}
 	in = &measuring{c: c}
 	if in.sel, err = selectionOf(c); err != nil {
@@ -79,22 +85,37 @@ func newMeasuring(c *cli.Context, model string) (in *measuring, err error) {
 	if in.out, err = outputOf(c, model); err != nil {
 		return nil, err
 	}
+	if err := checkExplain(c, in.out); err != nil {
+		return nil, err
+	}
+	if in.pictures, err = picturesOf(c, model); err != nil {
+		return nil, err
+	}
 	if in.taps, err = namesOf(c, "taps"); err != nil {
 		return nil, err
 	}
 	if in.layers, err = namesOf(c, "layers"); err != nil {
 		return nil, err
 	}
-	if v := c.String("filters"); c.IsSet("filters") && v != allLayers {
-		if in.filters, err = nameList("--filters", v); err != nil {
-			return nil, err
-		}
+	if in.filters, err = filtersOf(c); err != nil {
+		return nil, err
 	}
 	in.k = newConsole(c)
 	if in.opt, err = probeOptions(c, in.k); err != nil {
 		return nil, err
 	}
-	return in, statisticsOf(c, in.out.format, &in.opt)
+	if in.out.format == htmlOut && !c.Bool("dry-run") {
+		in.page = report.NewPictures(0)
+	}
+	return in, statisticsOf(c, in.out.format, in.pictures, &in.opt)
+}
+
+// filtersOf returns the layers named with --filters, nil for all.
+func filtersOf(c *cli.Context) ([]string, error) {
+	if v := c.String("filters"); c.IsSet("filters") && v != allLayers {
+		return nameList("--filters", v)
+	}
+	return nil, nil
 }
 
 // plan reports on what would be done.
@@ -111,31 +132,131 @@ func (in *measuring) plan(m *inspect.Model) error {
 	return in.out.report(in.k, p, report.FromMeasuring(p))
 }
 
-// report writes the result to where -o says, and shows the tables in any case.
-func (in *measuring) report(m *inspect.Model, res *probe.Result) error {
-	docs := []report.Document{report.FromModel(report.NewModel(m, in.sel, nil), report.LayerTable), report.FromStats(res)}
-	if in.c.IsSet("filters") {
-		filters, err := filterDocuments(res, resolve(m, in.filters))
-		if err != nil {
-			return err
+// run opens data and runtime and measures. Whatever can be refused without running
+// is refused before the runtime is loaded.
+func (in *measuring) run(ctx context.Context, m *inspect.Model) (*probe.Result, error) {
+	set, err := openMeasuredData(in.c, in.k, m, &in.opt)
+	if err != nil {
+		return nil, err
+	}
+	defer set.Close()
+	p, err := probe.NewPlan(m, set, in.opt)
+	if err != nil {
+		return nil, err
+	}
+	if err := resolvePictures(in.pictures, m, plannedTaps(p)); err != nil {
+		return nil, err
+	}
+	in.opt.Each = in.each()
+	if in.opt.Known, err = knownResult(in.c, in.k, in.out); err != nil {
+		return nil, err
+	}
+	if in.opt.State, err = openState(in.c, in.k); err != nil {
+		return nil, err
+	}
+	if in.opt.State != nil {
+		defer in.opt.State.Close()
+	}
+	res, err := measureModel(ctx, in.c, in.k, m, set, in.opt)
+	if err != nil {
+		sayKept(ctx, in.c, in.k)
+		return nil, err
+	}
+	if in.reused = res == in.opt.Known; in.reused {
+		in.k.log(in.out.path + " holds the answer to the same question (model, data and settings are the same); nothing was run, --fresh measures anew")
+	}
+	if in.page != nil && in.opt.Top > 0 {
+		if err := in.page.AddSamples(ctx, set.Image); err != nil {
+			return nil, err
 		}
-		docs = append(docs, filters...)
 	}
-	if err := in.out.report(in.k, res, csvDocs(docs, in.out.format)...); err != nil || in.out.path == "" || in.k.quiet {
-		return err
-	}
-	return output{format: text}.report(in.k, res, docs...)
+	return res, nil
 }
 
-// csvDocs leaves the table of statistics, or of filters, as CSV.
-func csvDocs(docs []report.Document, format string) []report.Document {
-	if format != csvOut {
-		return docs
+func plannedTaps(p *probe.Plan) (taps []*probe.Tap) {
+	for i := range p.Groups {
+		for j := range p.Groups[i].Taps {
+			taps = append(taps, &p.Groups[i].Taps[j].Tap)
+		}
 	}
-	if len(docs) > 2 {
-		return docs[2:]
+	return taps
+}
+
+// each returns what takes field matrices of the layers that are done, nil when
+// nothing shows any.
+func (in *measuring) each() func(*probe.Layer, probe.Fields) error {
+	if _, _, matrix := needed(in.pictures); !matrix && in.page == nil {
+		return nil
 	}
-	return docs[1:2]
+	return func(l *probe.Layer, f probe.Fields) error {
+		keepMatrix(in.pictures, l, f)
+		if in.page != nil {
+			return in.page.Add(l, f)
+		}
+		return nil
+	}
+}
+
+// report writes the result to where -o says, then pictures, and shows the tables
+// in any case.
+func (in *measuring) report(m *inspect.Model, res *probe.Result) error {
+	model := report.NewModel(m, in.sel, nil)
+	r := measured{k: in.k, out: in.out, written: in.reused, res: res, model: &model, page: in.page, pictures: in.pictures}
+	if in.c.IsSet("filters") {
+		var err error
+		if r.filters, err = filterDocuments(res, resolve(m, in.filters)); err != nil {
+			return err
+		}
+	}
+	if in.c.Bool("explain") {
+		r.after = append(r.after, report.FromDefinitions(report.NewDefinitions()))
+	}
+	return r.write()
+}
+
+// What was measured is reported on in these parts.
+type measured struct {
+	k        *console
+	out      output
+	written  bool // out holds the result already
+	res      *probe.Result
+	model    *report.Model // nil when there is no model at hand
+	page     *report.Pictures
+	pictures []*picture
+	filters  []report.Document // that were asked for
+	after    []report.Document // what stands below
+}
+
+func (r *measured) write() error {
+	if !r.written {
+		if err := r.writeTo(r.out); err != nil {
+			return err
+		}
+	}
+	if err := writePictures(r.k, r.pictures, r.res); err != nil || r.out.path == "" || r.k.quiet {
+		return err
+	}
+	return r.writeTo(output{format: text})
+}
+
+// writeTo writes the result; as CSV the table of layers, or of filters if these
+// were asked for.
+func (r *measured) writeTo(out output) error {
+	stats := report.FromStats(r.res)
+	switch {
+	case out.format == htmlOut:
+		return out.write(r.k.stdout, func(w io.Writer) error { return report.WriteStatsHTML(w, r.res, r.model, r.page) })
+	case out.format == csvOut && len(r.filters) > 0:
+		return out.report(r.k, r.res, r.filters...)
+	case out.format == csvOut:
+		return out.report(r.k, r.res, stats)
+	}
+	var docs []report.Document
+	if r.model != nil {
+		docs = append(docs, report.FromModel(*r.model, report.LayerTable))
+	}
+	docs = append(append(docs, stats), r.filters...)
+	return out.report(r.k, r.res, append(docs, r.after...)...)
 }
 
 func filterDocuments(res *probe.Result, wanted []string) ([]report.Document, error) {
@@ -149,11 +270,11 @@ func filterDocuments(res *probe.Result, wanted []string) ([]report.Document, err
 		}
 	}
 	for _, name := range wanted {
-		i := slices.IndexFunc(res.Layers, func(l probe.Layer) bool { return l.Tensor == name || slices.Contains(l.Layers, name) })
-		if i < 0 {
+		l := layerOf(res, name)
+		if l == nil {
 			return nil, usage("--filters: layer %q was not measured", name)
 		}
-		add(&res.Layers[i])
+		add(l)
 	}
 	return docs, nil
 }
@@ -194,17 +315,8 @@ func openMeasuredData(c *cli.Context, k *console, m *inspect.Model, opt *probe.O
 	return set, nil
 }
 
-// measureModel opens data and runtime and measures. Whatever can be refused
-// without running is refused before the runtime is loaded.
-func measureModel(ctx context.Context, c *cli.Context, k *console, m *inspect.Model, opt probe.Options) (*probe.Result, error) {
-	set, err := openMeasuredData(c, k, m, &opt)
-	if err != nil {
-		return nil, err
-	}
-	defer set.Close()
-	if _, err := probe.NewPlan(m, set, opt); err != nil {
-		return nil, err
-	}
+// measureModel opens the runtime and measures.
+func measureModel(ctx context.Context, c *cli.Context, k *console, m *inspect.Model, set *dataset.Set, opt probe.Options) (*probe.Result, error) {
 	eng, err := openEngine(ctx, c, k)
 	if err != nil {
 		return nil, err
@@ -215,11 +327,13 @@ func measureModel(ctx context.Context, c *cli.Context, k *console, m *inspect.Mo
 	if err != nil {
 		return nil, err
 	}
-	res.Data.Path = c.String("data")
 	for _, w := range res.Warnings {
 		k.warn("%s", w)
 	}
-	res.Warnings = slices.Clone(k.warned)
+	if res != opt.Known {
+		res.Data.Path = c.String("data")
+		res.Warnings = slices.Clone(k.warned)
+	}
 	return res, nil
 }
 

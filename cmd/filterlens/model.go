@@ -25,9 +25,11 @@ func openFile(c *cli.Context, path string) (*onnxfile.File, error) {
 			return nil, notOpened(path, err)
 		}
 		// The path itself was checked before; now it is known where else data lies.
-		if out := c.String("output"); out != "" && out != "-" && f.SameFile(out) {
-			f.Close()
-			return nil, usage("the output %s is a file of the model %s; give -o another path", out, path)
+		for _, out := range outputPaths(c) {
+			if f.SameFile(out) {
+				f.Close()
+				return nil, usage("the output %s is a file of the model %s; give another path", out, path)
+			}
 		}
 		return f, nil
 	}

@@ -111,7 +111,7 @@ func checkTarget(path string, inputs ...string) error {
 	if out, err := os.Stat(path); err == nil {
 		for _, in := range inputs {
 			if info, err := os.Stat(in); in != "" && err == nil && os.SameFile(info, out) {
-				return usage("the output %s is an input; give -o another path", path)
+				return usage("the output %s is an input; give another path", path)
 			}
 		}
 	}

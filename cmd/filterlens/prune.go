@@ -4,9 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"math"
-	"os"
 	"slices"
 
 	"github.com/urfave/cli/v2"
@@ -158,8 +156,7 @@ func checkPruneFlags(c *cli.Context, model string) error {
 
 // statistics reads --stats or measures on --data what the plan needs.
 func statistics(c *cli.Context, k *console, m *inspect.Model, plan export.PlanOptions) (*probe.Result, error) {
-	path := c.String("stats")
-	if path == "" {
+	if !c.IsSet("stats") {
 		taps, err := export.Taps(m, plan)
 		if err != nil {
 			return nil, err
@@ -169,23 +166,22 @@ func statistics(c *cli.Context, k *console, m *inspect.Model, plan export.PlanOp
 			return nil, err
 		}
 		opt.Layers = taps
-		return measureModel(c.Context, c, k, m, opt)
-	}
-	var r io.Reader = c.App.Reader
-	if path != "-" {
-		f, err := os.Open(path)
+		set, err := openMeasuredData(c, k, m, &opt)
 		if err != nil {
-			return nil, fmt.Errorf("--stats: %w", err)
+			return nil, err
 		}
-		defer f.Close()
-		r = f
+		defer set.Close()
+		if _, err := probe.NewPlan(m, set, opt); err != nil {
+			return nil, err
+		}
+		return measureModel(c.Context, c, k, m, set, opt)
 	}
-	res, err := probe.ReadResult(r)
+	res, err := readStats(c)
 	if err != nil {
-		return nil, fmt.Errorf("%s: %w", path, err)
+		return nil, err
 	}
 	for _, w := range res.Warnings {
-		k.warn("%s: %s", path, w)
+		k.warn("%s: %s", statsName(c), w)
 	}
 	return res, nil
 }

@@ -52,8 +52,9 @@ func statisticFlags() []cli.Flag {
 }
 
 // statisticsOf reads the flags that say what is measured of the filters besides
-// their clusters. format is that of the report.
-func statisticsOf(c *cli.Context, format string, opt *probe.Options) error {
+// their clusters. format is that of the report; what pictures show is measured in
+// any case.
+func statisticsOf(c *cli.Context, format string, pictures []*picture, opt *probe.Options) error {
 	words := defaultStatistics(format)
 	if c.IsSet("statistics") {
 		var err error
@@ -83,6 +84,8 @@ func statisticsOf(c *cli.Context, format string, opt *probe.Options) error {
 	for flag, word := range map[string]string{"thetas": sweepWord, "stability-runs": stabilityWord, "orders": orderWord, "top-samples": topWord} {
 		asked[word] = asked[word] || c.IsSet(flag)
 	}
+	sweep, stability, _ := needed(pictures)
+	asked[sweepWord], asked[stabilityWord] = asked[sweepWord] || sweep, asked[stabilityWord] || stability
 	for _, f := range []struct {
 		flag  string
 		least int

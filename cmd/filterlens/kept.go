@@ -1,0 +1,64 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+
+	"github.com/urfave/cli/v2"
+
+	"github.com/filterlens/filterlens/afcc/probe"
+	"github.com/filterlens/filterlens/afcc/probe/state"
+)
+
+// knownResult returns what an earlier run has written to -o, nil when there is
+// nothing that could answer this one.
+func knownResult(c *cli.Context, k *console, out output) (*probe.Result, error) {
+	if out.format != jsonOut || out.path == "" || c.Bool("fresh") || isDevice(out.path) {
+		return nil, nil
+	}
+	f, err := os.Open(out.path)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, notOpened(out.path, err)
+	}
+	defer f.Close()
+	res, err := probe.ReadResult(f)
+	if err != nil {
+		// What stands there is about to be replaced anyway.
+		k.note("%s answers nothing: %v", out.path, err)
+		return nil, nil
+	}
+	return res, nil
+}
+
+// openState opens the folder of --resume, nil when there is none. It must be
+// closed.
+func openState(c *cli.Context, k *console) (*state.Store, error) {
+	if !c.IsSet("resume") {
+		return nil, nil
+	}
+	dir := c.String("resume")
+	if dir == "" {
+		return nil, usage("--resume needs the name of a folder")
+	}
+	s, err := state.Open(dir, state.Options{Log: k.log})
+	if err != nil {
+		return nil, fmt.Errorf("--resume: %w", err)
+	}
+	if size, err := s.Size(); err == nil && size > 0 {
+		k.note("%s holds %d bytes of earlier work", dir, size)
+	}
+	return s, nil
+}
+
+// sayKept tells how an interrupted measurement goes on.
+func sayKept(ctx context.Context, c *cli.Context, k *console) {
+	if ctx.Err() != nil && c.IsSet("resume") {
+		k.log("what was found so far is kept in " + c.String("resume") + "; the same command goes on from there")
+	}
+}
