@@ -105,6 +105,11 @@ func (h *FilterHits) Accuracy(filter int, labels []int) *float64 {
 	return quotient(hits, samples)
 }
 
+// Counts returns what was counted: the samples of each label (K), and for each filter
+// the hits among them (F x K, row-major). The slices are the counter's own. Copying
+// back what an earlier call returned continues a count that was broken off.
+func (h *FilterHits) Counts() (samples, hits []int) { return h.samples, h.hits }
+
 // isLargest reports whether field (i,y) is larger than all others of row i.
 func (b *fieldBlock) isLargest(i, y int) bool {
 	own := b.field(i, y)

@@ -16,6 +16,12 @@ import (
 func (p *measurer) analyse(ctx context.Context, heads []*head, res *Result) error {
 	for i, h := range heads {
 		p.opt.Progress("finding clusters", i, len(heads))
+		if l, ok := p.loadRow(h); ok {
+			if err := p.deliver(h, *l, res); err != nil {
+				return err
+			}
+			continue
+		}
 		filters, err := afcc.AnalyzeLayer(ctx, h.w, h.means, p.k, h.tap.Filters, h.tap.Positions(), afcc.Options{Theta: p.opt.Theta})
 		if err != nil {
 			return fmt.Errorf("layer %s: %w", h.tap.Name(), err)
@@ -30,16 +36,27 @@ func (p *measurer) analyse(ctx context.Context, heads []*head, res *Result) erro
 		if err := p.further(ctx, h, &l); err != nil {
 			return fmt.Errorf("layer %s: %w", h.tap.Name(), err)
 		}
-		res.Layers = append(res.Layers, l)
-		if p.opt.Each != nil {
-			if err := p.opt.Each(&res.Layers[len(res.Layers)-1], Fields{W: h.w, Means: h.means, K: p.k, F: h.tap.Filters, P: h.tap.Positions()}); err != nil {
-				return err
-			}
+		if err := p.saveRow(h, l); err != nil {
+			return err
 		}
-		h.w, h.means = nil, nil
-		h.judgement, h.resampled = judgement{}, resampled{}
+		if err := p.deliver(h, l, res); err != nil {
+			return err
+		}
 	}
 	p.opt.Progress("finding clusters", len(heads), len(heads))
+	return nil
+}
+
+// deliver adds the row of a head to res, and lets go of what the head holds.
+func (p *measurer) deliver(h *head, l Layer, res *Result) error {
+	res.Layers = append(res.Layers, l)
+	if p.opt.Each != nil {
+		if err := p.opt.Each(&res.Layers[len(res.Layers)-1], Fields{W: h.w, Means: h.means, K: p.k, F: h.tap.Filters, P: h.tap.Positions()}); err != nil {
+			return err
+		}
+	}
+	h.w, h.means = nil, nil
+	h.judgement, h.resampled = judgement{}, resampled{}
 	return nil
 }
 
@@ -136,7 +153,7 @@ func (p *measurer) newResult(s *Survey, id *Identity) *Result {
 // complete adds what is known only when every sample has been read.
 func (p *measurer) complete(res *Result) error {
 	d := &res.Data
-	d.Skipped = p.set.Skipped()
+	d.Skipped = p.skipped()
 	d.Unreadable = len(d.Skipped)
 	d.Fit.count(p.fit, p.seenFit)
 	d.Stats.count(p.stats, p.seenStats)
@@ -153,7 +170,7 @@ func (p *measurer) complete(res *Result) error {
 // read returns the samples of index that could be decoded, ascending.
 func (p *measurer) read(index []int) dataset.Split {
 	skipped := map[string]bool{}
-	for _, s := range p.set.Skipped() {
+	for _, s := range p.skipped() {
 		skipped[s.Name] = true
 	}
 	index = slices.DeleteFunc(slices.Clone(index), func(i int) bool { return skipped[p.set.ID(i)] })

@@ -5,9 +5,7 @@ import (
 	"fmt"
 	"reflect"
 	"slices"
-	"strconv"
 
-	"github.com/filterlens/filterlens/afcc/probe/state"
 	"github.com/filterlens/filterlens/inspect"
 	"github.com/filterlens/filterlens/inspect/dataset"
 	"github.com/filterlens/filterlens/inspect/engine"
@@ -211,30 +209,4 @@ func (s *Survey) number(t *Tap) uint64 {
 		h = (h ^ uint64(c)) * 1099511628211
 	}
 	return h | 1<<63
-}
-
-// keys names the parts of a measurement by what each depends on, so that they are
-// found again whatever else is measured beside them.
-type keys struct {
-	id *Identity
-	// eval tells evaluation splits apart also by the numbers of their samples.
-	stats, eval []int
-}
-
-// trunk is what decides the numbers of a tap for given samples.
-func (k keys) trunk() []any {
-	id := k.id
-	return []any{id.Method, id.ModelSHA256, id.Input, id.Preprocess, id.Engine, id.EngineVersion, id.Provider, id.Format}
-}
-
-func tapFacts(t *Tap) []any { return []any{strconv.Quote(t.Tensor), t.Pool} }
-
-// head is the key of a trained head's weights.
-func (k keys) head(h *head) state.Key {
-	return state.KeyOf("head", k.trunk(), k.id.Fit, k.id.Seed, k.id.Recipe, tapFacts(h.tap), h.i)
-}
-
-// means is the key of a tap's label means.
-func (k keys) means(h *head) state.Key {
-	return state.KeyOf("means", k.trunk(), k.id.Stats, tapFacts(h.tap))
 }

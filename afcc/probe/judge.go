@@ -92,14 +92,40 @@ func (p *measurer) judge(ctx context.Context, heads []*head, res *Result) error 
 			h.strengths = b.positionMean(fmt.Sprintf("strengths.%d", i), x, f, h.tap.Positions())
 		}
 	}
+	done, labels, own := p.loadJudging(heads)
+	if done < len(p.eval.Index) {
+		if labels, own, err = p.judgePass(ctx, b, answer, weights, heads, done, labels, own); err != nil {
+			return err
+		}
+	}
+	if len(labels) == 0 {
+		return dataset.ErrEmpty
+	}
+	p.evalLabels, p.seenEval = labels, make([]int, p.k)
+	for _, l := range labels {
+		p.seenEval[l]++
+	}
+	res.Chance = chance(p.seenEval)
+	res.Accuracy, res.PerLabel = accuracies(labels, own, p.k)
+	for _, h := range heads {
+		if h.own {
+			h.answers = own
+		}
+	}
+	return nil
+}
+
+// judgePass runs the graph b over the evaluation split but for the first samples, as
+// many as done says, of which labels and own, the model's answers, are there.
+func (p *measurer) judgePass(ctx context.Context, b *builder, answer string, weights map[string]*engine.Tensor, heads []*head, done int, labels, own []int32) ([]int32, []int32, error) {
 	sess, err := p.load(ctx, "heads", b)
 	if err != nil {
-		return err
+		return nil, nil, err
 	}
 	defer sess.Close()
-	var labels, own []int32
 	batch, _ := p.judgeBatch(heads)
-	err = p.pass(ctx, "judging heads", sess, dataset.Sequential(p.eval.Index, batch),
+	err = p.passFrom(ctx, "judging heads", sess, dataset.Sequential(p.eval.Index, batch),
+		done, func() error { return p.saveJudging(heads, p.done, labels, own) },
 		func(_ *dataset.Batch, in, out map[string]*engine.Tensor) {
 			for n, t := range weights {
 				in[n] = t
@@ -129,23 +155,9 @@ func (p *measurer) judge(ctx context.Context, heads []*head, res *Result) error 
 			return nil
 		})
 	if err != nil {
-		return err
+		return nil, nil, err
 	}
-	if len(labels) == 0 {
-		return dataset.ErrEmpty
-	}
-	p.evalLabels, p.seenEval = labels, make([]int, p.k)
-	for _, l := range labels {
-		p.seenEval[l]++
-	}
-	res.Chance = chance(p.seenEval)
-	res.Accuracy, res.PerLabel = accuracies(labels, own, p.k)
-	for _, h := range heads {
-		if h.own {
-			h.answers = own
-		}
-	}
-	return nil
+	return labels, own, p.saveJudging(heads, len(p.eval.Index), labels, own)
 }
 
 // see notes what a run of the judging graph says of h.

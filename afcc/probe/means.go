@@ -20,16 +20,32 @@ func (p *measurer) labelMeans(ctx context.Context, heads []*head) error {
 	}
 	bounds := p.runsInPasses(heads)
 	for n, first := range bounds[:len(bounds)-1] {
-		if err := p.meansPass(ctx, heads, first, bounds[n+1], stageOf("measuring label means", n, len(bounds)-1)); err != nil {
+		end := bounds[n+1]
+		if p.loadMeans(heads, first, end) {
+			continue
+		}
+		under, err := p.newMeansState(heads, first, end)
+		if err != nil {
+			return err
+		}
+		if err := p.meansPass(ctx, heads, first, end, stageOf("measuring label means", n, len(bounds)-1), under); err != nil {
 			return err
 		}
 		for i, h := range heads {
 			if len(h.runMeans) > 0 {
 				p.opt.Progress("finding clusters of repeated measurements", i, len(heads))
 			}
-			if err := p.analyseRuns(ctx, h); err != nil {
+			if err := p.analyseRuns(ctx, h, first, end); err != nil {
 				return err
 			}
+		}
+		if first == 0 {
+			if err := p.saveMeans(heads); err != nil {
+				return err
+			}
+		}
+		if err := under.remove(); err != nil {
+			return err
 		}
 	}
 	return nil
@@ -40,7 +56,12 @@ func (p *measurer) labelMeans(ctx context.Context, heads []*head) error {
 // label, so that the sum is a reduction inside the graph, that of the runs a
 // product with the counts of the samples, and only F*P numbers for each leave the
 // runtime.
-func (p *measurer) meansPass(ctx context.Context, heads []*head, first, end int, stage string) error {
+func (p *measurer) meansPass(ctx context.Context, heads []*head, first, end int, stage string, under *meansState) (err error) {
+	defer func() {
+		if cerr := under.close(); err == nil {
+			err = cerr
+		}
+	}()
 	b, err := p.trunk()
 	if err != nil {
 		return err
@@ -81,14 +102,10 @@ func (p *measurer) meansPass(ctx context.Context, heads []*head, first, end int,
 			h.sum = engine.NewFloat32(make([]float32, d), int64(d))
 		}
 	}
-	sess, err := p.load(ctx, "label means", b)
-	if err != nil {
-		return err
-	}
-	defer sess.Close()
-	label, count := -1, 0
+	seen := make([]int, p.k)
 	drawn := make([]float64, runs)
-	flush := func() {
+	done, label, count := under.load(seen, drawn)
+	flush := func() error {
 		if label >= 0 && count > 0 {
 			for _, h := range heads {
 				d := h.d()
@@ -110,17 +127,26 @@ func (p *measurer) meansPass(ctx context.Context, heads []*head, first, end int,
 				}
 			}
 		}
+		if err := under.labelDone(label, count, p.done); err != nil {
+			return err
+		}
 		for _, h := range heads {
 			clear(h.acc)
 			clear(h.runAcc)
 		}
 		clear(drawn)
 		count = 0
+		return nil
 	}
-	seen := make([]int, p.k)
 	draws := newResampler(p.stats.Index, p.set.Label, p.opt.Stability, p.opt.Split.Seed)
 	var w []float32
-	err = p.pass(ctx, stage, sess, p.set.ByLabel(p.stats.Index, p.batch),
+	sess, err := p.load(ctx, "label means", b)
+	if err != nil {
+		return err
+	}
+	defer sess.Close()
+	err = p.passFrom(ctx, stage, sess, p.set.ByLabel(p.stats.Index, p.batch),
+		done, func() error { return under.save(label, count, p.done, drawn) },
 		func(b *dataset.Batch, in, out map[string]*engine.Tensor) {
 			n := len(b.Index)
 			filled := max(n, p.fixed)
@@ -147,7 +173,9 @@ func (p *measurer) meansPass(ctx context.Context, heads []*head, first, end int,
 		},
 		func(b *dataset.Batch, _ map[string]*engine.Tensor) error {
 			if b.Labels[0] != label {
-				flush()
+				if err := flush(); err != nil {
+					return err
+				}
 				label = b.Labels[0]
 			}
 			for _, l := range b.Labels {
@@ -175,11 +203,13 @@ func (p *measurer) meansPass(ctx context.Context, heads []*head, first, end int,
 	if err != nil {
 		return err
 	}
-	flush()
+	if err := flush(); err != nil {
+		return err
+	}
 	p.seenStats = seen
 	for l, n := range seen {
 		if n == 0 {
-			return fmt.Errorf("label %q has no readable sample to measure on; left out: %s", p.set.Labels()[l], dataset.SkippedText(p.set.Skipped()))
+			return fmt.Errorf("label %q has no readable sample to measure on; left out: %s", p.set.Labels()[l], dataset.SkippedText(p.skipped()))
 		}
 	}
 	for _, h := range heads {

@@ -120,8 +120,12 @@ func (s *resampler) deal(label int) {
 
 // analyseRuns finds the clusters of the runs whose label means are there, and lets
 // go of these.
-func (p *measurer) analyseRuns(ctx context.Context, h *head) error {
-	for _, means := range h.runMeans {
+func (p *measurer) analyseRuns(ctx context.Context, h *head, first, end int) error {
+	runs := p.loadRuns(h, first, end)
+	for r, means := range h.runMeans {
+		if r < len(runs) {
+			continue
+		}
 		filters, err := afcc.AnalyzeLayer(ctx, h.w, means, p.k, h.tap.Filters, h.tap.Positions(), afcc.Options{Theta: p.opt.Theta})
 		if err != nil {
 			return fmt.Errorf("layer %s: %w", h.tap.Name(), err)
@@ -129,8 +133,14 @@ func (p *measurer) analyseRuns(ctx context.Context, h *head) error {
 		for i := range filters {
 			filters[i].Ratios = nil
 		}
-		h.runs = append(h.runs, filters)
+		runs = append(runs, filters)
+		if p.keep.due() || r+1 == len(h.runMeans) {
+			if err := p.keep.put(partRuns, p.runsKey(h, first, end), runs); err != nil {
+				return err
+			}
+		}
 	}
+	h.runs = append(h.runs, runs...)
 	h.runMeans, h.runAcc, h.runSum = nil, nil, nil
 	return nil
 }

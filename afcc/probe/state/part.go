@@ -40,6 +40,7 @@ const (
 	typeFloat32 = iota + 1
 	typeFloat64
 	typeInt64
+	typeInt32
 )
 
 // Why a file is not used.
@@ -54,8 +55,8 @@ var (
 // chunk is the number of elements that are converted at a time.
 const chunk = 1 << 13
 
-// Put keeps a part: info as JSON, and arrays, each a []float32, []float64 or
-// []int64. A part of that name takes its place at once; when Put fails it is the
+// Put keeps a part: info as JSON, and arrays, each a []float32, []float64,
+// []int64 or []int32. A part of that name takes its place at once; when Put fails it is the
 // old one that is there. kind is of at most 16 letters a to z. The error is an
 // *Error.
 func (s *Store) Put(kind string, key Key, info any, arrays ...any) error {
@@ -109,6 +110,8 @@ func describe(array any) (t uint64, n, size int) {
 		return typeFloat64, len(a), 8
 	case []int64:
 		return typeInt64, len(a), 8
+	case []int32:
+		return typeInt32, len(a), 4
 	}
 	panic(fmt.Sprintf("state: %T is no type of array", array))
 }
@@ -120,6 +123,8 @@ func writeArray(w io.Writer, array any) error {
 	case []float64:
 		return writeNumbers(w, a)
 	case []int64:
+		return writeNumbers(w, a)
+	case []int32:
 		return writeNumbers(w, a)
 	}
 	return nil
@@ -133,11 +138,13 @@ func readArray(r io.Reader, array any) error {
 		return readNumbers(r, a)
 	case []int64:
 		return readNumbers(r, a)
+	case []int32:
+		return readNumbers(r, a)
 	}
 	return nil
 }
 
-func writeNumbers[T float32 | float64 | int64](w io.Writer, v []T) error {
+func writeNumbers[T float32 | float64 | int64 | int32](w io.Writer, v []T) error {
 	buf := make([]byte, 0, 8*min(chunk, len(v)))
 	for len(v) > 0 {
 		n := min(chunk, len(v))
@@ -150,7 +157,7 @@ func writeNumbers[T float32 | float64 | int64](w io.Writer, v []T) error {
 	return nil
 }
 
-func readNumbers[T float32 | float64 | int64](r io.Reader, v []T) error {
+func readNumbers[T float32 | float64 | int64 | int32](r io.Reader, v []T) error {
 	var one T
 	size := binary.Size(one)
 	buf := make([]byte, size*min(chunk, len(v)))

@@ -37,18 +37,18 @@ type info struct {
 }
 
 // content is what the tests keep.
-func content() (info, []float32, []float64, []int64) {
+func content() (info, []float32, []float64, []int64, []int32) {
 	f := make([]float32, 3*chunk+17)
 	for i := range f {
 		f[i] = float32(i)*0.25 - 7
 	}
-	return info{3, "conv1"}, f, []float64{0.1, -1e300, 3}, []int64{1, -2, 1 << 60, 4}
+	return info{3, "conv1"}, f, []float64{0.1, -1e300, 3}, []int64{1, -2, 1 << 60, 4}, []int32{-5, 6}
 }
 
 func put(t testing.TB, s *Store, key Key) {
 	t.Helper()
-	i, f, d, n := content()
-	if err := s.Put("head", key, i, f, d, n); err != nil {
+	i, f, d, n, m := content()
+	if err := s.Put("head", key, i, f, d, n, m); err != nil {
 		t.Fatal(err)
 	}
 }
@@ -56,13 +56,13 @@ func put(t testing.TB, s *Store, key Key) {
 // get tells whether the part is there, and fails when it is another.
 func get(t testing.TB, s *Store, key Key) bool {
 	t.Helper()
-	wi, wf, wd, wn := content()
+	wi, wf, wd, wn, wm := content()
 	var i info
-	f, d, n := make([]float32, len(wf)), make([]float64, len(wd)), make([]int64, len(wn))
-	if !s.Get("head", key, &i, f, d, n) {
+	f, d, n, m := make([]float32, len(wf)), make([]float64, len(wd)), make([]int64, len(wn)), make([]int32, len(wm))
+	if !s.Get("head", key, &i, f, d, n, m) {
 		return false
 	}
-	if i != wi || !slices.Equal(f, wf) || !slices.Equal(d, wd) || !slices.Equal(n, wn) {
+	if i != wi || !slices.Equal(f, wf) || !slices.Equal(d, wd) || !slices.Equal(n, wn) || !slices.Equal(m, wm) {
 		t.Fatal("a part came back as another")
 	}
 	return true
