@@ -1,109 +1,234 @@
+//go:build unix
+
 package probe
 
 import (
-	"math/rand/v2"
+	"context"
+	"os"
+	"slices"
+	"strconv"
+	"syscall"
 	"testing"
 	"time"
 
+	"github.com/filterlens/filterlens/inspect"
+	"github.com/filterlens/filterlens/inspect/dataset"
 	"github.com/filterlens/filterlens/inspect/engine"
+	"github.com/filterlens/filterlens/inspect/engine/ort"
+	"github.com/filterlens/filterlens/inspect/onnxfile"
 )
 
-// BenchmarkHeadStep takes one training step of a head the size of an early
-// layer's, 64 filters of 16 x 16 positions and 100 labels, on cached features.
-func BenchmarkHeadStep(b *testing.B) {
-	const k, d, samples, batch = 100, 64 * 256, 1000, 100
-	r := rand.New(rand.NewPCG(1, 1))
-	features := make([]float32, samples*d)
-	for i := range features {
-		features[i] = r.Float32()
+// The benchmarks of this file compare measuring with the bare forward pass of the
+// same images in the same process, in turn, and report the ratio of the times as
+// "x-bare". Either way the time begins with loading a session and counts reading
+// and decoding the images; what differs is what the task adds.
+//
+// They run on fixtures/vgg16-glyphs20.onnx unless the environment names a model and
+// data:
+//
+//	FILTERLENS_BENCH_MODEL=vgg16-cifar100.onnx FILTERLENS_BENCH_DATA=cifar100/test.bin \
+//	FILTERLENS_BENCH_PREPROCESS=signed FILTERLENS_BENCH_LIMIT=10000 \
+//	go test ./afcc/probe -run '^$' -bench XBare -benchtime 1x
+type bench struct {
+	*measurer
+	ctx context.Context
+	// heads are of all taps; their weights are those of a head not yet trained.
+	heads []*head
+}
+
+// newBench opens what the environment names. Every split of the measurer holds
+// all samples up to the limit.
+func newBench(tb testing.TB) *bench {
+	tb.Helper()
+	env := func(name, otherwise string) string {
+		if v := os.Getenv("FILTERLENS_BENCH_" + name); v != "" {
+			return v
+		}
+		return otherwise
 	}
-	h := &head{tap: &Tap{Layers: []string{"bench"}, Filters: 64, Height: 16, Width: 16, Pool: 1}, norm: 10}
-	rec := DefaultRecipe()
-	if err := h.start(k, 70, 1, rec); err != nil {
-		b.Fatal(err)
-	}
-	g := newGraph()
-	all, index := g.input("features", 1, -1, d), g.input("index", 7, -1)
-	si := g.newStepInputs(k)
-	names := g.step(g.node("Gather", []string{all, index}, attrInt("axis", 0)), si, k, d, "0", h.scale, rec)
-	data, err := g.serialize()
+	f, err := onnxfile.Open(env("MODEL", "../../fixtures/vgg16-glyphs20.onnx"))
 	if err != nil {
-		b.Fatal(err)
+		tb.Fatal(err)
 	}
-	s, err := runtime(b).Load(b.Context(), engine.Model{Name: "head", Bytes: data})
+	tb.Cleanup(func() { f.Close() })
+	m, err := inspect.New(tb.Context(), f, inspect.Options{})
 	if err != nil {
-		b.Fatal(err)
+		tb.Fatal(err)
+	}
+	set := openBench(tb, env("DATA", "../../fixtures/glyphs20"))
+	limit, err := strconv.Atoi(env("LIMIT", "1000"))
+	if err != nil {
+		tb.Fatal(err)
+	}
+	pre, err := dataset.ParsePreprocess(env("PREPROCESS", "signed"))
+	if err != nil {
+		tb.Fatal(err)
+	}
+	memory, err := strconv.ParseInt(env("MEMORY", "0"), 10, 64)
+	if err != nil {
+		tb.Fatal(err)
+	}
+	b := &bench{ctx: tb.Context()}
+	var groups [][]*head
+	if b.measurer, _, groups, err = prepare(m, set, Options{Preprocess: pre, Theta: 0.3, Memory: memory}); err != nil {
+		tb.Fatal(err)
+	}
+	all := dataset.Split{Index: make([]int, min(limit, set.Len()))}
+	for i := range all.Index {
+		all.Index[i] = i * set.Len() / len(all.Index) // of every label, however they are sorted
+	}
+	b.fit, b.stats, b.eval = all, all, all
+	threads, err := strconv.Atoi(env("THREADS", "0"))
+	if err != nil {
+		tb.Fatal(err)
+	}
+	eng, err := ort.Open(b.ctx, ort.Options{Provider: os.Getenv("FILTERLENS_TEST_EP"), Threads: threads})
+	if err != nil {
+		tb.Fatal(err)
+	}
+	tb.Cleanup(func() { eng.Close() })
+	b.eng = eng
+	b.heads = slices.Concat(groups...)
+	return b
+}
+
+func openBench(tb testing.TB, path string) *dataset.Set {
+	tb.Helper()
+	set, err := dataset.Open(path, dataset.Options{})
+	if err != nil {
+		tb.Fatal(err)
+	}
+	tb.Cleanup(func() { set.Close() })
+	return set
+}
+
+// A span is how long something took: on the clock, and on all processors together.
+// On a machine with other work the second is the steadier measure; with more than
+// one thread it also counts those of the runtime that wait.
+type span struct{ wall, cpu time.Duration }
+
+// measure returns what f takes.
+func measure(tb testing.TB, f func() error) span {
+	tb.Helper()
+	cpu := func() time.Duration {
+		var u syscall.Rusage
+		if err := syscall.Getrusage(syscall.RUSAGE_SELF, &u); err != nil {
+			tb.Fatal(err)
+		}
+		return time.Duration(u.Utime.Nano() + u.Stime.Nano())
+	}
+	wall, before := time.Now(), cpu()
+	if err := f(); err != nil {
+		tb.Fatal(err)
+	}
+	return span{time.Since(wall), cpu() - before}
+}
+
+// bare runs the model as the file has it over all samples.
+func (b *bench) bare() error {
+	s, err := b.eng.Load(b.ctx, engine.Model{Name: b.m.File, Path: b.m.File})
+	if err != nil {
+		return err
 	}
 	defer s.Close()
-	t := newStepTensors(k)
-	labels, idx := make([]int, batch), make([]int64, batch)
-	for i := range batch {
-		labels[i], idx[i] = i%k, int64(i*samples/batch)
-	}
-	table := engine.NewFloat32(features, samples, d)
-	b.ResetTimer()
-	for b.Loop() {
-		in := map[string]*engine.Tensor{all: table, index: engine.NewInt64(idx, batch)}
-		out := map[string]*engine.Tensor{}
-		t.feed(si, labels, rec.LearningRate, rec, in)
-		h.feed(names, k, in, out)
-		if err := s.Run(b.Context(), in, out); err != nil {
-			b.Fatal(err)
+	for batch, err := range b.set.Batches(b.ctx, dataset.Sequential(b.stats.Index, b.batch), b.tr, 0) {
+		if err != nil {
+			return err
 		}
-		h.swap()
+		in := map[string]*engine.Tensor{b.in: b.rows.tensor(batch.X, len(batch.Index))}
+		if err := s.Run(b.ctx, in, map[string]*engine.Tensor{b.out: nil}); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// compare runs tasks between bare passes and reports the medians of what each
+// takes, as a multiple of the two passes around it.
+func (b *bench) compare(tb *testing.B, names []string, tasks ...func() error) {
+	measure(tb, b.bare) // the first pass finds nothing in the caches
+	wall, cpu := make([][]float64, len(tasks)), make([][]float64, len(tasks))
+	var bare, all time.Duration
+	for tb.Loop() {
+		before := measure(tb, b.bare)
+		for i, f := range tasks {
+			t := measure(tb, f)
+			after := measure(tb, b.bare)
+			wall[i] = append(wall[i], float64(2*t.wall)/float64(before.wall+after.wall))
+			cpu[i] = append(cpu[i], float64(2*t.cpu)/float64(before.cpu+after.cpu))
+			before, bare, all = after, bare+after.wall, all+t.wall
+		}
+	}
+	n := time.Duration(tb.N)
+	for i, name := range names {
+		slices.Sort(wall[i])
+		slices.Sort(cpu[i])
+		tb.ReportMetric(wall[i][len(wall[i])/2], name+"x-bare")
+		tb.ReportMetric(cpu[i][len(cpu[i])/2], name+"x-bare-cpu")
+	}
+	tb.ReportMetric((bare / n / time.Duration(len(tasks))).Seconds(), "bare-s")
+	tb.ReportMetric((all / n).Seconds(), "task-s")
+	tb.ReportMetric(0, "ns/op")
+}
+
+// give gives every head weights, those of one that is not trained yet.
+func (b *bench) give() {
+	for _, h := range b.heads {
+		h.w = make([]float32, b.k*h.d())
+		InitialWeights(h.w, h.d(), 1, uint64(h.i))
 	}
 }
 
-// BenchmarkLabelMeans compares the statistics pass of all layers with the bare
-// forward pass of the same samples, batch by batch in turn; the metric is the
-// ratio of their times.
-func BenchmarkLabelMeans(b *testing.B) {
-	const batch, k = 50, 10
-	n := newNet(-1, 3, 32)
-	n.conv("c1", 3, 32, 3, 1).op("Relu").conv("c2", 32, 32, 3, 1).op("Relu").pool()
-	n.conv("c3", 32, 64, 3, 1).op("Relu").conv("c4", 64, 64, 3, 1).op("Relu").pool()
-	n.conv("c5", 64, 128, 3, 1).op("Relu").op("GlobalAveragePool").op("Flatten").gemm("out", 128, k)
-	m := n.model(b, -1, k)
-	s := mustSurvey(b, m)
-	eng := runtime(b)
-	t, err := newTrunk(m)
-	if err != nil {
-		b.Fatal(err)
-	}
-	means := map[string]*engine.Tensor{}
-	for i, tap := range s.Taps {
-		d := tap.Filters * tap.Positions()
-		means[t.batchSum("sum."+string(rune('a'+i)), t.features(tap), int64(d))] = engine.NewFloat32(make([]float32, d), int64(d))
-	}
-	data, err := t.serialize()
-	if err != nil {
-		b.Fatal(err)
-	}
-	with, err := eng.Load(b.Context(), engine.Model{Name: "means", Bytes: data})
-	if err != nil {
-		b.Fatal(err)
-	}
-	defer with.Close()
-	bare, err := eng.Load(b.Context(), engine.Model{Name: m.File, Path: m.File})
-	if err != nil {
-		b.Fatal(err)
-	}
-	defer bare.Close()
-	x := make([]float32, batch*3*32*32)
-	in := map[string]*engine.Tensor{"image": engine.NewFloat32(x, batch, 3, 32, 32)}
-	logits := map[string]*engine.Tensor{n.t: engine.NewFloat32(make([]float32, batch*k), batch, k)}
-	var tBare, tMeans time.Duration
-	for b.Loop() {
-		begin := time.Now()
-		if err := bare.Run(b.Context(), in, logits); err != nil {
-			b.Fatal(err)
+// BenchmarkStatisticsXBare takes the label means of all layers, forms every field
+// matrix and finds the clusters of every filter; heads are given.
+func BenchmarkStatisticsXBare(tb *testing.B) {
+	b := newBench(tb)
+	b.compare(tb, []string{""}, func() error {
+		b.give()
+		if err := b.labelMeans(b.ctx, b.heads); err != nil {
+			return err
 		}
-		middle := time.Now()
-		if err := with.Run(b.Context(), in, means); err != nil {
-			b.Fatal(err)
+		return b.analyse(b.ctx, b.heads, &Result{})
+	})
+}
+
+// BenchmarkEpochXBare trains all heads for one epoch inside the trunk's graph.
+func BenchmarkEpochXBare(tb *testing.B) {
+	b := newBench(tb)
+	b.opt.Recipe.Epochs = 1
+	b.compare(tb, []string{""}, func() error {
+		heads := b.fresh()
+		for _, h := range heads {
+			if err := h.start(b.k, 100, 1, b.opt.Recipe); err != nil {
+				return err
+			}
 		}
-		tBare += middle.Sub(begin)
-		tMeans += time.Since(middle)
+		_, err := b.streamEpochs(b.ctx, heads, 0, 1)
+		return err
+	})
+}
+
+// BenchmarkCachedEpochsXBare trains all heads on features that are held in memory,
+// for one epoch and for four. A third of the difference is one epoch's steps; the
+// rest of the first is the pass of the trunk that all epochs share.
+func BenchmarkCachedEpochsXBare(tb *testing.B) {
+	b := newBench(tb)
+	run := func(n int) func() error {
+		return func() error {
+			b.opt.Recipe.Epochs = n
+			return b.fitCached(b.ctx, b.fresh(), newLengths(nil), 0, 1)
+		}
 	}
-	b.ReportMetric(float64(tMeans)/float64(tBare), "x-bare-forward")
+	b.compare(tb, []string{"one-", "four-"}, run(1), run(4))
+}
+
+// fresh returns the heads that are trained, as if nothing had been done to them.
+func (b *bench) fresh() []*head {
+	var heads []*head
+	for _, h := range b.heads {
+		if !h.own {
+			heads = append(heads, &head{tap: h.tap, i: h.i, norm: b.opt.Recipe.Norm})
+		}
+	}
+	return heads
 }

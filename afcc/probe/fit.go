@@ -5,6 +5,10 @@ import (
 	"fmt"
 	"math"
 	"math/rand/v2"
+	goruntime "runtime"
+	"slices"
+	"sync"
+	"sync/atomic"
 
 	"github.com/filterlens/filterlens/inspect/dataset"
 	"github.com/filterlens/filterlens/inspect/engine"
@@ -66,19 +70,42 @@ func (p *measurer) group(heads []*head) ([][]*head, error) {
 	return groups, nil
 }
 
-// planFit assigns the heads of a group to passes over the fitting split.
+// passes returns how often the fitting split runs through the trunk.
+func (f fitPlan) passes(epochs int) int {
+	n := len(f.cached) + epochs*len(f.streamed)
+	if len(f.cached) == 0 && len(f.streamed) > 0 {
+		n++ // for the lengths of the features, which a pass for others takes along
+	}
+	return n
+}
+
+// planFit assigns the heads of a group to passes over the fitting split. Where
+// features have to be computed in each epoch for some heads, all are trained with
+// them if that saves passes.
 func (p *measurer) planFit(heads []*head) fitPlan {
 	room := p.opt.Memory
 	for _, h := range heads {
 		room -= p.held(h)
 	}
 	room = max(room, p.opt.Memory/2)
+	plan := p.assign(heads, room, false)
+	if len(plan.streamed) > 0 {
+		if all := p.assign(heads, room, true); all.passes(p.opt.Recipe.Epochs) < plan.passes(p.opt.Recipe.Epochs) {
+			return all
+		}
+	}
+	return plan
+}
+
+// assign fills the passes of a plan, with every head streamed or only those whose
+// features do not fit in room.
+func (p *measurer) assign(heads []*head, room int64, stream bool) fitPlan {
 	var plan fitPlan
 	var cached, streamed int64
 	for _, h := range heads {
 		switch state, features := p.state(h), p.features(h); {
 		case h.own:
-		case state+features > room:
+		case stream || state+features > room:
 			if len(plan.streamed) == 0 || streamed+state > room {
 				plan.streamed, streamed = append(plan.streamed, nil), 0
 			}
@@ -99,15 +126,24 @@ func (p *measurer) planFit(heads []*head) fitPlan {
 	return plan
 }
 
+// fitHeads trains the heads of a group. A head is complete, and nothing else of its
+// training is needed any more, when finish was called for it: after each head of a
+// cached group, and for a streamed group when all of its heads have converged.
 func (p *measurer) fitHeads(ctx context.Context, heads []*head) error {
 	plan := p.planFit(heads)
+	lengths := newLengths(slices.Concat(plan.streamed...))
 	for i, g := range plan.cached {
-		if err := p.fitCached(ctx, g, i, len(plan.cached)); err != nil {
+		if err := p.fitCached(ctx, g, lengths, i, len(plan.cached)); err != nil {
 			return err
 		}
 	}
 	for i, g := range plan.streamed {
-		if err := p.fitStreamed(ctx, g, i, len(plan.streamed)); err != nil {
+		if !lengths.known {
+			if err := p.measureLengths(ctx, lengths); err != nil {
+				return err
+			}
+		}
+		if err := p.fitStreamed(ctx, g, lengths, i, len(plan.streamed)); err != nil {
 			return err
 		}
 	}
@@ -122,66 +158,108 @@ func stageOf(name string, i, n int) string {
 }
 
 // fitCached runs the trunk once over the fitting split, keeps the features of
-// all taps of the group, and trains their heads on them one after the other.
-func (p *measurer) fitCached(ctx context.Context, group []*head, i, groups int) error {
-	b, err := p.trunk()
-	if err != nil {
-		return err
-	}
-	names := make([]string, len(group))
+// all taps of the group, and trains their heads on them one after the other. If
+// lengths are not known yet, the pass takes them too.
+func (p *measurer) fitCached(ctx context.Context, group []*head, lengths *lengths, i, groups int) error {
 	cache := make([][]float32, len(group))
 	for j, h := range group {
-		names[j] = b.outputOf(fmt.Sprintf("features.%d", j), "Identity", []string{b.features(h.tap)}, []int64{-1, int64(h.d())})
 		cache[j] = make([]float32, len(p.fit.Index)*h.d())
 	}
-	var labels []int
-	collect := func() error {
-		sess, err := p.load(ctx, "features", b)
-		if err != nil {
-			return err
-		}
-		defer sess.Close()
-		return p.pass(ctx, stageOf("collecting features", i, groups), sess, dataset.Sequential(p.fit.Index, p.batch),
-			func(b *dataset.Batch, _, out map[string]*engine.Tensor) {
-				for j, h := range group {
-					d, at, n := h.d(), len(labels), len(b.Index)
-					out[names[j]] = nil
-					if n >= p.fixed {
-						out[names[j]] = engine.NewFloat32(cache[j][at*d:(at+n)*d], int64(n), int64(d))
-					}
-				}
-			},
-			func(b *dataset.Batch, out map[string]*engine.Tensor) error {
-				for j, h := range group {
-					if d, at, n := h.d(), len(labels), len(b.Index); n < p.fixed {
-						copy(cache[j][at*d:(at+n)*d], out[names[j]].Float32())
-					}
-				}
-				labels = append(labels, b.Labels...)
-				return nil
-			})
-	}
-	if err := collect(); err != nil {
+	labels, err := p.collect(ctx, group, cache, lengths, stageOf("collecting features", i, groups))
+	if err != nil {
 		return err
-	}
-	if len(labels) == 0 {
-		return dataset.ErrEmpty
 	}
 	p.countFit(labels)
 	for j, h := range group {
 		stage := stageOf("training heads", i, groups)
 		progress := func(epoch int) { p.opt.Progress(stage, j*p.opt.Recipe.Epochs+epoch, len(group)*p.opt.Recipe.Epochs) }
-		d := h.d()
-		var sq float64
-		for _, x := range cache[j][:len(labels)*d] {
-			sq += float64(x) * float64(x)
-		}
-		if err := p.trainCached(ctx, h, cache[j][:len(labels)*d], labels, math.Sqrt(sq/float64(len(labels))), progress); err != nil {
+		features := cache[j][:len(labels)*h.d()]
+		length := math.Sqrt(sumOfSquares(features) / float64(len(labels)))
+		if err := p.trainCached(ctx, h, features, labels, length, progress); err != nil {
 			return err
 		}
 		cache[j] = nil
 	}
 	return nil
+}
+
+// collect fills cache with the features (samples x D) of each head of a group and
+// returns the labels of the samples, those that could be read.
+func (p *measurer) collect(ctx context.Context, group []*head, cache [][]float32, lengths *lengths, stage string) (labels []int, err error) {
+	b, err := p.trunk()
+	if err != nil {
+		return nil, err
+	}
+	names := make([]string, len(group))
+	for j, h := range group {
+		names[j] = b.outputOf(fmt.Sprintf("features.%d", j), "Identity", []string{b.features(h.tap)}, []int64{-1, int64(h.d())})
+	}
+	more := !lengths.known
+	if more {
+		lengths.add(b)
+	}
+	sess, err := p.load(ctx, "features", b)
+	if err != nil {
+		return nil, err
+	}
+	defer sess.Close()
+	err = p.pass(ctx, stage, sess, dataset.Sequential(p.fit.Index, p.batch),
+		func(b *dataset.Batch, _, out map[string]*engine.Tensor) {
+			for j, h := range group {
+				d, at, n := h.d(), len(labels), len(b.Index)
+				out[names[j]] = nil
+				if n >= p.fixed {
+					out[names[j]] = engine.NewFloat32(cache[j][at*d:(at+n)*d], int64(n), int64(d))
+				}
+			}
+			if more {
+				lengths.want(out)
+			}
+		},
+		func(b *dataset.Batch, out map[string]*engine.Tensor) error {
+			for j, h := range group {
+				if d, at, n := h.d(), len(labels), len(b.Index); n < p.fixed {
+					copy(cache[j][at*d:(at+n)*d], out[names[j]].Float32())
+				}
+			}
+			if more {
+				lengths.take(out, len(b.Index))
+			}
+			labels = append(labels, b.Labels...)
+			return nil
+		})
+	if err != nil {
+		return nil, err
+	}
+	if len(labels) == 0 {
+		return nil, dataset.ErrEmpty
+	}
+	lengths.known = true
+	return labels, nil
+}
+
+// sumOfSquares adds in blocks of a fixed size, so that the sum is the same whatever
+// the number of cores that share them.
+func sumOfSquares(v []float32) float64 {
+	const block = 1 << 20
+	sums := make([]float64, (len(v)+block-1)/block)
+	var next atomic.Int64
+	var wg sync.WaitGroup
+	for range min(goruntime.GOMAXPROCS(0), len(sums)) {
+		wg.Go(func() {
+			for i := int(next.Add(1)) - 1; i < len(sums); i = int(next.Add(1)) - 1 {
+				for _, x := range v[i*block : min((i+1)*block, len(v))] {
+					sums[i] += float64(x) * float64(x)
+				}
+			}
+		})
+	}
+	wg.Wait()
+	var sum float64
+	for _, s := range sums {
+		sum += s
+	}
+	return sum
 }
 
 // countFit records the samples that heads are fitted on.
@@ -208,7 +286,7 @@ func (h *head) start(k int, length float64, seed uint64, r Recipe) error {
 	}
 	n := k * h.d()
 	if h.w == nil {
-		h.w, h.z, h.w2, h.z2 = make([]float32, n), make([]float32, n), make([]float32, n), make([]float32, n)
+		h.w, h.z = make([]float32, n), make([]float32, n)
 	}
 	InitialWeights(h.w, h.d(), seed, uint64(h.i))
 	for i, w := range h.w {
@@ -216,16 +294,6 @@ func (h *head) start(k int, length float64, seed uint64, r Recipe) error {
 	}
 	h.loss = 0
 	return nil
-}
-
-// slow prepares a head for a learning rate that is smaller by factor: the
-// velocity stays, so the point moves towards where a head at rest has it.
-func (h *head) slow(factor float64, r Recipe) {
-	f, m := float32(factor), float32(1+r.Momentum)
-	for i, w := range h.w {
-		rest := m * w
-		h.z[i] = rest + f*(h.z[i]-rest)
-	}
 }
 
 // InitialWeights fills w with the first weights of head number i for d
@@ -244,22 +312,6 @@ func (h *head) finish() {
 		h.w[i] *= h.scale
 	}
 	h.z, h.w2, h.z2 = nil, nil, nil
-}
-
-func (h *head) swap() {
-	h.w, h.w2 = h.w2, h.w
-	h.z, h.z2 = h.z2, h.z
-}
-
-// rates returns the learning rate of each epoch.
-func (r Recipe) rates() []float64 {
-	rates := make([]float64, r.Epochs)
-	rate := r.LearningRate
-	for i := range rates {
-		rates[i] = rate
-		rate *= r.Decay
-	}
-	return rates
 }
 
 // trainCached trains one head on features (len(labels) x D) that are in memory.
@@ -293,40 +345,37 @@ func (p *measurer) epochs(ctx context.Context, h *head, table *engine.Tensor, la
 	b := newGraph()
 	all := b.input("features", 1, -1, d)
 	index := b.input("index", 7, -1)
-	si := b.newStepInputs(p.k)
-	names := b.step(b.node("Gather", []string{all, index}, attrInt("axis", 0)), si, p.k, int(d), "0", h.scale, r)
-	sess, err := p.load(ctx, "head of "+h.tap.Name(), b)
-	if err != nil {
+	t := trainer{p: p, heads: []*head{h}, fixed: map[string]*engine.Tensor{all: table}}
+	t.add(b, func(*head) string { return b.node("Gather", []string{all, index}, attrInt("axis", 0)) })
+	if t.sess, err = p.load(ctx, "head of "+h.tap.Name(), b); err != nil {
 		return false, err
 	}
-	defer sess.Close()
+	defer t.sess.Close()
 	numbers := make([]int, len(labels))
 	for i := range numbers {
 		numbers[i] = i
 	}
-	tensors := newStepTensors(p.k)
-	for epoch, rate := range r.rates() {
+	for epoch := range r.Epochs {
 		progress(epoch)
-		if epoch > 0 {
-			h.slow(r.Decay, r)
+		if err := t.begin(epoch); err != nil {
+			return false, err
 		}
-		loss := 0.0
 		for _, batch := range dataset.Shuffled(numbers, r.Batch, p.opt.Split.Seed, uint64(epoch)) {
 			idx := make([]int64, len(batch))
 			y := make([]int, len(batch))
 			for i, n := range batch {
 				idx[i], y[i] = int64(n), labels[n]
 			}
-			in, out := map[string]*engine.Tensor{all: table, index: engine.NewInt64(idx, int64(len(idx)))}, map[string]*engine.Tensor{}
-			tensors.feed(si, y, rate, r, in)
-			h.feed(names, int64(p.k), in, out)
-			if err := sess.Run(ctx, in, out); err != nil {
+			in, out := map[string]*engine.Tensor{index: engine.NewInt64(idx, int64(len(idx)))}, map[string]*engine.Tensor{}
+			t.feed(y, in, out)
+			if err := t.sess.Run(ctx, in, out); err != nil {
 				return false, err
 			}
-			h.swap()
-			loss += float64(out[names.loss].Float32()[0]) * float64(len(batch))
+			t.took(len(batch), out)
 		}
-		h.loss = loss / float64(len(labels))
+		if err := t.end(ctx); err != nil {
+			return false, err
+		}
 		if !finite(h.loss) {
 			return false, ctx.Err()
 		}
@@ -346,54 +395,15 @@ func finite32(v []float32) bool {
 	return true
 }
 
-// feed binds a head's state to a training step: read from w and z, written to
-// w2 and z2.
-func (h *head) feed(n headNames, k int64, in, out map[string]*engine.Tensor) {
-	d := int64(h.d())
-	in[n.weight], in[n.point] = engine.NewFloat32(h.w, k, d), engine.NewFloat32(h.z, k, d)
-	out[n.newWeight], out[n.newPoint] = engine.NewFloat32(h.w2, k, d), engine.NewFloat32(h.z2, k, d)
-	out[n.loss] = nil
-}
-
-// stepTensors holds the small inputs of a training step.
-type stepTensors struct {
-	k      int
-	onehot []float32
-	rows   []float32
-}
-
-func newStepTensors(k int) *stepTensors { return &stepTensors{k: k} }
-
-func (s *stepTensors) feed(si stepInputs, labels []int, rate float64, rec Recipe, in map[string]*engine.Tensor) {
-	n := len(labels)
-	if cap(s.rows) < n {
-		s.onehot, s.rows = make([]float32, n*s.k), make([]float32, n)
-	}
-	y, r := s.onehot[:n*s.k], s.rows[:n]
-	clear(y)
-	for i, l := range labels {
-		y[i*s.k+l] = 1
-		r[i] = 1 / float32(n)
-	}
-	in[si.onehot] = engine.NewFloat32(y, int64(n), int64(s.k))
-	in[si.rows] = engine.NewFloat32(r, int64(n), 1)
-	in[si.pull] = engine.NewFloat32([]float32{float32(-(1 + rec.Momentum) * rate)})
-	in[si.keep] = engine.NewFloat32([]float32{float32((1 + rec.Momentum) * (1 - rate*rec.L2))})
-}
-
 // fitStreamed trains a group of heads inside the trunk's graph: each batch runs
 // the trunk once and takes one step of every head.
-func (p *measurer) fitStreamed(ctx context.Context, group []*head, i, groups int) error {
-	lengths, err := p.lengths(ctx, group)
-	if err != nil {
-		return err
-	}
+func (p *measurer) fitStreamed(ctx context.Context, group []*head, lengths *lengths, i, groups int) error {
 	for restart := 0; len(group) > 0; restart++ {
 		if restart > maxRestarts {
 			return fmt.Errorf("layer %s: its head does not converge; lower --head-rate (now %g)", group[0].tap.Name(), p.opt.Recipe.LearningRate)
 		}
 		for _, h := range group {
-			if err := h.start(p.k, lengths[h], p.opt.Split.Seed, p.opt.Recipe); err != nil {
+			if err := h.start(p.k, lengths.of(h), p.opt.Split.Seed, p.opt.Recipe); err != nil {
 				return err
 			}
 		}
@@ -415,96 +425,37 @@ func (p *measurer) fitStreamed(ctx context.Context, group []*head, i, groups int
 	return nil
 }
 
-// lengths returns the root mean square length of each tap's feature vectors
-// over the fitting split.
-func (p *measurer) lengths(ctx context.Context, group []*head) (map[*head]float64, error) {
-	b, err := p.trunk()
-	if err != nil {
-		return nil, err
-	}
-	names := make([]string, len(group))
-	for i, h := range group {
-		x := b.features(h.tap)
-		rowSums := b.node("MatMul", []string{b.node("Mul", []string{x, x}), b.constFloat(ones(h.d()), int64(h.d()), 1)})
-		names[i] = b.batchSum(fmt.Sprintf("square.%d", i), rowSums, 1)
-	}
-	sess, err := p.load(ctx, "feature lengths", b)
-	if err != nil {
-		return nil, err
-	}
-	defer sess.Close()
-	sums := make([]float64, len(group))
-	var labels []int
-	err = p.pass(ctx, "scaling features", sess, dataset.Sequential(p.fit.Index, p.batch),
-		func(_ *dataset.Batch, _, out map[string]*engine.Tensor) {
-			for _, name := range names {
-				out[name] = nil
-			}
-		},
-		func(b *dataset.Batch, out map[string]*engine.Tensor) error {
-			for i, name := range names {
-				sums[i] += float64(out[name].Float32()[0])
-			}
-			labels = append(labels, b.Labels...)
-			return nil
-		})
-	if err != nil {
-		return nil, err
-	}
-	p.countFit(labels)
-	lengths := map[*head]float64{}
-	for i, h := range group {
-		lengths[h] = math.Sqrt(sums[i] / float64(max(len(labels), 1)))
-	}
-	return lengths, nil
-}
-
 func (p *measurer) streamEpochs(ctx context.Context, group []*head, number, groups int) (diverged map[*head]bool, err error) {
 	r := p.opt.Recipe
 	b, err := p.trunk()
 	if err != nil {
 		return nil, err
 	}
-	si := b.newStepInputs(p.k)
-	names := make([]headNames, len(group))
-	for i, h := range group {
-		names[i] = b.step(b.features(h.tap), si, p.k, h.d(), fmt.Sprint(i), h.scale, r)
-	}
-	sess, err := p.load(ctx, "heads", b)
-	if err != nil {
+	t := trainer{p: p, heads: group}
+	t.add(b, func(h *head) string { return b.features(h.tap) })
+	if t.sess, err = p.load(ctx, "heads", b); err != nil {
 		return nil, err
 	}
-	defer sess.Close()
-	tensors := newStepTensors(p.k)
+	defer t.sess.Close()
 	diverged = map[*head]bool{}
-	for epoch, rate := range r.rates() {
-		if epoch > 0 {
-			for _, h := range group {
-				h.slow(r.Decay, r)
-			}
+	for epoch := range r.Epochs {
+		if err := t.begin(epoch); err != nil {
+			return nil, err
 		}
-		loss, n := make([]float64, len(group)), 0
-		err := p.pass(ctx, stageOf(fmt.Sprintf("training heads, epoch %d of %d", epoch+1, r.Epochs), number, groups), sess,
+		err := p.pass(ctx, stageOf(fmt.Sprintf("training heads, epoch %d of %d", epoch+1, r.Epochs), number, groups), t.sess,
 			dataset.Shuffled(p.fit.Index, r.Batch, p.opt.Split.Seed, uint64(epoch)),
-			func(b *dataset.Batch, in, out map[string]*engine.Tensor) {
-				tensors.feed(si, b.Labels, rate, r, in)
-				for i, h := range group {
-					h.feed(names[i], int64(p.k), in, out)
-				}
-			},
+			func(b *dataset.Batch, in, out map[string]*engine.Tensor) { t.feed(b.Labels, in, out) },
 			func(b *dataset.Batch, out map[string]*engine.Tensor) error {
-				for i, h := range group {
-					h.swap()
-					loss[i] += float64(out[names[i].loss].Float32()[0]) * float64(len(b.Labels))
-				}
-				n += len(b.Labels)
+				t.took(len(b.Labels), out)
 				return nil
 			})
 		if err != nil {
 			return nil, err
 		}
-		for i, h := range group {
-			h.loss = loss[i] / float64(max(n, 1))
+		if err := t.end(ctx); err != nil {
+			return nil, err
+		}
+		for _, h := range group {
 			if !finite(h.loss) {
 				diverged[h] = true
 			}
@@ -516,4 +467,55 @@ func (p *measurer) streamEpochs(ctx context.Context, group []*head, number, grou
 		}
 	}
 	return diverged, nil
+}
+
+// lengths is the root mean square length of each head's feature vectors over the
+// fitting split.
+type lengths struct {
+	heads  []*head
+	names  []string
+	sums   map[*head]float64
+	labels int
+	known  bool
+}
+
+func newLengths(heads []*head) *lengths {
+	return &lengths{heads: heads, sums: map[*head]float64{}, known: len(heads) == 0}
+}
+
+// add has a graph give the squared length of each feature vector.
+func (l *lengths) add(b *builder) {
+	l.names = make([]string, len(l.heads))
+	for i, h := range l.heads {
+		x := b.features(h.tap)
+		l.names[i] = b.outputOf(fmt.Sprintf("square.%d", i), "MatMul",
+			[]string{b.node("Mul", []string{x, x}), b.constFloat(ones(h.d()), int64(h.d()), 1)}, []int64{-1, 1})
+	}
+}
+
+func (l *lengths) want(out map[string]*engine.Tensor) {
+	for _, name := range l.names {
+		out[name] = nil
+	}
+}
+
+// take adds a batch of n samples.
+func (l *lengths) take(out map[string]*engine.Tensor, n int) {
+	for i, h := range l.heads {
+		for _, square := range out[l.names[i]].Float32()[:n] {
+			l.sums[h] += float64(square)
+		}
+	}
+	l.labels += n
+}
+
+func (l *lengths) of(h *head) float64 { return math.Sqrt(l.sums[h] / float64(max(l.labels, 1))) }
+
+// measureLengths runs the fitting split for nothing but the lengths.
+func (p *measurer) measureLengths(ctx context.Context, l *lengths) error {
+	labels, err := p.collect(ctx, nil, nil, l, "scaling features")
+	if err == nil {
+		p.countFit(labels)
+	}
+	return err
 }

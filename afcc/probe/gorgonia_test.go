@@ -53,7 +53,7 @@ func TestStepAgainstAutodiff(t *testing.T) {
 	}
 	feeds := map[string]*engine.Tensor{in: engine.NewFloat32(x, batch, d),
 		names.weight: engine.NewFloat32(w, k, d), names.point: engine.NewFloat32(z, k, d)}
-	newStepTensors(k).feed(si, labels, rate, recipe, feeds)
+	(&stepTensors{k: k}).feed(si, labels, rate, recipe, feeds)
 	out := map[string]*engine.Tensor{names.newWeight: nil, names.newPoint: nil, names.loss: nil}
 	if err := s.Run(t.Context(), feeds, out); err != nil {
 		t.Fatal(err)

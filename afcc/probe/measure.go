@@ -4,8 +4,10 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"math"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/filterlens/filterlens/afcc/probe/state"
@@ -130,19 +132,17 @@ type measurer struct {
 	half  bool
 	image string
 	rows  images
+	// hold has sessions hold tensors even where they do not travel.
+	hold bool
+	// nodes counts the nodes of all sessions by provider, elsewhere names those that
+	// another one than the engine's runs.
+	nodes     map[string]int
+	elsewhere []string
 
 	fit, stats, eval dataset.Split
 	// Samples used of each split, label by label.
 	seenFit, seenStats, seenEval []int
 	evalLabels                   []int32 // of the samples judged
-
-	keep keeper
-	// lost lists samples that the measurement which is being continued could not
-	// decode, names the IDs in each split.
-	lost  []dataset.Skipped
-	names map[string]map[string]bool
-	// done counts the samples of the pass under way whose outputs were used.
-	done int
 }
 
 // head is a linear head on its way: weights for scaled features.
@@ -150,7 +150,7 @@ type head struct {
 	tap    *Tap
 	i      uint64    // its number (Survey.number), the seed of its weights
 	w, z   []float32 // weights, and the point that carries the momentum
-	w2, z2 []float32 // where the next step is written
+	w2, z2 []float32 // where the next step is written, unless the session holds w and z
 	norm   float64
 	scale  float32
 	loss   float64
@@ -158,7 +158,6 @@ type head struct {
 	acc    []float64
 	sum    *engine.Tensor
 	own    bool
-	fitted bool // it is trained
 	judgement
 	resampled
 }
@@ -184,10 +183,6 @@ func Measure(ctx context.Context, eng engine.Engine, m *inspect.Model, set *data
 	if err != nil {
 		return nil, err
 	}
-	if res, err := p.known(ctx, id); res != nil || err != nil {
-		return res, err
-	}
-	p.keep = p.newKeeper(id)
 	res := p.newResult(s, id)
 	for _, g := range groups {
 		if err := p.fitHeads(ctx, g); err != nil {
@@ -213,6 +208,7 @@ func Measure(ctx context.Context, eng engine.Engine, m *inspect.Model, set *data
 	if err := p.complete(res); err != nil {
 		return nil, err
 	}
+	res.Nodes, res.Elsewhere = p.nodes, p.elsewhere
 	p.warn(res)
 	return res, ctx.Err()
 }
@@ -289,65 +285,76 @@ func (p *measurer) trunk() (*builder, error) {
 // image input is filled by pass.
 func (p *measurer) pass(ctx context.Context, stage string, sess engine.Session, plan [][]int,
 	feed func(b *dataset.Batch, in, out map[string]*engine.Tensor), use func(b *dataset.Batch, out map[string]*engine.Tensor) error) error {
-	return p.passFrom(ctx, stage, sess, plan, 0, nil, feed, use)
-}
-
-// passFrom is a pass of which the first samples, as many as from says, have been
-// used before; they must be whole batches of plan. save, which may be nil, is called
-// when it is time to save what was gathered, and when the context ends the pass.
-func (p *measurer) passFrom(ctx context.Context, stage string, sess engine.Session, plan [][]int, from int, save func() error,
-	feed func(b *dataset.Batch, in, out map[string]*engine.Tensor), use func(b *dataset.Batch, out map[string]*engine.Tensor) error) error {
-	total := 0
+	total, done := 0, 0
 	for _, b := range plan {
 		total += len(b)
 	}
-	for p.done = 0; p.done < from && len(plan) > 0; plan = plan[1:] {
-		p.done += len(plan[0])
-	}
-	saved := p.done
-	interrupted := func(err error) error {
-		if ctx.Err() != nil && save != nil && p.keep.store != nil && p.done > saved {
-			if failed := save(); failed != nil {
-				return fmt.Errorf("%w (%w)", err, failed)
-			}
-		}
-		return err
-	}
-	p.opt.Progress(stage, p.done, total)
+	p.opt.Progress(stage, 0, total)
 	for b, err := range p.set.Batches(ctx, plan, p.tr, 0) {
-		if from > 0 && errors.Is(err, dataset.ErrEmpty) {
-			break // what is left cannot be decoded, what came before could
-		}
 		if err != nil {
-			return interrupted(err)
+			return err
 		}
 		if len(b.Index) > 0 {
 			in := map[string]*engine.Tensor{p.image: p.rows.tensor(b.X, len(b.Index))}
 			out := map[string]*engine.Tensor{}
 			feed(&b, in, out)
 			if err := sess.Run(ctx, in, out); err != nil {
-				return interrupted(err)
+				return err
 			}
 			if err := use(&b, out); err != nil {
 				return err
 			}
 		}
-		p.done += len(b.Index) + len(b.Skipped)
-		p.opt.Progress(stage, p.done, total)
-		if save != nil && p.keep.due() {
-			if err := save(); err != nil {
-				return err
-			}
-			saved = p.done
-		}
+		done += len(b.Index) + len(b.Skipped)
+		p.opt.Progress(stage, done, total)
 	}
-	return interrupted(ctx.Err())
+	return ctx.Err()
 }
 
+// load makes a session of a graph and notes who runs its nodes.
 func (p *measurer) load(ctx context.Context, what string, b *builder) (engine.Session, error) {
 	data, err := b.serialize()
 	if err != nil {
 		return nil, err
 	}
-	return p.eng.Load(ctx, engine.Model{Name: p.m.File + " (" + what + ")", Bytes: data})
+	s, err := p.eng.Load(ctx, engine.Model{Name: p.m.File + " (" + what + ")", Bytes: data})
+	if err != nil {
+		return nil, err
+	}
+	if t, ok := s.(interface {
+		Providers() (map[string][]string, error)
+	}); ok {
+		nodes, err := t.Providers()
+		if err != nil {
+			return nil, errors.Join(err, s.Close())
+		}
+		p.countNodes(nodes)
+	}
+	return s, nil
+}
+
+// maxElsewhere is the most nodes that Result.Elsewhere names.
+const maxElsewhere = 20
+
+// countNodes adds the nodes of a session, by the library's name for the provider
+// that runs them ("CUDAExecutionProvider").
+func (p *measurer) countNodes(nodes map[string][]string) {
+	if p.nodes == nil {
+		p.nodes = map[string]int{}
+	}
+	for _, library := range slices.Sorted(maps.Keys(nodes)) {
+		name := strings.ToLower(strings.TrimSuffix(library, "ExecutionProvider"))
+		if strings.Contains(name, p.eng.Provider()) { // a plugin has a longer name
+			name = p.eng.Provider()
+		}
+		p.nodes[name] += len(nodes[library])
+		if name == p.eng.Provider() {
+			continue
+		}
+		for _, node := range nodes[library] {
+			if len(p.elsewhere) < maxElsewhere && !slices.Contains(p.elsewhere, node) {
+				p.elsewhere = append(p.elsewhere, node)
+			}
+		}
+	}
 }

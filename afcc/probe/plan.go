@@ -128,13 +128,16 @@ func (plan *Plan) add(p *measurer, heads []*head) {
 		}
 		pass("features", "fit", plan.Fit, 1, bytes+state, c)
 	}
+	// A pass that collects features takes the lengths of others along.
+	if len(fit.cached) == 0 && len(fit.streamed) > 0 {
+		pass("feature lengths", "fit", plan.Fit, 1, 0, slices.Concat(fit.streamed...))
+	}
 	for _, st := range fit.streamed {
 		var bytes int64
 		for _, h := range st {
 			how[h] = "streamed"
 			bytes += p.state(h)
 		}
-		pass("feature lengths", "fit", plan.Fit, 1, 0, st)
 		pass("training", "fit", plan.Fit, p.opt.Recipe.Epochs, bytes, st)
 	}
 	_, activations := p.judgeBatch(heads)

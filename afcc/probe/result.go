@@ -36,6 +36,9 @@ type Result struct {
 	// Nodes counts the nodes of the graphs that were run by the provider that ran
 	// them, as the engine tells; empty where it does not.
 	Nodes map[string]int `json:"nodes,omitempty"`
+	// Elsewhere names nodes that another provider than Provider ran, each as its
+	// operator and its name, the first 20 of them.
+	Elsewhere []string `json:"elsewhere,omitempty"`
 	// Theta is the threshold of the clipped matrices, Recipe how heads were
 	// trained.
 	Theta  float64 `json:"theta"`
