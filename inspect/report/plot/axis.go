@@ -24,14 +24,24 @@ func heading(size vg.Length) style { return style{size: size, bold: true, color:
 type frame struct {
 	vg.Rectangle
 	x0, x1, y0, y1 float64 // the values at its edges
+	log            bool    // of the vertical scale; y0 and y1 are decimal logarithms then
 }
 
 func (p frame) x(v float64) vg.Length {
 	return p.Min.X + p.Size().X*vg.Length((v-p.x0)/(p.x1-p.x0))
 }
 
+// y returns the height of a value; one far outside the panel, which a file may
+// hold, lies at its edge.
 func (p frame) y(v float64) vg.Length {
-	return p.Min.Y + p.Size().Y*vg.Length((v-p.y0)/(p.y1-p.y0))
+	if p.log {
+		v = math.Log10(v)
+	}
+	share := (v - p.y0) / (p.y1 - p.y0)
+	if math.IsNaN(share) {
+		share = 0
+	}
+	return p.Min.Y + p.Size().Y*vg.Length(max(-0.02, min(1.02, share)))
 }
 
 func (p frame) at(x, y float64) vg.Point { return vg.Point{X: p.x(x), Y: p.y(y)} }
@@ -61,6 +71,9 @@ func ticks(lo, hi float64, n int) (values []float64, decimals int) {
 
 // grouped writes a number with its thousands parted.
 func grouped(v float64, decimals int) string {
+	if math.Abs(v) >= 1e9 {
+		return strconv.FormatFloat(v, 'g', 3, 64)
+	}
 	s := strconv.FormatFloat(math.Abs(v), 'f', decimals, 64)
 	end := len(s)
 	if decimals > 0 {
@@ -80,10 +93,39 @@ func (f *figure) fromZero(p *frame, hi float64, n int, unit string) {
 	values, decimals := ticks(0, hi, n)
 	p.y0, p.y1 = 0, values[len(values)-1]
 	for _, v := range values {
-		y := p.y(v)
-		f.line(0.6, rule, vg.Point{X: p.Min.X, Y: y}, vg.Point{X: p.Max.X, Y: y})
-		f.text(p.Min.X-6, y, style{size: tickSize, color: soft, across: 1, up: 0.5}, grouped(v, decimals)+unit)
+		f.level(*p, v, grouped(v, decimals)+unit)
 	}
+}
+
+// logarithmic sets a vertical scale that holds the positive values from lo to hi
+// and draws its grid.
+func (f *figure) logarithmic(p *frame, lo, hi float64) {
+	var values []float64
+	for e := math.Floor(math.Log10(lo)); len(values) == 0 || values[len(values)-1] < hi; e++ {
+		for _, m := range []float64{1, 2, 5} {
+			if n := len(values); n == 0 || values[n-1] < hi {
+				values = append(values, m*math.Pow(10, e))
+			}
+		}
+	}
+	for len(values) > 2 && values[1] <= lo {
+		values = values[1:]
+	}
+	p.log, p.y0, p.y1 = true, math.Log10(values[0]), math.Log10(values[len(values)-1])
+	for _, v := range values {
+		e := math.Log10(v)
+		decade := math.Abs(e-math.Round(e)) < 1e-9
+		if decade || len(values) <= 6 {
+			f.level(*p, v, grouped(v, max(0, -int(math.Floor(e+1e-9)))))
+		}
+	}
+}
+
+// level draws a line of a grid.
+func (f *figure) level(p frame, v float64, text string) {
+	y := p.y(v)
+	f.line(0.6, rule, vg.Point{X: p.Min.X, Y: y}, vg.Point{X: p.Max.X, Y: y})
+	f.text(p.Min.X-6, y, style{size: tickSize, color: soft, across: 1, up: 0.5}, text)
 }
 
 // base draws the horizontal axis.

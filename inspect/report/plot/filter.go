@@ -117,10 +117,10 @@ func (f *figure) drawFilter(s Spec, r *probe.Result, l *probe.Layer, m []float32
 	}
 	side := vg.Length(480)
 	if k <= maxNamed {
-		side = max(240, vg.Length(k)*min(44, max(4.8, 480/vg.Length(k))))
+		side = max(240, vg.Length(k)*min(36, max(4.8, 480/vg.Length(k))))
 	}
 	cell := side / vg.Length(k)
-	nearSide := min(side, vg.Length(near)*60)
+	nearSide := min(side, vg.Length(near)*46)
 	inOrder := f.labelAxis(r.Data.Labels, plainOrder, cell)
 	permuted := f.labelAxis(r.Data.Labels, order, cell)
 	nearAxis := f.labelAxis(r.Data.Labels, order[:near], nearSide/vg.Length(near))

@@ -38,8 +38,11 @@ func byStrongest(l *probe.Layer) (order, strongest []int) {
 }
 
 // drawLayer draws the filters of a layer by the labels.
-func (f *figure) drawLayer(r *probe.Result, l *probe.Layer) error {
+func (f *figure) drawLayer(s Spec, r *probe.Result, l *probe.Layer) error {
 	k, n := len(r.Data.Labels), len(l.Filters)
+	if n == 0 {
+		return &MissingError{s.word(), "the layer has no filters"}
+	}
 	labels := make([]int, k)
 	count := make([]float64, k)
 	for j := range labels {
@@ -82,11 +85,11 @@ func (f *figure) drawLayer(r *probe.Result, l *probe.Layer) error {
 	if f.numbered > 0 {
 		notes = append(notes, "Labels whose names have letters that the font lacks are shown by number; SVG shows them.")
 	}
-	const left, bars, bar = 66, 64, 90
+	const left, upper, bar = 50, 64, 90
 	total := margin + left + width + bar
 	lines := f.noteLines(total-2*margin, notes...)
 	lower := notesHeight(lines) + 24 + axis.room
-	f.open(total, lower+height+16+bars+24+titlesHeight)
+	f.open(total, lower+height+16+upper+24+titlesHeight)
 	without := ""
 	if l.Stats.WithoutCluster > 0 {
 		without = fmt.Sprintf("%s without a cluster", grouped(float64(l.Stats.WithoutCluster), 0))
@@ -98,15 +101,19 @@ func (f *figure) drawLayer(r *probe.Result, l *probe.Layer) error {
 	f.titles(margin, "Labels of the filters of "+layerName(l), setting(r, append(sub, fmt.Sprintf("theta %g", r.Theta))...))
 	g := grid{box(margin+left, lower, width, height), n, k}
 
-	top := frame{Rectangle: box(g.Min.X, g.Max.Y+16, width, bars), x0: 0, x1: float64(k)}
+	top := frame{Rectangle: box(g.Min.X, g.Max.Y+16, width, upper), x0: 0, x1: float64(k)}
 	f.text(top.Min.X, top.Max.Y+10, heading(headSize), "filters with the label")
 	f.fromZero(&top, slices.Max(count), 3, "")
 	w := top.Size().X / vg.Length(k)
+	var bars vg.Path
 	for j, c := range count {
 		if c > 0 {
-			f.fill(vg.Rectangle{Min: top.at(float64(j), 0).Add(vg.Point{X: w * 0.1}), Max: top.at(float64(j+1), c).Add(vg.Point{X: -w * 0.1})}, blue)
+			bar := vg.Rectangle{Min: top.at(float64(j), 0).Add(vg.Point{X: w * 0.1}), Max: top.at(float64(j+1), c).Add(vg.Point{X: -w * 0.1})}
+			bars = append(bars, bar.Path()...)
 		}
 	}
+	f.canvas.SetColor(blue)
+	f.canvas.Fill(bars)
 	f.base(top)
 	st := style{size: 8.5, color: soft, up: 0.5}
 	y := top.y(l.Stats.Signal)
@@ -122,7 +129,11 @@ func (f *figure) drawLayer(r *probe.Result, l *probe.Layer) error {
 	axis.below(f, g)
 	f.text((g.Min.X+g.Max.X)/2, g.Min.Y-axis.room-10, style{size: 8.5, color: soft, across: 0.5}, "label j")
 	st = style{size: 8.5, color: soft, across: 0.5, turn: math.Pi / 2}
-	f.text(margin+12, (g.Min.Y+g.Max.Y)/2, st, "filter, by strongest label")
+	beside := vg.Length(10)
+	if named {
+		beside = 32
+	}
+	f.text(g.Min.X-beside, (g.Min.Y+g.Max.Y)/2, st, "filters, by strongest label")
 	if named {
 		st := style{size: min(9, row*0.95), color: ink, across: 1, up: 0.5}
 		for i, at := range order {

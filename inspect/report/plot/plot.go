@@ -45,8 +45,8 @@ func draw(s Spec, r *probe.Result, matrix []float32) (*figure, error) {
 		return nil, err
 	}
 	f := &figure{format: s.Format, faces: faces}
-	if len(r.Layers) == 0 {
-		return nil, &MissingError{string(s.Kind), "no layer was measured"}
+	if len(r.Layers) == 0 || len(r.Data.Labels) == 0 {
+		return nil, &MissingError{s.word(), "no layer was measured"}
 	}
 	switch s.Kind {
 	case Theta:
@@ -58,7 +58,7 @@ func draw(s Spec, r *probe.Result, matrix []float32) (*figure, error) {
 		}
 		switch s.Kind {
 		case Layer:
-			return f, f.drawLayer(r, l)
+			return f, f.drawLayer(s, r, l)
 		case Stability:
 			return f, f.drawStability(s, r, l)
 		}

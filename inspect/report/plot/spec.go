@@ -92,20 +92,27 @@ func Parse(word string) (Spec, error) {
 		if err != nil {
 			continue
 		}
-		if s.File = word[i+1:]; s.File == "" {
-			return Spec{}, &WordError{word, "the path of the file is missing"}
+		s.File = word[i+1:]
+		before, format, err := cutFormat(word, s.File)
+		if err != nil {
+			return Spec{}, err
 		}
-		_, s.Format, err = cutFormat(word, s.File)
-		return s, err
+		if before == "" || strings.HasSuffix(before, "/") {
+			return Spec{}, &WordError{word, "the name of the file is missing"}
+		}
+		s.Format = format
+		return s, nil
 	}
 	kind, format, err := cutFormat(word, word)
 	if err != nil {
 		return Spec{}, err
 	}
 	s, err := parseKind(word, kind)
-	s.Format = format
-	s.File = fileName(kind) + "." + format
-	return s, err
+	if err != nil {
+		return Spec{}, err
+	}
+	s.Format, s.File = format, fileName(kind)+"."+format
+	return s, nil
 }
 
 // cutFormat parts a path at its ending.

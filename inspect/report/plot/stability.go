@@ -29,7 +29,7 @@ func (f *figure) drawStability(s Spec, r *probe.Result, l *probe.Layer) error {
 	const width, height, left, gap = 330, 200, 54, 40
 	total := vg.Length(margin + 2*(left+width) + gap + margin)
 	lines := f.noteLines(total-2*margin,
-		fmt.Sprintf("Label sets: mean over pairs of the %d measurements of |L_r ∩ L_s| / |L_r ∪ L_s|, one number a filter; filters that never have a label are left out.", st.Runs),
+		fmt.Sprintf("Label sets: mean over pairs of the %d measurements of (labels in both sets) / (labels in either), one number a filter; filters that never have a label are left out.", st.Runs),
 		"Clusters: mean over measurements of the largest Jaccard index with a cluster found there, one number a cluster. 0.75 and more is called stable, less than 0.5 dissolved (Hennig 2007).")
 	lower := notesHeight(lines) + 34
 	f.open(total, lower+height+34+titlesHeight)

@@ -57,7 +57,7 @@ func (f *figure) drawTheta(s Spec, r *probe.Result) error {
 	return nil
 }
 
-const averagedNote = "Numbers of filters average over those that have a cluster at the threshold. The dashed line is the threshold of the clusters in reports."
+const averagedNote = "Numbers of filters average over those that have a cluster at the threshold. The dashed line is the threshold of the clusters in reports. Logarithmic scales leave out 0."
 
 func notesOf(shown []quantity) []string {
 	var notes []string
@@ -70,7 +70,7 @@ func notesOf(shown []quantity) []string {
 // thresholds draws one number against the threshold.
 func (f *figure) thresholds(p frame, q *quantity, layers []*probe.Layer, theta float64, colors color.Palette) {
 	lines := make([]series, len(layers))
-	hi, last := 0.0, 0.0
+	lo, hi, last := math.Inf(1), 0.0, 0.0
 	for i, l := range layers {
 		s := series{color: colors[i], width: 1.3}
 		if len(layers) == 1 {
@@ -79,12 +79,25 @@ func (f *figure) thresholds(p frame, q *quantity, layers []*probe.Layer, theta f
 		for _, row := range l.Sweep {
 			v, ok := q.of(&row)
 			s.add(row.Theta, q.scale*v, ok && !math.IsNaN(v) && !math.IsInf(v, 0))
+			if ok && v > 0 {
+				lo = min(lo, q.scale*v)
+			}
 			last = max(last, row.Theta)
 		}
 		hi = max(hi, s.most())
 		lines[i] = s
 	}
-	f.fromZero(&p, hi, 4, q.unit)
+	// Below a ten thousandth of the largest value nothing is told apart anyway.
+	if lo = max(lo, hi/1e4); q.wide && hi > 20*lo {
+		f.logarithmic(&p, lo, hi)
+		for i := range lines {
+			for j, v := range lines[i].y {
+				lines[i].ok[j] = lines[i].ok[j] && v >= lo
+			}
+		}
+	} else {
+		f.fromZero(&p, hi, 4, q.unit)
+	}
 	xs, decimals := ticks(0, max(last, theta), 5)
 	p.x0, p.x1 = 0, min(1, xs[len(xs)-1])
 	f.base(p)
@@ -96,7 +109,7 @@ func (f *figure) thresholds(p frame, q *quantity, layers []*probe.Layer, theta f
 	}
 	f.text((p.Min.X+p.Max.X)/2, p.Min.Y-18, style{size: 8.5, color: soft, across: 0.5, up: 1}, "θ, share of the filter's largest field")
 	f.text(p.Min.X, p.Max.Y+10, heading(headSize), q.title)
-	f.stroke(0.9, soft, []vg.Length{3, 3}, p.at(theta, p.y0), p.at(theta, p.y1))
+	f.stroke(0.9, soft, []vg.Length{3, 3}, vg.Point{X: p.x(theta), Y: p.Min.Y}, vg.Point{X: p.x(theta), Y: p.Max.Y})
 	for i := range lines {
 		f.series(p, &lines[i])
 	}

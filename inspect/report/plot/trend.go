@@ -21,6 +21,8 @@ type quantity struct {
 	note  string
 	scale float64
 	of    func(s *afcc.Stats) (float64, bool)
+	// wide tells that it spans orders of magnitude between thresholds.
+	wide bool
 	// all is the same averaged over all filters, nil where that makes no
 	// difference.
 	all func(s *afcc.Stats) float64
@@ -33,7 +35,7 @@ func quantities() []quantity {
 			func(s *afcc.Stats) float64 { return of(&s.MeanAll) }
 	}
 	q := []quantity{
-		{kind: SNR, title: "SNR", scale: 1, of: func(s *afcc.Stats) (float64, bool) {
+		{kind: SNR, title: "SNR", scale: 1, wide: true, of: func(s *afcc.Stats) (float64, bool) {
 			if s.SNR == nil {
 				return 0, false
 			}
@@ -44,7 +46,7 @@ func quantities() []quantity {
 		{kind: Clusters, title: "N_c, clusters of a filter", scale: 1, note: "N_c: mean number of clusters of a filter."},
 		{kind: Size, title: "C_s, labels in a cluster", scale: 1, note: "C_s: mean number of labels in a filter's clusters."},
 		{kind: Labels, title: "d, labels of a filter", scale: 1, note: "d: mean number of labels in all clusters of a filter."},
-		{kind: Noise, title: "n, noise of a filter", scale: 1, note: "n: mean number of ones of a filter's clipped matrix outside its clusters."},
+		{kind: Noise, title: "n, noise of a filter", scale: 1, wide: true, note: "n: mean number of ones of a filter's clipped matrix outside its clusters."},
 	}
 	q[2].of, q[2].all = mean(func(a *afcc.Averages) float64 { return a.Nc })
 	q[3].of, q[3].all = mean(func(a *afcc.Averages) float64 { return a.Cs })
@@ -67,6 +69,7 @@ func (q *quantity) row(l *probe.Layer) (float64, bool) {
 type series struct {
 	x, y   []float64
 	ok     []bool
+	ring   []bool // dots that are hollow
 	color  color.Color
 	width  vg.Length
 	dashes []vg.Length
@@ -105,6 +108,9 @@ func (f *figure) series(p frame, s *series) {
 	for i := range s.x {
 		if s.ok[i] {
 			f.dot(p.at(s.x[i], s.y[i]), s.dots, s.color)
+			if s.ring != nil && s.ring[i] {
+				f.dot(p.at(s.x[i], s.y[i]), s.dots-1, color.White)
+			}
 		}
 	}
 }
@@ -150,7 +156,8 @@ func (f *figure) layerAxis(layers []probe.Layer, step vg.Length) nominal {
 
 // stepFor returns how far apart layers stand.
 func stepFor(layers int, room vg.Length) vg.Length {
-	return max(min(room/vg.Length(layers), 60), 10.5, min(1400/vg.Length(layers), 10.5))
+	n := vg.Length(layers)
+	return max(min(room/n, max(60, 300/n)), min(1400/n, 10.5))
 }
 
 // draw writes the names below a panel.
@@ -187,13 +194,13 @@ func (f *figure) drawTrend(kind Kind, r *probe.Result) error {
 	const right, gap = 78, 46
 	left := max(56, axis.before-axis.step/2+14)
 	inner := axis.step * vg.Length(len(r.Layers))
-	column := left + inner + right
-	width := column * vg.Length(columns)
+	column := left + inner + 12
+	width := column*vg.Length(columns) - 12 + right
 	var notes []string
 	for _, q := range shown {
 		notes = append(notes, q.note)
 	}
-	notes = append(notes, averagesNote(shown, r), gapNote(shown, r))
+	notes = append(notes, averagesNote(shown, r), gapNote(shown, r), ownNote(r))
 	if f.numbered > 0 {
 		notes = append(notes, fmt.Sprintf("%d layers whose names have letters that the font lacks are shown by number.", f.numbered))
 	}
@@ -246,6 +253,18 @@ func gapNote(shown []quantity, r *probe.Result) string {
 	return ""
 }
 
+// own tells whether a layer's head is the model's own classifier.
+func own(l *probe.Layer) bool { return l.Head == "classifier" }
+
+func ownNote(r *probe.Result) string {
+	for i := range r.Layers {
+		if own(&r.Layers[i]) {
+			return "A ring marks a layer whose head is the model's own classifier; the others were trained."
+		}
+	}
+	return ""
+}
+
 // trend draws one number by layer.
 func (f *figure) trend(p frame, q *quantity, r *probe.Result) {
 	line := series{color: blue, width: 1.6, dots: 2.6}
@@ -257,6 +276,7 @@ func (f *figure) trend(p frame, q *quantity, r *probe.Result) {
 		l := &r.Layers[i]
 		v, ok := q.row(l)
 		line.add(float64(i), v, ok)
+		line.ring = append(line.ring, own(l))
 		if q.all != nil {
 			all.add(float64(i), q.scale*q.all(&l.Stats), true)
 		}
