@@ -143,6 +143,14 @@ type measurer struct {
 	// Samples used of each split, label by label.
 	seenFit, seenStats, seenEval []int
 	evalLabels                   []int32 // of the samples judged
+
+	keep keeper
+	// lost lists samples that the measurement which is being continued could not
+	// decode, names the IDs in each split.
+	lost  []dataset.Skipped
+	names map[string]map[string]bool
+	// done counts the samples of the pass under way whose outputs were used.
+	done int
 }
 
 // head is a linear head on its way: weights for scaled features.
@@ -158,6 +166,7 @@ type head struct {
 	acc    []float64
 	sum    *engine.Tensor
 	own    bool
+	fitted bool // it is trained
 	judgement
 	resampled
 }
@@ -183,6 +192,10 @@ func Measure(ctx context.Context, eng engine.Engine, m *inspect.Model, set *data
 	if err != nil {
 		return nil, err
 	}
+	if res, err := p.known(ctx, id); res != nil || err != nil {
+		return res, err
+	}
+	p.keep = p.newKeeper(id)
 	res := p.newResult(s, id)
 	for _, g := range groups {
 		if err := p.fitHeads(ctx, g); err != nil {
@@ -285,30 +298,59 @@ func (p *measurer) trunk() (*builder, error) {
 // image input is filled by pass.
 func (p *measurer) pass(ctx context.Context, stage string, sess engine.Session, plan [][]int,
 	feed func(b *dataset.Batch, in, out map[string]*engine.Tensor), use func(b *dataset.Batch, out map[string]*engine.Tensor) error) error {
-	total, done := 0, 0
+	return p.passFrom(ctx, stage, sess, plan, 0, nil, feed, use)
+}
+
+// passFrom is a pass of which the first samples, as many as from says, have been
+// used before; they must be whole batches of plan. save, which may be nil, is called
+// when it is time to save what was gathered, and when the context ends the pass.
+func (p *measurer) passFrom(ctx context.Context, stage string, sess engine.Session, plan [][]int, from int, save func() error,
+	feed func(b *dataset.Batch, in, out map[string]*engine.Tensor), use func(b *dataset.Batch, out map[string]*engine.Tensor) error) error {
+	total := 0
 	for _, b := range plan {
 		total += len(b)
 	}
-	p.opt.Progress(stage, 0, total)
+	for p.done = 0; p.done < from && len(plan) > 0; plan = plan[1:] {
+		p.done += len(plan[0])
+	}
+	saved := p.done
+	interrupted := func(err error) error {
+		if ctx.Err() != nil && save != nil && p.keep.store != nil && p.done > saved {
+			if failed := save(); failed != nil {
+				return fmt.Errorf("%w (%w)", err, failed)
+			}
+		}
+		return err
+	}
+	p.opt.Progress(stage, p.done, total)
 	for b, err := range p.set.Batches(ctx, plan, p.tr, 0) {
+		if from > 0 && errors.Is(err, dataset.ErrEmpty) {
+			break // what is left cannot be decoded, what came before could
+		}
 		if err != nil {
-			return err
+			return interrupted(err)
 		}
 		if len(b.Index) > 0 {
 			in := map[string]*engine.Tensor{p.image: p.rows.tensor(b.X, len(b.Index))}
 			out := map[string]*engine.Tensor{}
 			feed(&b, in, out)
 			if err := sess.Run(ctx, in, out); err != nil {
-				return err
+				return interrupted(err)
 			}
 			if err := use(&b, out); err != nil {
 				return err
 			}
 		}
-		done += len(b.Index) + len(b.Skipped)
-		p.opt.Progress(stage, done, total)
+		p.done += len(b.Index) + len(b.Skipped)
+		p.opt.Progress(stage, p.done, total)
+		if save != nil && p.keep.due() {
+			if err := save(); err != nil {
+				return err
+			}
+			saved = p.done
+		}
 	}
-	return ctx.Err()
+	return interrupted(ctx.Err())
 }
 
 // load makes a session of a graph and notes who runs its nodes.
