@@ -2,7 +2,6 @@ package report
 
 import (
 	"bytes"
-	"cmp"
 	_ "embed"
 	"encoding/base64"
 	"encoding/json"
@@ -187,7 +186,7 @@ func newHTMLStats(r *probe.Result, p *Pictures) (*htmlStats, error) {
 	doc := FromStats(r)
 	name := printable(filepath.Base(r.Model))
 	h := &htmlStats{Title: name, Path: printable(r.Model), Warnings: printables(doc.Warnings)}
-	h.From = printable(fmt.Sprintf("what its filters recognise in %s (%s)", cmp.Or(filepath.Base(r.Data.Path), "the data"), r.Data.Format))
+	h.From = "what its filters recognise in " + printable(strings.TrimSpace(r.Data.Path+" ("+r.Data.Format+")"))
 	h.Tiles = statsTiles(r)
 	for _, s := range newHTMLDocument(doc).Sections {
 		// The table of layers is looked at together with the curves.

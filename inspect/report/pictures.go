@@ -28,8 +28,8 @@ const (
 	// stay as they are.
 	ThumbnailSide = 48
 	// maxPictureWork bounds the products that are summed for the matrices of one
-	// layer, to half a minute of one core.
-	maxPictureWork = 2e10
+	// layer, to about 15 seconds of one core.
+	maxPictureWork = 1e10
 )
 
 // Pictures collects what a page shows of a measurement beside its numbers, while
@@ -206,10 +206,11 @@ func codesAreSmaller(k, p int) bool { return 0.8*float64(k) < 8*float64(p) }
 
 // A fieldEncoder is what one goroutine reuses from matrix to matrix.
 type fieldEncoder struct {
-	matrix []float32
-	raw    []byte
-	packed bytes.Buffer
-	w      *flate.Writer
+	matrix         []float32
+	weights, means []float32
+	raw            []byte
+	packed         bytes.Buffer
+	w              *flate.Writer
 }
 
 // encode packs the field matrix of a filter. In both forms the side of the
@@ -228,14 +229,25 @@ type fieldEncoder struct {
 // so that every reader gets the fields that afcc.FieldMatrix gives.
 func (e *fieldEncoder) encode(f probe.Fields, filter *afcc.Filter, theta float64, codes bool) fieldPicture {
 	pic := fieldPicture{filter: filter.Index, codes: codes}
+	e.gather(f, filter.Index)
 	if codes {
-		e.matrix = f.Matrix(e.matrix, filter.Index)
+		e.matrix = probe.Fields{W: e.weights, Means: e.means, K: f.K, F: 1, P: f.P}.Matrix(e.matrix, 0)
 		e.raw, pic.low = appendCodes(e.raw[:0], e.matrix, theta)
 	} else {
-		e.raw = appendFactors(e.raw[:0], f, filter.Index)
+		e.raw = appendFactors(e.raw[:0], e.weights, e.means)
 	}
 	pic.packed = bytes.Clone(e.pack())
 	return pic
+}
+
+// gather puts the weights and label means of one filter side by side: K x P each.
+func (e *fieldEncoder) gather(f probe.Fields, filter int) {
+	e.weights, e.means = e.weights[:0], e.means[:0]
+	for j := range f.K {
+		from := (j*f.F + filter) * f.P
+		e.weights = append(e.weights, f.W[from:from+f.P]...)
+		e.means = append(e.means, f.Means[from:from+f.P]...)
+	}
 }
 
 // pack compresses raw. Writing to memory cannot fail, and neither can the level.
@@ -283,20 +295,12 @@ func appendCodes(dst []byte, m []float32, theta float64) (codes []byte, low floa
 	return dst, low
 }
 
-func appendFactors(dst []byte, f probe.Fields, filter int) []byte {
-	n := f.K * f.P
-	dst = slices.Grow(dst, 8*n)[:len(dst)+8*n]
-	put := func(at int, v float32) {
-		bits := math.Float32bits(v)
-		for b := range 4 {
-			dst[b*2*n+at] = byte(bits >> (8 * b))
-		}
-	}
-	for j := range f.K {
-		from := (j*f.F + filter) * f.P
-		for p := range f.P {
-			put(j*f.P+p, f.W[from+p])
-			put(n+j*f.P+p, f.Means[from+p])
+func appendFactors(dst []byte, weights, means []float32) []byte {
+	for b := range 4 {
+		for _, list := range [][]float32{weights, means} {
+			for _, v := range list {
+				dst = append(dst, byte(math.Float32bits(v)>>(8*b)))
+			}
 		}
 	}
 	return dst

@@ -694,7 +694,19 @@
     if (index !== current.layer) return;
     rows = sorted(l);
     drawMap(l);
-    if (!keep) await showFilter(rows[0]);
+    if (!keep) await showFilter(clearest(l));
+  }
+
+  // The filter that a layer is opened with: of those that are drawn the one whose
+  // ones stand best in blocks, several blocks if there are any.
+  function clearest(l) {
+    const score = (f) => {
+      const cs = l.clusters[f];
+      const inside = cs.reduce((s, c) => s + c.length ** 2, 0);
+      return Math.min(cs.length, 2) * Math.min(l.labels[f].length, 6) * inside / (l.counts[f][0] || 1);
+    };
+    const list = l.drawn?.length ? [...l.drawn].sort((a, b) => a - b) : rows;
+    return list.reduce((best, f) => score(f) > score(best) ? f : best, list[0]);
   }
 
   async function chooseLayer(i, scroll) {
