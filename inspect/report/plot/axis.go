@@ -101,9 +101,10 @@ func (f *figure) fromZero(p *frame, hi float64, n int, unit string) {
 // and draws its grid.
 func (f *figure) logarithmic(p *frame, lo, hi float64) {
 	var values []float64
-	for e := math.Floor(math.Log10(lo)); len(values) == 0 || values[len(values)-1] < hi; e++ {
+	more := func() bool { n := len(values); return n < 2 || values[n-1] < hi }
+	for e := math.Floor(math.Log10(lo)); more(); e++ {
 		for _, m := range []float64{1, 2, 5} {
-			if n := len(values); n == 0 || values[n-1] < hi {
+			if more() {
 				values = append(values, m*math.Pow(10, e))
 			}
 		}

@@ -47,6 +47,8 @@ type figure struct {
 	// crisp tells of each image in the file whether its pixels are to be kept
 	// apart when it is shown larger.
 	crisp []bool
+	// onText, if any, is told of every text.
+	onText func(x, y vg.Length, st style, s string)
 	// numbered counts the names that were replaced by numbers.
 	numbered int
 }
@@ -117,6 +119,9 @@ func (f *figure) text(x, y vg.Length, st style, s string) {
 		return
 	}
 	s = f.readable(s)
+	if f.onText != nil {
+		f.onText(x, y, st, s)
+	}
 	w, up := f.faces.width(s, st), st.size*capital*vg.Length(st.up)
 	face := f.faces.face(st)
 	f.canvas.SetColor(st.color)

@@ -65,7 +65,7 @@ func (f *figure) drawLayer(s Spec, r *probe.Result, l *probe.Layer) error {
 	if k <= maxNamed {
 		width = max(260, vg.Length(k)*min(40, max(8.6, 640/vg.Length(k))))
 	}
-	row := min(14, max(5.6, 320/vg.Length(n)))
+	row := max(120/vg.Length(n), min(14, max(5.6, 320/vg.Length(n))))
 	named := row*vg.Length(n) <= 1100
 	if !named {
 		row = 760 / vg.Length(n)
@@ -141,7 +141,8 @@ func (f *figure) drawLayer(s Spec, r *probe.Result, l *probe.Layer) error {
 			f.text(g.Min.X-5, (c.Min.Y+c.Max.Y)/2, st, strconv.Itoa(at))
 		}
 	}
-	f.scaleBar(box(g.Max.X+20, g.Max.Y-min(height, 260)+18, 12, min(height, 260)-18), r.Theta, below, "M(j,j) / max")
+	scale := min(height, 260) - 18
+	f.scaleBar(box(g.Max.X+20, g.Max.Y-18-scale, 12, scale), r.Theta, below, "M(j,j) / max")
 	f.notes(margin, lines)
 	return nil
 }

@@ -29,43 +29,44 @@ func (e *MissingError) Error() string { return fmt.Sprintf("picture %q: %s", e.W
 //
 // The error is a *MissingError when r or matrix lacks what is shown, or that of w.
 func Write(w io.Writer, s Spec, r *probe.Result, matrix []float32) error {
-	f, err := draw(s, r, matrix)
+	faces, err := newTypefaces()
 	if err != nil {
+		return err
+	}
+	f := &figure{format: s.Format, faces: faces}
+	if err := f.draw(s, r, matrix); err != nil {
 		return err
 	}
 	return f.writeTo(w)
 }
 
-func draw(s Spec, r *probe.Result, matrix []float32) (*figure, error) {
-	if s.Format != SVG && s.Format != PNG {
-		return nil, fmt.Errorf("a picture is svg or png, not %q", s.Format)
+// draw draws the picture that s asks for.
+func (f *figure) draw(s Spec, r *probe.Result, matrix []float32) error {
+	if f.format != SVG && f.format != PNG {
+		return fmt.Errorf("a picture is svg or png, not %q", f.format)
 	}
-	faces, err := newTypefaces()
-	if err != nil {
-		return nil, err
-	}
-	f := &figure{format: s.Format, faces: faces}
 	if len(r.Layers) == 0 || len(r.Data.Labels) == 0 {
-		return nil, &MissingError{s.word(), "no layer was measured"}
+		return &MissingError{s.word(), "no layer was measured"}
+	}
+	var l *probe.Layer
+	switch s.Kind {
+	case Layer, Filter, Stability:
+		if l = r.Layer(s.Tensor); l == nil {
+			return &MissingError{s.word(), "the layer was not measured"}
+		}
 	}
 	switch s.Kind {
 	case Theta:
-		return f, f.drawTheta(s, r)
-	case Layer, Filter, Stability:
-		l := r.Layer(s.Tensor)
-		if l == nil {
-			return nil, &MissingError{s.word(), "the layer was not measured"}
-		}
-		switch s.Kind {
-		case Layer:
-			return f, f.drawLayer(s, r, l)
-		case Stability:
-			return f, f.drawStability(s, r, l)
-		}
+		return f.drawTheta(s, r)
+	case Layer:
+		return f.drawLayer(s, r, l)
+	case Stability:
+		return f.drawStability(s, r, l)
+	case Filter:
 		_, err := f.drawFilter(s, r, l, matrix)
-		return f, err
+		return err
 	}
-	return f, f.drawTrend(s.Kind, r)
+	return f.drawTrend(s.Kind, r)
 }
 
 // word returns the kind with its layer and filter.

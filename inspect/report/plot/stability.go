@@ -2,7 +2,7 @@ package plot
 
 import (
 	"fmt"
-	"math"
+	"slices"
 	"strconv"
 
 	"gonum.org/v1/plot/vg"
@@ -53,6 +53,7 @@ const bins = 20
 func (f *figure) shares(p frame, title, axis string, values, limits []float64) {
 	counts := make([]float64, bins)
 	sum, most := 0.0, 0.0
+	values = slices.DeleteFunc(values, func(v float64) bool { return !(v >= 0 && v <= 1) })
 	for _, v := range values {
 		i := max(0, min(bins-1, int(v*bins)))
 		counts[i]++
@@ -81,9 +82,6 @@ func (f *figure) shares(p frame, title, axis string, values, limits []float64) {
 		return
 	}
 	mean := sum / float64(len(values))
-	if math.IsNaN(mean) {
-		return
-	}
 	f.line(1.4, vermillion, p.at(mean, p.y0), p.at(mean, p.y1))
 	label := style{size: 8.5, color: vermillion, across: 0.5}
 	f.text(p.x(mean), p.Max.Y+4, label, fmt.Sprintf("mean %.2f", mean))
