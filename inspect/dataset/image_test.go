@@ -1,6 +1,7 @@
 package dataset
 
 import (
+	"archive/zip"
 	"bytes"
 	"encoding/binary"
 	"errors"
@@ -9,6 +10,7 @@ import (
 	"image/color"
 	"image/gif"
 	"image/jpeg"
+	"path/filepath"
 	"strings"
 	"testing"
 )
@@ -59,6 +61,59 @@ func TestDecodeKeepsValues(t *testing.T) {
 		if m.Height != 2 || m.Width != 3 || !bytes.Equal(m.Pix, test.want) {
 			t.Errorf("%s: %d channels %dx%d %v, want %v", name, m.Channels, m.Width, m.Height, m.Pix, test.want)
 		}
+	}
+}
+
+// An image of package image has the pixels that Decode gives, whatever the format.
+func TestSetImage(t *testing.T) {
+	dir := t.TempDir()
+	colour := noise(5, 4, 1)
+	grey := image.NewGray(image.Rect(0, 0, 3, 2))
+	copy(grey.Pix, counting(6))
+	put(t, dir, "folder/a/colour.png", pngBytes(t, colour))
+	put(t, dir, "folder/b/grey.png", pngBytes(t, grey))
+	put(t, dir, "cifar/train.bin", cifar([]byte{1, 99}, []byte{19, 0}))
+	put(t, dir, "idx/train-images-idx4-ubyte", idx(idxUint8, []int{2, 2, 2, 3}, counting(24)))
+	put(t, dir, "idx/train-labels-idx1-ubyte", idx(idxUint8, []int{2}, []byte{0, 1}))
+	put(t, dir, "a.npz", npz(t, zip.Store, "x", npy("|u1", "False", "(1, 3, 2, 4)", counting(24)), "y", labels8(0)))
+	put(t, dir, "grey.npz", npz(t, zip.Store, "x", images8(2), "y", labels8(0, 1)))
+	put(t, dir, "a.tar", tarBytes(t, tarFile{"1.png", tiny(t, 5)}, tarFile{"1.cls", []byte("0")}))
+	put(t, dir, "a.parquet", parquetBytes(t, hfRows(t, 3)))
+	for _, c := range []struct {
+		path     string
+		channels int // of the last sample
+	}{{"folder", 1}, {"cifar", 3}, {"idx", 3}, {"a.npz", 3}, {"grey.npz", 1}, {"a.tar", 3}, {"a.parquet", 3}} {
+		s := mustOpen(t, filepath.Join(dir, c.path), Options{})
+		for i := range s.Len() {
+			want, err := s.Decode(i)
+			if err != nil {
+				t.Fatal(err)
+			}
+			got, err := s.Image(i)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if got.Bounds() != image.Rect(0, 0, want.Width, want.Height) {
+				t.Fatalf("%s: %v, want %dx%d", s.ID(i), got.Bounds(), want.Width, want.Height)
+			}
+			if _, isGrey := got.(*image.Gray); i == s.Len()-1 && isGrey != (c.channels == 1) || want.Channels == 1 != isGrey {
+				t.Errorf("%s: %T of %d channels", s.ID(i), got, want.Channels)
+			}
+			for at := range want.Width * want.Height {
+				r, g, b, a := got.At(at%want.Width, at/want.Width).RGBA()
+				for ch, v := range []uint32{r, g, b} {
+					if w := want.plane(min(ch, want.Channels-1))[at]; v>>8 != uint32(w) || a != 0xffff {
+						t.Fatalf("%s: channel %d of pixel %d is %d, alpha %x, want %d", s.ID(i), ch, at, v>>8, a, w)
+					}
+				}
+			}
+		}
+	}
+	put(t, dir, "folder/b/grey.png", []byte("\x89PNG\r\n\x1a\nrest"))
+	s := mustOpen(t, filepath.Join(dir, "folder"), Options{})
+	var e *Error
+	if m, err := s.Image(1); !errors.As(err, &e) || m != nil {
+		t.Errorf("a broken file: %v, %v", m, err)
 	}
 }
 
