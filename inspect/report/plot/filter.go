@@ -120,7 +120,10 @@ func (f *figure) drawFilter(s Spec, r *probe.Result, l *probe.Layer, m []float32
 		side = max(240, vg.Length(k)*min(36, max(4.8, 480/vg.Length(k))))
 	}
 	cell := side / vg.Length(k)
-	nearSide := min(side, vg.Length(near)*46)
+	nearSide := side
+	if near < k {
+		nearSide = min(side, vg.Length(near)*46)
+	}
 	inOrder := f.labelAxis(r.Data.Labels, plainOrder, cell)
 	permuted := f.labelAxis(r.Data.Labels, order, cell)
 	nearAxis := f.labelAxis(r.Data.Labels, order[:near], nearSide/vg.Length(near))
@@ -129,8 +132,7 @@ func (f *figure) drawFilter(s Spec, r *probe.Result, l *probe.Layer, m []float32
 	left := margin + axisTitle + inOrder.room
 	second := left + side + gap + axisTitle + max(permuted.room, nearAxis.room)
 	width := second + side + bar
-	var lines []string
-	lines = f.noteLines(width-2*margin, filterNotes(f, k, below, kinds != nil)...)
+	lines := f.noteLines(width-2*margin, filterNotes(f, k, below, kinds != nil)...)
 	rowHeight := heads + side + axisTitle
 	lower := notesHeight(lines) + 14 + axisTitle + max(inOrder.room, permuted.room)
 	upper := lower + rowHeight + max(inOrder.room, nearAxis.room)

@@ -94,7 +94,7 @@ func (f *figure) drawLayer(s Spec, r *probe.Result, l *probe.Layer) error {
 	if l.Stats.WithoutCluster > 0 {
 		without = fmt.Sprintf("%s without a cluster", grouped(float64(l.Stats.WithoutCluster), 0))
 	}
-	sub := []string{fmt.Sprintf("%s filters", grouped(float64(n), 0))}
+	sub := []string{counted(n, "filter")}
 	if without != "" {
 		sub = append(sub, without)
 	}
@@ -103,7 +103,7 @@ func (f *figure) drawLayer(s Spec, r *probe.Result, l *probe.Layer) error {
 
 	top := frame{Rectangle: box(g.Min.X, g.Max.Y+16, width, upper), x0: 0, x1: float64(k)}
 	f.text(top.Min.X, top.Max.Y+10, heading(headSize), "filters with the label")
-	f.fromZero(&top, slices.Max(count), 3, "")
+	f.fromZero(&top, max(2, slices.Max(count)), 3, "")
 	w := top.Size().X / vg.Length(k)
 	var bars vg.Path
 	for j, c := range count {

@@ -365,12 +365,10 @@ func TestShades(t *testing.T) {
 
 func TestHostileNames(t *testing.T) {
 	names := []string{`</text><script>alert(1)</script>`, `"><image xlink:href="http://example.org/x"/>`, "a\x00b\x1bc\ufffe", "\xff\xfe", "金魚", "ёж", strings.Repeat("long ", 4000),
-		"<image x=\"", `style="font-family:Liberation Sans;`, "‮evil", ""}
+		"<image x=\"", `style="font-family:Liberation Sans;`, "\u202eevil", ""}
 	for _, k := range []int{len(names), 200} {
 		s := newSample(3, 5, k)
-		for i, n := range names {
-			s.Data.Labels[i] = n
-		}
+		copy(s.Data.Labels, names)
 		s.Model = names[0] + "\n.onnx"
 		for i := range s.Layers {
 			s.Layers[i].Layers = []string{names[i] + names[3]}

@@ -89,6 +89,14 @@ func setting(r *probe.Result, more ...string) string {
 	if r.Data.Path != "" {
 		parts = append(parts, filepath.Base(r.Data.Path))
 	}
-	parts = append(parts, fmt.Sprintf("K = %d labels", len(r.Data.Labels)))
+	parts = append(parts, "K = "+counted(len(r.Data.Labels), "label"))
 	return strings.Join(append(parts, more...), " · ")
+}
+
+// counted writes how many there are of something.
+func counted(n int, word string) string {
+	if n != 1 {
+		word += "s"
+	}
+	return grouped(float64(n), 0) + " " + word
 }

@@ -37,7 +37,7 @@ func (f *figure) drawStability(s Spec, r *probe.Result, l *probe.Layer) error {
 	if st.Runs == 2 {
 		how = "two halves of the samples"
 	}
-	f.titles(margin, "Stability of the filters of "+layerName(l), setting(r, fmt.Sprintf("%s filters", grouped(float64(len(st.Filters)), 0)), how, fmt.Sprintf("theta %g", r.Theta)))
+	f.titles(margin, "Stability of the filters of "+layerName(l), setting(r, counted(len(st.Filters), "filter"), how, fmt.Sprintf("theta %g", r.Theta)))
 	a := frame{Rectangle: box(margin+left, lower, width, height), x1: 1}
 	b := frame{Rectangle: box(margin+2*left+width+gap, lower, width, height), x1: 1}
 	f.shares(a, "label sets: filters", "agreement of a filter's label sets, Jaccard index", sets, nil)
@@ -61,7 +61,7 @@ func (f *figure) shares(p frame, title, axis string, values, limits []float64) {
 		most = max(most, counts[i])
 	}
 	f.text(p.Min.X, p.Max.Y+16, heading(headSize), fmt.Sprintf("%s (%s)", title, grouped(float64(len(values)), 0)))
-	f.fromZero(&p, max(1, most), 5, "")
+	f.fromZero(&p, max(5, most), 5, "")
 	for i, c := range counts {
 		if c > 0 {
 			lo, hi := p.at(float64(i)/bins, 0), p.at(float64(i+1)/bins, c)

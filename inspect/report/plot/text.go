@@ -2,7 +2,6 @@ package plot
 
 import (
 	"image/color"
-	"math"
 	"strings"
 	"unicode"
 	"unicode/utf8"
@@ -44,12 +43,8 @@ type style struct {
 	turn       float64 // counterclockwise, in radians
 }
 
-// capital is the height of capitals, as a share of the size; depth how far letters
-// reach below the line.
-const (
-	capital = 0.72
-	depth   = 0.21
-)
+// capital is the height of capitals, as a share of the size.
+const capital = 0.72
 
 func (t *typefaces) face(st style) font.Face {
 	f := font.Face{Font: font.Font{Typeface: "Liberation", Variant: "Sans", Size: st.size}, Face: t.regular}
@@ -137,10 +132,4 @@ func clean(s string) string {
 		}
 		return r
 	}, s)
-}
-
-// textHeight is the height that a text takes vertically when it is turned.
-func textHeight(width vg.Length, st style) vg.Length {
-	sin, cos := math.Sincos(st.turn)
-	return width*vg.Length(math.Abs(sin)) + st.size*capital*vg.Length(math.Abs(cos))
 }

@@ -1,7 +1,6 @@
 package plot
 
 import (
-	"fmt"
 	"image/color"
 	"math"
 	"slices"
@@ -44,7 +43,7 @@ func (f *figure) drawTheta(s Spec, r *probe.Result) error {
 	if s.Layer != "" {
 		title += " in " + layerName(layers[0])
 	}
-	f.titles(margin, title, setting(r, fmt.Sprintf("%s thresholds", grouped(float64(len(layers[0].Sweep)), 0))))
+	f.titles(margin, title, setting(r, counted(len(layers[0].Sweep), "threshold")))
 	colors := viridis(max(2, len(layers)))
 	for i, q := range shown {
 		p := frame{Rectangle: box(margin+left+vg.Length(i%columns)*column, lower+vg.Length(1-i/columns)*(height+gap), width, height)}

@@ -212,7 +212,7 @@ func (f *figure) drawTrend(kind Kind, r *probe.Result) error {
 	if title == "" {
 		title = shown[0].title + " by layer"
 	}
-	top := f.titles(margin, title, setting(r, fmt.Sprintf("theta %g", r.Theta), fmt.Sprintf("%d layers", len(r.Layers))))
+	top := f.titles(margin, title, setting(r, fmt.Sprintf("theta %g", r.Theta), counted(len(r.Layers), "layer")))
 	for i, q := range shown {
 		x := vg.Length(i%columns)*column + left
 		y := top - vg.Length(i/columns+1)*(height+gap) + 10
