@@ -203,7 +203,7 @@ func BenchmarkEpochXBare(tb *testing.B) {
 				return err
 			}
 		}
-		_, err := b.streamEpochs(b.ctx, heads, 0, 1)
+		_, err := b.streamEpochs(b.ctx, heads, attempt{}, 0, 1)
 		return err
 	})
 }

@@ -132,12 +132,16 @@ func (p *measurer) assign(heads []*head, room int64, stream bool) fitPlan {
 func (p *measurer) fitHeads(ctx context.Context, heads []*head) error {
 	plan := p.planFit(heads)
 	lengths := newLengths(slices.Concat(plan.streamed...))
+	p.loadHeads(heads, lengths)
 	for i, g := range plan.cached {
 		if err := p.fitCached(ctx, g, lengths, i, len(plan.cached)); err != nil {
 			return err
 		}
 	}
 	for i, g := range plan.streamed {
+		if allFitted(g) {
+			continue
+		}
 		if !lengths.known {
 			if err := p.measureLengths(ctx, lengths); err != nil {
 				return err
@@ -161,16 +165,23 @@ func stageOf(name string, i, n int) string {
 // all taps of the group, and trains their heads on them one after the other. If
 // lengths are not known yet, the pass takes them too.
 func (p *measurer) fitCached(ctx context.Context, group []*head, lengths *lengths, i, groups int) error {
+	if allFitted(group) {
+		return nil
+	}
 	cache := make([][]float32, len(group))
 	for j, h := range group {
-		cache[j] = make([]float32, len(p.fit.Index)*h.d())
+		if !h.fitted {
+			cache[j] = make([]float32, len(p.fit.Index)*h.d())
+		}
 	}
-	labels, err := p.collect(ctx, group, cache, lengths, stageOf("collecting features", i, groups))
+	labels, under, err := p.collect(ctx, group, cache, lengths, stageOf("collecting features", i, groups))
 	if err != nil {
 		return err
 	}
-	p.countFit(labels)
 	for j, h := range group {
+		if h.fitted {
+			continue
+		}
 		stage := stageOf("training heads", i, groups)
 		progress := func(epoch int) { p.opt.Progress(stage, j*p.opt.Recipe.Epochs+epoch, len(group)*p.opt.Recipe.Epochs) }
 		features := cache[j][:len(labels)*h.d()]
@@ -180,12 +191,41 @@ func (p *measurer) fitCached(ctx context.Context, group []*head, lengths *length
 		}
 		cache[j] = nil
 	}
-	return nil
+	return p.dropFeatures(under)
 }
 
-// collect fills cache with the features (samples x D) of each head of a group and
-// returns the labels of the samples, those that could be read.
-func (p *measurer) collect(ctx context.Context, group []*head, cache [][]float32, lengths *lengths, stage string) (labels []int, err error) {
+// collect fills cache, where it is not nil, with the features (samples x D) of each
+// head of a group and returns the labels of the samples, those that could be read,
+// and how the features are kept.
+func (p *measurer) collect(ctx context.Context, group []*head, cache [][]float32, lengths *lengths, stage string) (labels []int, under *featureState, err error) {
+	if under, err = p.newFeatureState(group, cache, lengths); err != nil {
+		return nil, nil, err
+	}
+	defer func() {
+		if cerr := under.close(); err == nil {
+			err = cerr
+		}
+	}()
+	labels, done := under.load()
+	if done < len(p.fit.Index) {
+		if labels, err = p.collectPass(ctx, group, cache, lengths, stage, under, labels, done); err != nil {
+			return nil, nil, err
+		}
+	}
+	if len(labels) == 0 {
+		return nil, nil, dataset.ErrEmpty
+	}
+	p.countFit(labels)
+	if !lengths.known {
+		lengths.known = true
+		err = p.saveLengths(lengths)
+	}
+	return labels, under, err
+}
+
+// collectPass runs the fitting split but for the first samples, as many as done says,
+// of which labels are those that could be read.
+func (p *measurer) collectPass(ctx context.Context, group []*head, cache [][]float32, lengths *lengths, stage string, under *featureState, labels []int, done int) ([]int, error) {
 	b, err := p.trunk()
 	if err != nil {
 		return nil, err
@@ -203,9 +243,12 @@ func (p *measurer) collect(ctx context.Context, group []*head, cache [][]float32
 		return nil, err
 	}
 	defer sess.Close()
-	err = p.pass(ctx, stage, sess, dataset.Sequential(p.fit.Index, p.batch),
+	err = p.pass(ctx, stage, sess, dataset.Sequential(p.fit.Index, p.batch), done, under.sync,
 		func(b *dataset.Batch, _, out map[string]*engine.Tensor) {
 			for j, h := range group {
+				if cache[j] == nil {
+					continue
+				}
 				d, at, n := h.d(), len(labels), len(b.Index)
 				out[names[j]] = nil
 				if n >= p.fixed {
@@ -218,7 +261,7 @@ func (p *measurer) collect(ctx context.Context, group []*head, cache [][]float32
 		},
 		func(b *dataset.Batch, out map[string]*engine.Tensor) error {
 			for j, h := range group {
-				if d, at, n := h.d(), len(labels), len(b.Index); n < p.fixed {
+				if d, at, n := h.d(), len(labels), len(b.Index); cache[j] != nil && n < p.fixed {
 					copy(cache[j][at*d:(at+n)*d], out[names[j]].Float32())
 				}
 			}
@@ -226,16 +269,9 @@ func (p *measurer) collect(ctx context.Context, group []*head, cache [][]float32
 				lengths.take(out, len(b.Index))
 			}
 			labels = append(labels, b.Labels...)
-			return nil
+			return under.add(len(b.Labels), len(labels), p.done+len(b.Index)+len(b.Skipped), b.Labels)
 		})
-	if err != nil {
-		return nil, err
-	}
-	if len(labels) == 0 {
-		return nil, dataset.ErrEmpty
-	}
-	lengths.known = true
-	return labels, nil
+	return labels, err
 }
 
 // sumOfSquares adds in blocks of a fixed size, so that the sum is the same whatever
@@ -280,10 +316,7 @@ func (h *head) start(k int, length float64, seed uint64, r Recipe) error {
 	if math.IsNaN(length) || math.IsInf(length, 0) {
 		return fmt.Errorf("layer %s: tensor %q holds values that are not finite; check the preprocessing and the model", h.tap.Name(), h.tap.Tensor)
 	}
-	h.scale = 1
-	if length > 0 {
-		h.scale = float32(h.norm / length)
-	}
+	h.rescale(length)
 	n := k * h.d()
 	if h.w == nil {
 		h.w, h.z = make([]float32, n), make([]float32, n)
@@ -294,6 +327,14 @@ func (h *head) start(k int, length float64, seed uint64, r Recipe) error {
 	}
 	h.loss = 0
 	return nil
+}
+
+// rescale sets the scale for features whose root mean square length is length.
+func (h *head) rescale(length float64) {
+	h.scale = 1
+	if length > 0 {
+		h.scale = float32(h.norm / length)
+	}
 }
 
 // InitialWeights fills w with the first weights of head number i for d
@@ -319,27 +360,42 @@ func (p *measurer) trainCached(ctx context.Context, h *head, features []float32,
 	r := p.opt.Recipe
 	d := int64(h.d())
 	table := engine.NewFloat32(features, int64(len(labels)), d)
-	for restart := 0; ; restart++ {
-		if err := h.start(p.k, length, p.opt.Split.Seed, r); err != nil {
-			return err
+	if err := h.start(p.k, length, p.opt.Split.Seed, r); err != nil {
+		return err
+	}
+	a := attempt{key: p.trainingKey("cached", []*head{h})}
+	if p.loadTraining(&a, []*head{h}); a.at != nil {
+		a.restart, h.norm = a.at.Restart, a.at.Norms[0]
+		h.rescale(length)
+	}
+	for ; ; a.restart++ {
+		if a.at == nil {
+			if err := h.start(p.k, length, p.opt.Split.Seed, r); err != nil {
+				return err
+			}
 		}
-		ok, err := p.epochs(ctx, h, table, labels, progress)
+		ok, err := p.epochs(ctx, h, table, labels, a, progress)
 		if err != nil {
 			return err
 		}
 		if ok {
 			h.finish()
-			return nil
+			if err := p.saveHead(h); err != nil {
+				return err
+			}
+			return p.keep.remove(partTraining, a.key)
 		}
-		if restart == maxRestarts {
+		a.at = nil
+		if a.restart == maxRestarts {
 			return fmt.Errorf("layer %s: its head does not converge; lower --head-rate (now %g)", h.tap.Name(), r.LearningRate)
 		}
 		h.norm /= 3
 	}
 }
 
-// epochs runs the recipe once; ok is false when the head diverged.
-func (p *measurer) epochs(ctx context.Context, h *head, table *engine.Tensor, labels []int, progress func(int)) (ok bool, err error) {
+// epochs runs the recipe once, or what is left of an attempt; ok is false when the
+// head diverged.
+func (p *measurer) epochs(ctx context.Context, h *head, table *engine.Tensor, labels []int, a attempt, progress func(int)) (ok bool, err error) {
 	r := p.opt.Recipe
 	d := int64(h.d())
 	b := newGraph()
@@ -355,12 +411,24 @@ func (p *measurer) epochs(ctx context.Context, h *head, table *engine.Tensor, la
 	for i := range numbers {
 		numbers[i] = i
 	}
-	for epoch := range r.Epochs {
+	epoch := 0
+	if a.at != nil {
+		epoch = a.at.Epoch
+	}
+	for ; epoch < r.Epochs; epoch++ {
 		progress(epoch)
-		if err := t.begin(epoch); err != nil {
+		if err := t.begin(epoch, a); err != nil {
 			return false, err
 		}
-		for _, batch := range dataset.Shuffled(numbers, r.Batch, p.opt.Split.Seed, uint64(epoch)) {
+		done := 0
+		if a.at != nil {
+			done, a.at = a.at.Done, nil
+		}
+		for i, batch := range dataset.Shuffled(numbers, r.Batch, p.opt.Split.Seed, uint64(epoch)) {
+			if i < done {
+				continue
+			}
+			here := training{Restart: a.restart, Epoch: epoch, Done: i, Diverged: []bool{false}}
 			idx := make([]int64, len(batch))
 			y := make([]int, len(batch))
 			for i, n := range batch {
@@ -369,9 +437,17 @@ func (p *measurer) epochs(ctx context.Context, h *head, table *engine.Tensor, la
 			in, out := map[string]*engine.Tensor{index: engine.NewInt64(idx, int64(len(idx)))}, map[string]*engine.Tensor{}
 			t.feed(y, in, out)
 			if err := t.sess.Run(ctx, in, out); err != nil {
+				if ctx.Err() != nil {
+					err = p.also(err, p.saveTraining(ctx, a.key, &t, here))
+				}
 				return false, err
 			}
 			t.took(len(batch), out)
+			if here.Done++; p.keep.due() {
+				if err := p.saveTraining(ctx, a.key, &t, here); err != nil {
+					return false, err
+				}
+			}
 		}
 		if err := t.end(ctx); err != nil {
 			return false, err
@@ -398,16 +474,30 @@ func finite32(v []float32) bool {
 // fitStreamed trains a group of heads inside the trunk's graph: each batch runs
 // the trunk once and takes one step of every head.
 func (p *measurer) fitStreamed(ctx context.Context, group []*head, lengths *lengths, i, groups int) error {
-	for restart := 0; len(group) > 0; restart++ {
+	restart, active := p.loadAttempts(group)
+	all, group := group, active
+	for ; len(group) > 0; restart++ {
 		if restart > maxRestarts {
 			return fmt.Errorf("layer %s: its head does not converge; lower --head-rate (now %g)", group[0].tap.Name(), p.opt.Recipe.LearningRate)
 		}
-		for _, h := range group {
-			if err := h.start(p.k, lengths.of(h), p.opt.Split.Seed, p.opt.Recipe); err != nil {
+		start := func() error {
+			for _, h := range group {
+				if err := h.start(p.k, lengths.of(h), p.opt.Split.Seed, p.opt.Recipe); err != nil {
+					return err
+				}
+			}
+			return nil
+		}
+		if err := start(); err != nil {
+			return err
+		}
+		a := attempt{key: p.trainingKey("streamed", group, restart), restart: restart}
+		if p.loadTraining(&a, group); a.at == nil {
+			if err := start(); err != nil {
 				return err
 			}
 		}
-		diverged, err := p.streamEpochs(ctx, group, i, groups)
+		diverged, err := p.streamEpochs(ctx, group, a, i, groups)
 		if err != nil {
 			return err
 		}
@@ -416,16 +506,27 @@ func (p *measurer) fitStreamed(ctx context.Context, group []*head, lengths *leng
 			if diverged[h] {
 				h.norm /= 3
 				again = append(again, h)
-			} else {
-				h.finish()
+				continue
 			}
+			h.finish()
+			if err := p.saveHead(h); err != nil {
+				return err
+			}
+		}
+		if err := p.saveAttempts(all, restart+1, again); err != nil {
+			return err
+		}
+		if err := p.keep.remove(partTraining, a.key); err != nil {
+			return err
 		}
 		group = again
 	}
-	return nil
+	return p.keep.remove(partAttempts, p.trainingKey("attempts", all))
 }
 
-func (p *measurer) streamEpochs(ctx context.Context, group []*head, number, groups int) (diverged map[*head]bool, err error) {
+// streamEpochs runs the recipe once, or what is left of an attempt, and tells which
+// heads diverged.
+func (p *measurer) streamEpochs(ctx context.Context, group []*head, a attempt, number, groups int) (diverged map[*head]bool, err error) {
 	r := p.opt.Recipe
 	b, err := p.trunk()
 	if err != nil {
@@ -438,12 +539,30 @@ func (p *measurer) streamEpochs(ctx context.Context, group []*head, number, grou
 	}
 	defer t.sess.Close()
 	diverged = map[*head]bool{}
-	for epoch := range r.Epochs {
-		if err := t.begin(epoch); err != nil {
+	epoch := 0
+	if a.at != nil {
+		epoch = a.at.Epoch
+		for i, h := range group {
+			diverged[h] = a.at.Diverged[i]
+		}
+	}
+	for ; epoch < r.Epochs; epoch++ {
+		if err := t.begin(epoch, a); err != nil {
 			return nil, err
 		}
+		done := 0
+		if a.at != nil {
+			done, a.at = a.at.Done, nil
+		}
+		save := func() error {
+			here := training{Restart: a.restart, Epoch: epoch, Done: p.done}
+			for _, h := range group {
+				here.Diverged = append(here.Diverged, diverged[h])
+			}
+			return p.saveTraining(ctx, a.key, &t, here)
+		}
 		err := p.pass(ctx, stageOf(fmt.Sprintf("training heads, epoch %d of %d", epoch+1, r.Epochs), number, groups), t.sess,
-			dataset.Shuffled(p.fit.Index, r.Batch, p.opt.Split.Seed, uint64(epoch)),
+			dataset.Shuffled(p.fit.Index, r.Batch, p.opt.Split.Seed, uint64(epoch)), done, save,
 			func(b *dataset.Batch, in, out map[string]*engine.Tensor) { t.feed(b.Labels, in, out) },
 			func(b *dataset.Batch, out map[string]*engine.Tensor) error {
 				t.took(len(b.Labels), out)
@@ -513,9 +632,9 @@ func (l *lengths) of(h *head) float64 { return math.Sqrt(l.sums[h] / float64(max
 
 // measureLengths runs the fitting split for nothing but the lengths.
 func (p *measurer) measureLengths(ctx context.Context, l *lengths) error {
-	labels, err := p.collect(ctx, nil, nil, l, "scaling features")
-	if err == nil {
-		p.countFit(labels)
+	_, under, err := p.collect(ctx, nil, nil, l, "scaling features")
+	if err != nil {
+		return err
 	}
-	return err
+	return p.dropFeatures(under)
 }

@@ -123,8 +123,11 @@ func (p *measurer) judgePass(ctx context.Context, b *builder, answer string, wei
 		return nil, nil, err
 	}
 	defer sess.Close()
+	if weights, err = p.holdFixed(sess, weights); err != nil {
+		return nil, nil, err
+	}
 	batch, _ := p.judgeBatch(heads)
-	err = p.passFrom(ctx, "judging heads", sess, dataset.Sequential(p.eval.Index, batch),
+	err = p.pass(ctx, "judging heads", sess, dataset.Sequential(p.eval.Index, batch),
 		done, func() error { return p.saveJudging(heads, p.done, labels, own) },
 		func(_ *dataset.Batch, in, out map[string]*engine.Tensor) {
 			for n, t := range weights {

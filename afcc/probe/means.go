@@ -145,7 +145,7 @@ func (p *measurer) meansPass(ctx context.Context, heads []*head, first, end int,
 		return err
 	}
 	defer sess.Close()
-	err = p.passFrom(ctx, stage, sess, p.set.ByLabel(p.stats.Index, p.batch),
+	err = p.pass(ctx, stage, sess, p.set.ByLabel(p.stats.Index, p.batch),
 		done, func() error { return under.save(label, count, p.done, drawn) },
 		func(b *dataset.Batch, in, out map[string]*engine.Tensor) {
 			n := len(b.Index)

@@ -138,6 +138,7 @@ type measurer struct {
 	// another one than the engine's runs.
 	nodes     map[string]int
 	elsewhere []string
+	ran       ran
 
 	fit, stats, eval dataset.Split
 	// Samples used of each split, label by label.
@@ -295,16 +296,11 @@ func (p *measurer) trunk() (*builder, error) {
 }
 
 // pass runs a graph over batches. feed adds inputs, use reads the outputs; the
-// image input is filled by pass.
-func (p *measurer) pass(ctx context.Context, stage string, sess engine.Session, plan [][]int,
-	feed func(b *dataset.Batch, in, out map[string]*engine.Tensor), use func(b *dataset.Batch, out map[string]*engine.Tensor) error) error {
-	return p.passFrom(ctx, stage, sess, plan, 0, nil, feed, use)
-}
-
-// passFrom is a pass of which the first samples, as many as from says, have been
-// used before; they must be whole batches of plan. save, which may be nil, is called
-// when it is time to save what was gathered, and when the context ends the pass.
-func (p *measurer) passFrom(ctx context.Context, stage string, sess engine.Session, plan [][]int, from int, save func() error,
+// image input is filled by pass. The first samples of plan, as many as from says,
+// have been used before; they must be whole batches. save, which may be nil, is
+// called when it is time to save what was gathered, and when the context ends the
+// pass.
+func (p *measurer) pass(ctx context.Context, stage string, sess engine.Session, plan [][]int, from int, save func() error,
 	feed func(b *dataset.Batch, in, out map[string]*engine.Tensor), use func(b *dataset.Batch, out map[string]*engine.Tensor) error) error {
 	total := 0
 	for _, b := range plan {
@@ -316,9 +312,7 @@ func (p *measurer) passFrom(ctx context.Context, stage string, sess engine.Sessi
 	saved := p.done
 	interrupted := func(err error) error {
 		if ctx.Err() != nil && save != nil && p.keep.store != nil && p.done > saved {
-			if failed := save(); failed != nil {
-				return fmt.Errorf("%w (%w)", err, failed)
-			}
+			return p.also(err, save())
 		}
 		return err
 	}
@@ -370,7 +364,9 @@ func (p *measurer) load(ctx context.Context, what string, b *builder) (engine.Se
 		if err != nil {
 			return nil, errors.Join(err, s.Close())
 		}
-		p.countNodes(nodes)
+		if p.ran.first(data) {
+			p.countNodes(nodes)
+		}
 	}
 	return s, nil
 }

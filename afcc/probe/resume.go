@@ -3,6 +3,7 @@ package probe
 import (
 	"context"
 	"fmt"
+	"hash/crc32"
 	"slices"
 	"strconv"
 	"strings"
@@ -21,20 +22,29 @@ const (
 	partRuns   = "runs"   // clusters of repeated measurements
 	partJudged = "judged" // answers of a group of heads, also while they are given
 	partRow    = "row"    // a layer of a Result
+	partRan    = "ran"    // who ran the nodes of graphs
+	// The lengths of features, to which heads are scaled that are not trained on
+	// features in memory.
+	partLengths = "lengths"
 
 	partLabels   = "labels"   // rows: label means of the labels that are done
 	partSums     = "sums"     // sums of the label that is not
 	partFeatures = "features" // rows: features of the fitting split
 	partTraining = "training" // heads in training
+	partAttempts = "attempts" // which heads of a group are in training
 )
 
 // keeper saves parts in Options.State. Without one it keeps nothing and finds
 // nothing.
 type keeper struct {
 	store *state.Store
-	every time.Duration
-	last  time.Time
 	id    *Identity
+	every time.Duration // between two savings of work under way
+	// last is when something was saved, cost how long that took.
+	last time.Time
+	cost time.Duration
+	// first saves what must be there before anything else.
+	first func() error
 }
 
 func (p *measurer) newKeeper(id *Identity) keeper {
@@ -42,19 +52,79 @@ func (p *measurer) newKeeper(id *Identity) keeper {
 	if k.every <= 0 {
 		k.every = DefaultCheckpoint
 	}
+	if k.store == nil {
+		return k
+	}
+	key := state.KeyOf(id, p.opt.Memory, p.batch)
+	k.get(partRan, key, &p.ran)
+	p.nodes, p.elsewhere = p.ran.Nodes, p.ran.Elsewhere
+	saved := len(p.ran.Graphs)
+	k.first = func() error {
+		if len(p.ran.Graphs) == saved {
+			return nil
+		}
+		saved = len(p.ran.Graphs)
+		p.ran.Nodes, p.ran.Elsewhere = p.nodes, p.elsewhere
+		return k.store.Put(partRan, key, p.ran)
+	}
 	return k
 }
 
+// ran says which graphs have been run, by a checksum, and who ran their nodes.
+type ran struct {
+	Graphs    []uint64
+	Nodes     map[string]int
+	Elsewhere []string
+}
+
+// first tells whether a graph is met for the first time in this measurement.
+func (r *ran) first(graph []byte) bool {
+	sum := uint64(crc32.Checksum(graph, crc32.MakeTable(crc32.Castagnoli)))<<32 | uint64(uint32(len(graph)))
+	if slices.Contains(r.Graphs, sum) {
+		return false
+	}
+	r.Graphs = append(r.Graphs, sum)
+	return true
+}
+
+// also adds what failed while another error was dealt with.
+func (p *measurer) also(err, more error) error {
+	if more == nil {
+		return err
+	}
+	return fmt.Errorf("%w (%w)", err, more)
+}
+
+// patience is how much longer than a saving the work between two of them takes at
+// least, so that a slow disk does not take all the time.
+const patience = 20
+
 // due tells whether work under way is to be saved now.
-func (k *keeper) due() bool { return k.store != nil && time.Since(k.last) >= k.every }
+func (k *keeper) due() bool {
+	return k.store != nil && time.Since(k.last) >= max(k.every, min(patience*k.cost, 10*k.every))
+}
+
+// took calls save and notes when that was and how long it took.
+func (k *keeper) took(save func() error) error {
+	begin := time.Now()
+	err := save()
+	k.last = time.Now()
+	k.cost = k.last.Sub(begin)
+	return err
+}
 
 func (k *keeper) put(kind string, key state.Key, info any, arrays ...any) error {
 	if k.store == nil {
 		return nil
 	}
-	err := k.store.Put(kind, key, info, arrays...)
-	k.last = time.Now() // behind the writing: a slow disk must not take all the time
-	return err
+	return k.took(func() error {
+		if k.first != nil {
+			if err := k.first(); err != nil {
+				return err
+			}
+		}
+		return k.store.Put(kind, key, info, arrays...)
+	})
 }
 
 func (k *keeper) get(kind string, key state.Key, info any, arrays ...any) bool {

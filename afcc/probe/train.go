@@ -74,12 +74,16 @@ func (t *trainer) add(b *builder, features func(h *head) string) {
 	t.tensors.k = t.p.k
 }
 
-// begin prepares the session and the heads for an epoch, counted from 0.
-func (t *trainer) begin(epoch int) error {
+// begin prepares the session and the heads for an epoch, counted from 0. Where
+// the attempt was interrupted the heads are somewhere within the epoch.
+func (t *trainer) begin(epoch int, a attempt) error {
 	r := t.p.opt.Recipe
 	t.rate = r.rate(epoch)
 	t.loss, t.seen = make([]float64, len(t.heads)), 0
-	if epoch > 0 {
+	if a.at != nil {
+		copy(t.loss, a.loss)
+		t.seen = a.at.Seen
+	} else if epoch > 0 {
 		for _, h := range t.heads {
 			h.slow(r.Decay, r)
 		}

@@ -158,7 +158,7 @@ func TestSync(t *testing.T) {
 		}
 		defer tr.sess.Close()
 		for epoch := range recipe.Epochs {
-			if err := tr.begin(epoch); err != nil {
+			if err := tr.begin(epoch, attempt{}); err != nil {
 				t.Fatal(err)
 			}
 			for step := range n {
