@@ -114,7 +114,7 @@ func (p *measurer) loadJudging(heads []*head) (done int, labels, own []int32) {
 	l, o, of, all := p.judgingArrays(heads)
 	var info judging
 	if !p.keep.get(partJudged, p.judgingKey(heads), &info, all...) ||
-		info.Read < 0 || info.Read > info.Done || info.Done > len(p.eval.Index) || !p.recall(info.sampled) {
+		info.Read < 0 || info.Read > info.Done || info.Done > len(p.eval.Index) || !p.judged(l, o, of) || !p.recall(info.sampled) {
 		return 0, nil, nil
 	}
 	for i, h := range heads {
@@ -145,6 +145,18 @@ func (p *measurer) loadJudging(heads []*head) (done int, labels, own []int32) {
 	return info.Done, l[:info.Read], o[:info.Read]
 }
 
+// judged tells whether arrays of judging can be used as indices.
+func (p *measurer) judged(labels, own []int32, of []judgedArrays) bool {
+	label := func(list []int32) bool {
+		return !slices.ContainsFunc(list, func(l int32) bool { return l < 0 || int(l) >= p.k })
+	}
+	fine := label(labels) && label(own)
+	for _, a := range of {
+		fine = fine && label(a.answers) && !slices.ContainsFunc(a.top, func(s int64) bool { return s < 0 || s > int64(p.set.Len()) })
+	}
+	return fine
+}
+
 // runsKey names the clusters of the repeated measurements first to end of a head.
 func (p *measurer) runsKey(h *head, first, end int) state.Key {
 	return state.KeyOf(p.keep.trunk(), p.keep.headFacts(h), p.keep.id.Stats, p.keep.id.Seed, p.opt.Theta, p.opt.Stability, first, end)
@@ -160,6 +172,11 @@ func (p *measurer) loadRuns(h *head, first, end int) [][]afcc.Filter {
 	for _, filters := range runs {
 		if len(filters) != h.tap.Filters {
 			return nil
+		}
+		for i := range filters {
+			if checkFilter(&filters[i], i, p.k) != nil {
+				return nil
+			}
 		}
 	}
 	return runs
@@ -376,17 +393,9 @@ func (p *measurer) loadRow(h *head) (*Layer, bool) {
 	if p.keep.store == nil || !p.keep.get(partRow, p.rowKey(h), &l) {
 		return nil, false
 	}
-	if l.Tensor != kept(h.tap.Tensor) || l.Tap.Filters != h.tap.Filters || !slices.Equal(kepts(l.Layers), kepts(h.tap.Layers)) {
+	l.Tap = *h.tap
+	if l.check(p.k, p.set.Len()) != nil {
 		return nil, false
 	}
-	l.Tap = *h.tap
 	return &l, true
-}
-
-func kepts(names []string) []string {
-	out := make([]string, len(names))
-	for i, n := range names {
-		out[i] = kept(n)
-	}
-	return out
 }
