@@ -410,8 +410,14 @@ func TestNamesWithoutLetters(t *testing.T) {
 			t.Errorf("the SVG does not have %q", n)
 		}
 	}
+	s.Model, s.Layers[0].Layers = "模型.onnx", []string{"層"}
 	for _, word := range []string{"layer:t0", "filter:t0/0"} {
-		f, _ := s.draw(t, word, PNG)
+		f, texts := s.draw(t, word, PNG)
+		for _, p := range texts {
+			if !f.faces.covers(p.text) {
+				t.Errorf("%s: %q has letters that the font lacks", word, p.text)
+			}
+		}
 		if f.numbered == 0 {
 			t.Errorf("%s: no name was replaced by a number", word)
 		}
@@ -421,6 +427,9 @@ func TestNamesWithoutLetters(t *testing.T) {
 		}
 		if got := f.name("ёж", "#1", st, 60); got != "ёж" {
 			t.Errorf("name in PNG: %q", got)
+		}
+		if got := f.faces.width("金魚", st); got != 2*st.size {
+			t.Errorf("two letters that the font lacks are %g wide", got)
 		}
 	}
 }
@@ -621,6 +630,24 @@ func TestNoTextOverlaps(t *testing.T) {
 			}
 			if t.Failed() {
 				return
+			}
+		}
+	}
+}
+
+// What is written beside a scale gives way where values lie close together.
+func TestTextsOfCloseValues(t *testing.T) {
+	s := newSample(3, 70, 10)
+	for _, v := range []float64{0, 0.02, 0.1, 0.45, 0.53, 0.97} {
+		s.Theta, s.Accuracy = v, s.Chance+v/10
+		for _, word := range []string{"snr", "layer:t0"} {
+			_, texts := s.draw(t, word, SVG)
+			for i, a := range texts {
+				for _, b := range texts[:i] {
+					if overlap(a.corners, b.corners) {
+						t.Errorf("%s, %g: %q lies on %q", word, v, a.text, b.text)
+					}
+				}
 			}
 		}
 	}
