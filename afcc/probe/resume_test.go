@@ -150,6 +150,17 @@ func trials(t *testing.T) map[string]*trial {
 			everything(o)
 			o.Memory = 16 << 10
 		})},
+		// Features so long that training overflows, and is begun anew with shorter ones.
+		"restarts": {eng: eng, m: small(t, testK), data: data, opt: with(func(o *Options) { o.Recipe.Norm = 1e21 })},
+		"streamed, restarts of one head": {eng: eng, m: small(t, testK), data: data, opt: with(func(o *Options) {
+			o.Memory, o.Checkpoint = 16<<10, 1
+			o.Recipe.Norm = 1.2e20
+		})},
+		// As on a GPU: weights stay in the session from step to step.
+		"held": {eng: &spy{Engine: eng, provider: "held"}, m: small(t, testK), data: data, opt: with(func(o *Options) { o.Checkpoint = 1 })},
+		"held, streamed": {eng: &spy{Engine: eng, provider: "held"}, m: small(t, testK), data: data, opt: with(func(o *Options) {
+			o.Memory, o.Checkpoint = 16<<10, 1
+		})},
 		"fixed batch": {eng: eng, m: fixed.model(t, 3, testK), data: data, opt: with(everything)},
 	}
 }
