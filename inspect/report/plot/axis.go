@@ -116,7 +116,7 @@ func (f *figure) logarithmic(p *frame, lo, hi float64) {
 	for _, v := range values {
 		e := math.Log10(v)
 		decade := math.Abs(e-math.Round(e)) < 1e-9
-		if decade || len(values) <= 6 {
+		if decade || len(values) <= 9 {
 			f.level(*p, v, grouped(v, max(0, -int(math.Floor(e+1e-9)))))
 		}
 	}
