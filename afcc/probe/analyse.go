@@ -201,7 +201,14 @@ func (p *measurer) warn(res *Result) {
 		say("%d evaluation samples also occur among those that the heads or the statistics saw", n)
 	}
 	if n := res.Data.Stats.MinPerLabel; n < 10 {
-		say("a label has only %d samples to measure on; its means are uncertain", n)
+		samples := "samples"
+		if n == 1 {
+			samples = "sample"
+		}
+		say("a label has only %d %s to measure on; its means are uncertain", n, samples)
+		if n == 1 && p.opt.Stability > 0 {
+			say("repeated measurements of a label with one sample are all alike; filters of such labels seem more stable than they are")
+		}
 	}
 	for _, l := range res.Layers {
 		if l.Pool > 1 {

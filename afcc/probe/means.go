@@ -139,7 +139,6 @@ func (p *measurer) meansPass(ctx context.Context, heads []*head, first, end int,
 		return nil
 	}
 	draws := newResampler(p.stats.Index, p.set.Label, p.opt.Stability, p.opt.Split.Seed)
-	var w []float32
 	sess, err := p.load(ctx, "label means", b)
 	if err != nil {
 		return err
@@ -154,7 +153,7 @@ func (p *measurer) meansPass(ctx context.Context, heads []*head, first, end int,
 				in[counted] = engine.NewFloat32(append(ones(n), make([]float32, filled-n)...), int64(filled), 1)
 			}
 			if runs > 0 {
-				w = make([]float32, runs*filled)
+				w := make([]float32, runs*filled)
 				for i, sample := range b.Index {
 					for r, x := range draws.of(b.Labels[i], sample)[first:end] {
 						w[r*filled+i] = x

@@ -44,16 +44,29 @@ type Options struct {
 	// Thetas are other thresholds at which rows are wanted as well (Layer.Sweep).
 	Thetas []float64
 	// Stability is the number of repeated measurements by which the filters are
-	// judged (Layer.Stability): 0 for none, 2 for split halves, more for resamples
-	// with replacement (bootstrap).
+	// judged (Layer.Stability): 0 for none, 2 for split halves, 3 to 10,000 for
+	// resamples with replacement (bootstrap). Halves and resamples are drawn for
+	// each label among its samples of the statistics split, and depend on these and
+	// on Split.Seed only. A run that has no readable sample of a label takes the
+	// mean over all of them: so does a half of one sample. Heads, and the clusters
+	// in Layer.Filters, are the same as without.
+	//
+	// They come from the pass that takes the label means anyway, and each takes
+	// memory for K x F x P more of these; where not all fit in half of Memory, the
+	// pass is run more than once.
 	Stability int
 	// Orders is the number of random label orders in which clusters are formed
 	// anew (Layer.Order).
 	Orders int
-	// Confusion asks for Layer.Confusion, Single for Layer.Single.
+	// Confusion asks for Layer.Confusion, Single for Layer.Single. The latter takes
+	// K multiplications and additions for each number of a tap and each evaluation
+	// sample, outside the runtime: for a thousand labels often more than the model
+	// itself.
 	Confusion, Single bool
-	// Top is how many samples are kept of those that each filter answers most
-	// (Layer.Top).
+	// Top is how many samples of the evaluation split are kept of those that each
+	// filter answers most (Layer.Top): by the mean activation over its positions, of
+	// equal ones the smaller sample number first, and none whose mean is not finite.
+	// Batches of another size change means by rounding only.
 	Top int
 	// Each is called with every layer that is done, in the order of Result.Layers,
 	// while its head and label means are still held. An error ends Measure.

@@ -104,6 +104,9 @@ func TestBootstrap(t *testing.T) {
 	if want := 1 - 2.0/n; math.Abs(squares-want) > 0.05 || math.Abs(cross) > 0.05 {
 		t.Errorf("variance %v, want %v; covariance of runs %v", squares, want, cross)
 	}
+	if slices.Equal(slices.Clone(s.of(0, 0)), s.of(1, 3)) {
+		t.Error("two labels with as many samples are drawn alike")
+	}
 	other := newResampler(index, label, runs, 10)
 	if slices.Equal(other.of(0, 0), s.of(0, 0)) {
 		t.Error("another seed gives the same draws")

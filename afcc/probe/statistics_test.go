@@ -358,15 +358,18 @@ func slowStatistics(t *testing.T, eng engine.Engine, m *inspect.Model, set *data
 	}
 }
 
+// closed is a model that runs with its own batch only.
+func closed(t *testing.T, batch int64) *inspect.Model {
+	n := newNet(batch, 3, 8)
+	n.conv("conv1", 3, 4, 3, 1).op("Relu").pool().reshape(-1, 4, 16).op("Flatten").reshape(4*batch, 16).reshape(batch, 64)
+	return n.gemm("hidden", 64, 6).op("Relu").gemm("classifier", 6, testK).model(t, batch, testK)
+}
+
 // TestStatistics measures everything in each way in which a model can run.
 func TestStatistics(t *testing.T) {
 	eng, set := runtime(t), folder(t, testK, 17)
 	conv := func(n *net) *net { return n.conv("conv1", 3, 4, 3, 1).op("Relu").pool() }
-	fixed := func(batch int64) *inspect.Model {
-		n := newNet(batch, 3, 8)
-		conv(n).reshape(-1, 4, 16).op("Flatten").reshape(4*batch, 16).reshape(batch, 64).gemm("hidden", 64, 6).op("Relu").gemm("classifier", 6, testK)
-		return n.model(t, batch, testK)
-	}
+	fixed := func(batch int64) *inspect.Model { return closed(t, batch) }
 	half := func() *inspect.Model {
 		n := newNet(-1, 3, 8)
 		n.op("Cast", attrInt("to", int64(onnxfile.Float16)))
@@ -446,10 +449,13 @@ func uneven(t testing.TB, counts ...int) *dataset.Set {
 // TestUnevenLabels measures labels of 3 to 60 samples, of which the scarcest have one
 // in each split: means are those of each label, whatever the others have.
 func TestUnevenLabels(t *testing.T) {
-	eng, m := runtime(t), small(t, testK)
+	eng := runtime(t)
 	set := uneven(t, 3, 60, 7, 3, 21)
-	for _, stability := range []int{2, 4} {
-		opt := everything(stability)
+	for _, c := range []struct {
+		model     *inspect.Model
+		stability int
+	}{{small(t, testK), 2}, {small(t, testK), 4}, {closed(t, 4), 2}, {closed(t, 4), 4}} {
+		m, opt := c.model, everything(c.stability)
 		_, stats, eval, err := set.Split(opt.Split)
 		if err != nil {
 			t.Fatal(err)
@@ -485,8 +491,11 @@ func TestUnevenLabels(t *testing.T) {
 				}
 			}
 		}
-		if !slices.ContainsFunc(res.Warnings, func(w string) bool { return strings.Contains(w, "a label has only 1 sample") }) {
+		if !slices.ContainsFunc(res.Warnings, func(w string) bool { return strings.Contains(w, "a label has only 1 sample to") }) {
 			t.Errorf("no warning of a label with one sample in %q", res.Warnings)
+		}
+		if !slices.ContainsFunc(res.Warnings, func(w string) bool { return strings.Contains(w, "seem more stable") }) {
+			t.Errorf("no warning of the stability of one sample in %q", res.Warnings)
 		}
 	}
 }
@@ -572,6 +581,18 @@ func TestStabilityLeavesClusters(t *testing.T) {
 		if p.Stability != nil || p.Order != nil || p.Confusion != nil || p.Sweep != nil || p.Single != nil || p.Top != nil {
 			t.Errorf("%s has statistics that were not asked for", p.Name())
 		}
+	}
+}
+
+// TestConfusionMatrix: rows are right labels, columns answers.
+func TestConfusionMatrix(t *testing.T) {
+	got := confusion([]int32{0, 0, 0, 1, 2, 2}, []int32{0, 2, 2, 0, 2, 1}, 3)
+	if want := []int{1, 0, 2, 1, 0, 0, 0, 1, 1}; !slices.Equal(got, want) {
+		t.Errorf("%v, want %v", got, want)
+	}
+	all, perLabel := accuracies([]int32{0, 0, 0, 3, 2, 2}, []int32{0, 2, 0, 3, 1, 1}, 4)
+	if all != 0.5 || *perLabel[0] != 2.0/3 || perLabel[1] != nil || *perLabel[2] != 0 || *perLabel[3] != 1 {
+		t.Errorf("%v, %v", all, perLabel)
 	}
 }
 
