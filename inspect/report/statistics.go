@@ -5,6 +5,7 @@ import (
 	"maps"
 	"slices"
 	"strconv"
+	"strings"
 
 	"github.com/filterlens/filterlens/afcc"
 	"github.com/filterlens/filterlens/afcc/probe"
@@ -23,6 +24,58 @@ func layerTable(r *probe.Result, columns []Column, row func(l *probe.Layer) []Ce
 		return nil
 	}
 	return t
+}
+
+// minTrend is the fewest layers of which a trend is worth telling.
+const minTrend = 3
+
+// trendSection says whether accuracy and SNR rise with depth, and where they do
+// not.
+func trendSection(r *probe.Result) Section {
+	t := r.Trends()
+	if len(t.Accuracy.Layers) < minTrend {
+		return Section{}
+	}
+	percents := func(v float64) string { return Share(v).Text }
+	numbers := func(v float64) string { return Number(v, 2).Text }
+	return Section{Title: "Do accuracy and SNR rise with depth?", Facts: []Fact{
+		{"accuracy", Words(trendText(r, t.Accuracy, percents))},
+		{"SNR", Words(trendText(r, t.SNR, numbers))},
+	}, Notes: []string{
+		"arXiv 2309.07537 reports that both rise with the layers; rho: Spearman's rank correlation with depth, 1 when each layer has more than the one before it, -1 when less",
+		"within the error: a fall of at most two standard errors, which another draw of eval samples may well not show; it is not known for SNR",
+	}}
+}
+
+// trendText says how a quantity changes with depth, and names the steps against
+// the rise.
+func trendText(r *probe.Result, t probe.Trend, value func(float64) string) string {
+	steps := len(t.Layers) - 1
+	if steps < 1 {
+		return "known of too few layers"
+	}
+	text := "the same in all layers"
+	if t.Rho != nil {
+		text = fmt.Sprintf("rho = %.2f over %s", *t.Rho, plural(len(t.Layers), "layer"))
+	}
+	if len(t.Against) == 0 {
+		return text + "; it falls nowhere"
+	}
+	const shown = 6
+	var list []string
+	for _, s := range t.Against[:min(shown, len(t.Against))] {
+		from, to := tapName(&r.Layers[s.From]), tapName(&r.Layers[s.To])
+		step := fmt.Sprintf("%s to %s (%s to %s", from.Short, to.Short, value(s.Before), value(s.After))
+		if s.Within {
+			step += ", within the error"
+		}
+		list = append(list, step+")")
+	}
+	text += fmt.Sprintf("; it falls at %d of %s: %s", len(t.Against), plural(steps, "step"), strings.Join(list, ", "))
+	if n := len(t.Against) - shown; n > 0 {
+		text += fmt.Sprintf(" and %d more", n)
+	}
+	return text
 }
 
 // allFiltersSection averages over all filters of layers in which that differs from
@@ -274,12 +327,16 @@ func runOn(engine, version, provider string, nodes map[string]int, elsewhere []s
 	others := 0
 	for _, p := range slices.Sorted(maps.Keys(nodes)) {
 		if p != provider {
-			others++
+			others += nodes[p]
 			text += fmt.Sprintf(", %s: %s", p, grouped(int64(nodes[p])))
 		}
 	}
-	if others > 0 && len(elsewhere) > 0 {
-		text += " (" + firstNames(elsewhere) + ")"
+	if named := elsewhere[:min(3, len(elsewhere))]; others > 0 && len(named) > 0 {
+		text += " (" + strings.Join(named, ", ")
+		if n := others - len(named); n > 0 {
+			text += fmt.Sprintf(" and %s more", grouped(int64(n)))
+		}
+		text += ")"
 	}
 	return text
 }

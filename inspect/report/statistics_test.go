@@ -15,6 +15,7 @@ import (
 func measuredResult() *probe.Result {
 	r := goldenResult()
 	r.Provider, r.Nodes = "cuda", map[string]int{"cuda": 118, "cpu": 4}
+	r.Elsewhere = []string{"/fc/Gemm (Gemm)", "/shape/Shape", "/x", "/y"}
 	first, second := &r.Layers[0], &r.Layers[1]
 	for i := range 10 {
 		theta := float64(i) / 10
@@ -92,6 +93,40 @@ func TestColumnsAreDefined(t *testing.T) {
 					t.Errorf("section %q: column %q has no definition", s.Title, c.Title)
 				}
 			}
+		}
+	}
+}
+
+// What does not follow the paper is said plainly, with where and how much.
+func TestTrendSection(t *testing.T) {
+	r := goldenResult()
+	if s := trendSection(r); len(s.Facts) > 0 {
+		t.Errorf("a trend of %d layers: %+v", len(r.Layers), s)
+	}
+	r.Layers = append(r.Layers, r.Layers[0], r.Layers[0])
+	for i, v := range []struct {
+		accuracy float64
+		snr      *float64
+	}{{0.5, ptr(1.0)}, {0.7, nil}, {0.65, ptr(3.0)}, {0.2, ptr(2.0)}} {
+		r.Layers[i].Accuracy, r.Layers[i].Stats.SNR = v.accuracy, v.snr
+	}
+	r.Data.Eval.Samples = 100
+	s := trendSection(r)
+	for i, want := range []string{
+		"rho = -0.40 over 4 layers; it falls at 2 of 3 steps: conv2 + short to conv1 (70.00 % to 65.00 %, within the error), conv1 to conv1 (65.00 % to 20.00 %)",
+		"rho = 0.50 over 3 layers; it falls at 1 of 2 steps: conv1 to conv1 (3.00 to 2.00)",
+	} {
+		if got := s.Facts[i].Value.Text; got != want {
+			t.Errorf("%q, want %q", got, want)
+		}
+	}
+	for i := range r.Layers {
+		r.Layers[i].Accuracy, r.Layers[i].Stats.SNR = float64(i)/10, ptr(1.0)
+	}
+	s = trendSection(r)
+	for i, want := range []string{"rho = 1.00 over 4 layers; it falls nowhere", "the same in all layers; it falls nowhere"} {
+		if got := s.Facts[i].Value.Text; got != want {
+			t.Errorf("%q, want %q", got, want)
 		}
 	}
 }

@@ -15,6 +15,9 @@ import (
 func FromStats(r *probe.Result) Document {
 	d := Document{Title: "What the filters of " + r.Model + " recognise", Warnings: r.Warnings}
 	d.Sections = append(d.Sections, Section{Facts: measureFacts(r)}, splitSection(r), statsSection(r))
+	if s := trendSection(r); len(s.Facts) > 0 {
+		d.Sections = append(d.Sections, s)
+	}
 	for _, s := range []Section{allFiltersSection(r), stabilitySection(r), singleSection(r), confusionSection(r), orderSection(r)} {
 		if s.Table != nil {
 			d.Sections = append(d.Sections, s)
@@ -35,7 +38,7 @@ func measureFacts(r *probe.Result) []Fact {
 		{"theta", Cell{Text: fmt.Sprint(r.Theta), Raw: r.Theta}},
 		{"heads", Words(recipeText(r.Recipe))},
 		{"seed", Cell{Text: fmt.Sprint(r.Seed), Raw: r.Seed}},
-		{"run on", Words(runOn(r.Engine, r.EngineVersion, r.Provider, r.Nodes, nil))},
+		{"run on", Words(runOn(r.Engine, r.EngineVersion, r.Provider, r.Nodes, r.Elsewhere))},
 	}
 }
 
