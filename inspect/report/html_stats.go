@@ -2,6 +2,7 @@ package report
 
 import (
 	"bytes"
+	"cmp"
 	_ "embed"
 	"encoding/base64"
 	"encoding/json"
@@ -59,6 +60,8 @@ type htmlStats struct {
 	Table *htmlTable
 	Notes []string
 	Rest  []htmlSection
+	// Trends says in words what the curves show.
+	Trends []htmlSection
 	// Drawn says which filters have field matrices, when not all do.
 	Drawn []string
 	// Data is what all of the page needs, Thumbs the thumbnails, both JSON.
@@ -105,12 +108,15 @@ type layerData struct {
 // measureData is one number of every layer, nil where a layer has none. Lines are
 // values to compare it with.
 type measureData struct {
-	Key   string        `json:"key"`
-	Name  string        `json:"name"`
-	Title string        `json:"title"`
-	Share bool          `json:"share,omitempty"`
-	Shown bool          `json:"shown,omitempty"`
-	Lines []lineData    `json:"lines,omitempty"`
+	Key   string     `json:"key"`
+	Name  string     `json:"name"`
+	Title string     `json:"title"`
+	Share bool       `json:"share,omitempty"`
+	Shown bool       `json:"shown,omitempty"`
+	Lines []lineData `json:"lines,omitempty"`
+	// Falls are the steps, as pairs of layers, at which it falls although the
+	// paper reports a rise.
+	Falls [][2]int      `json:"falls,omitempty"`
 	Value []*pageNumber `json:"values"`
 }
 
@@ -188,13 +194,18 @@ func newHTMLStats(r *probe.Result, p *Pictures) (*htmlStats, error) {
 	h := &htmlStats{Title: name, Path: printable(r.Model), Warnings: printables(doc.Warnings)}
 	h.From = "what its filters recognise in " + printable(strings.TrimSpace(r.Data.Path+" ("+r.Data.Format+")"))
 	h.Tiles = statsTiles(r)
+	trends := cmp.Or(trendSection(r).Title, "no trends")
 	for _, s := range newHTMLDocument(doc).Sections {
 		// The table of layers is looked at together with the curves.
 		if h.Table == nil && s.Table != nil && s.Title == "Layers" && len(s.Table.Rows) == len(r.Layers) {
 			h.Table, h.Notes = s.Table, s.Notes
 			continue
 		}
-		if s.Title == "" {
+		switch s.Title {
+		case trends:
+			h.Trends = append(h.Trends, s)
+			continue
+		case "":
 			s.Title = "How it was measured"
 		}
 		h.Rest = append(h.Rest, s)
@@ -339,8 +350,13 @@ func layerMeasures(r *probe.Result) []measureData {
 			return ptrTo(sum / float64(n))
 		}},
 	}
+	trends := r.Trends()
+	falls := map[string][]probe.Step{"accuracy": trends.Accuracy.Against, "snr": trends.SNR.Against}
 	var list []measureData
 	for _, m := range all {
+		for _, s := range falls[m.Key] {
+			m.Falls = append(m.Falls, [2]int{s.From, s.To})
+		}
 		any := false
 		for i := range r.Layers {
 			v := m.of(&r.Layers[i])

@@ -203,6 +203,7 @@
         pen = v !== null;
       });
       s.append(svg("path", { class: line.faint ? "line faint" : "line", d }));
+      for (const [a, b] of line.falls ?? []) s.append(svg("path", { class: "line fall", d: `M${X(o.xs[a])} ${Y(line.values[a])}L${X(o.xs[b])} ${Y(line.values[b])}` }));
       if (!line.faint) line.values.forEach((v, i) => { if (v !== null) s.append(svg("circle", { class: i === line.on ? "point on" : "point", cx: X(o.xs[i]).toFixed(1), cy: Y(v).toFixed(1), r: i === line.on ? 5 : 3 })); });
     }
     const nearest = (e) => {
@@ -233,17 +234,16 @@
   const plots = find(".plots:not(.sweeps)"), plotted = find(".plotted");
 
   function drawCurves() {
-    const drawn = [];
+    const drawn = [], list = data.measures.filter((m) => shownMeasures.has(m.key));
     const hover = (i) => {
       drawn.forEach((s) => s.point(i));
-      if (i < 0) { plotted.textContent = "Point at a layer for its values, click on it to see its filters."; return; }
-      plotted.textContent = `${i + 1}. ${data.layers[i].full}: ` + data.measures.filter((m) => shownMeasures.has(m.key)).map((m) => `${m.name} ${format(m.values[i], m.share)}`).join(", ");
+      if (i < 0) { plotted.textContent = "Point at a layer for its values, click on it to see its filters." + (list.some((m) => m.falls) ? " Orange: a fall where the paper reports a rise." : ""); return; }
+      plotted.textContent = `${i + 1}. ${data.layers[i].full}: ` + list.map((m) => `${m.name} ${format(m.values[i], m.share)}`).join(", ");
     };
-    const list = data.measures.filter((m) => shownMeasures.has(m.key));
     plots.replaceChildren(...list.map((m) => figure(m.name, m.title)));
     list.forEach((m, n) => {
       drawn.push(plot(plots.children[n], { title: `${m.name} by layer`, height: 190, xs: names.map((_, i) => i), names, share: m.share, lines: m.lines, hover,
-        series: [{ values: m.values, on: current.layer }], click: (i) => chooseLayer(i, true) }));
+        series: [{ values: m.values, falls: m.falls, on: current.layer }], click: (i) => chooseLayer(i, true) }));
     });
     hover(-1);
   }
