@@ -185,9 +185,10 @@ func fileName(kind string) string {
 	return strings.Trim(name, "-.")
 }
 
-// NeedsSweep tells whether the picture shows Layer.Sweep, NeedsStability whether
-// it shows Layer.Stability.
-func (s Spec) NeedsSweep() bool     { return s.Kind == Theta }
+// NeedsSweep tells whether the picture shows probe.Layer.Sweep.
+func (s Spec) NeedsSweep() bool { return s.Kind == Theta }
+
+// NeedsStability tells whether the picture shows probe.Layer.Stability.
 func (s Spec) NeedsStability() bool { return s.Kind == Stability }
 
 // NeedsMatrix tells whether Write must be given the field matrix of the filter
