@@ -36,6 +36,21 @@ func knownResult(c *cli.Context, k *console, out output) (*probe.Result, error) 
 	return res, nil
 }
 
+// sayReused tells whether what -o held before was the answer, and if not why.
+func sayReused(k *console, path string, known, res *probe.Result) {
+	switch {
+	case known == nil:
+	case known == res:
+		k.log(path + " holds the answer: model, data and settings are the same; nothing was run (--fresh measures anew)")
+	default:
+		ok, why := known.Answers(res.Identity())
+		if ok {
+			why = "it keeps no field matrices; --resume DIR does"
+		}
+		k.log("measured anew, for " + path + " does not hold the answer: " + why)
+	}
+}
+
 // openState opens the folder of --resume, nil when there is none. It must be
 // closed.
 func openState(c *cli.Context, k *console) (*state.Store, error) {
@@ -43,8 +58,11 @@ func openState(c *cli.Context, k *console) (*state.Store, error) {
 		return nil, nil
 	}
 	dir := c.String("resume")
-	if dir == "" {
+	switch {
+	case dir == "":
 		return nil, usage("--resume needs the name of a folder")
+	case c.Bool("fresh"):
+		return nil, usage("--fresh and --resume contradict each other; to measure anew give another folder")
 	}
 	s, err := state.Open(dir, state.Options{Log: k.log})
 	if err != nil {

@@ -147,7 +147,7 @@ func (in *measuring) run(ctx context.Context, m *inspect.Model) (*probe.Result, 
 	if err := resolvePictures(in.pictures, m, plannedTaps(p)); err != nil {
 		return nil, err
 	}
-	in.opt.Each = in.each()
+	in.opt.Each = takeMatrices(in.pictures, in.page)
 	if in.opt.Known, err = knownResult(in.c, in.k, in.out); err != nil {
 		return nil, err
 	}
@@ -162,9 +162,8 @@ func (in *measuring) run(ctx context.Context, m *inspect.Model) (*probe.Result, 
 		sayKept(ctx, in.c, in.k)
 		return nil, err
 	}
-	if in.reused = res == in.opt.Known; in.reused {
-		in.k.log(in.out.path + " holds the answer to the same question (model, data and settings are the same); nothing was run, --fresh measures anew")
-	}
+	in.reused = in.opt.Known != nil && res == in.opt.Known
+	sayReused(in.k, in.out.path, in.opt.Known, res)
 	if in.page != nil && in.opt.Top > 0 {
 		if err := in.page.AddSamples(ctx, set.Image); err != nil {
 			return nil, err
@@ -182,16 +181,16 @@ func plannedTaps(p *probe.Plan) (taps []*probe.Tap) {
 	return taps
 }
 
-// each returns what takes field matrices of the layers that are done, nil when
-// nothing shows any.
-func (in *measuring) each() func(*probe.Layer, probe.Fields) error {
-	if _, _, matrix := needed(in.pictures); !matrix && in.page == nil {
+// takeMatrices returns what takes the field matrices of layers that are done, nil
+// when neither a picture nor a page shows any.
+func takeMatrices(pictures []*picture, page *report.Pictures) func(*probe.Layer, probe.Fields) error {
+	if !needMatrix(pictures) && page == nil {
 		return nil
 	}
 	return func(l *probe.Layer, f probe.Fields) error {
-		keepMatrix(in.pictures, l, f)
-		if in.page != nil {
-			return in.page.Add(l, f)
+		keepMatrix(pictures, l, f)
+		if page != nil {
+			return page.Add(l, f)
 		}
 		return nil
 	}

@@ -105,14 +105,9 @@ func badPicture(word string, err error) error {
 	return usage("--plot %s: %v", word, err)
 }
 
-// needed tells what of a measurement the pictures show beside its row.
-func needed(list []*picture) (sweep, stability, matrix bool) {
-	for _, p := range list {
-		sweep = sweep || p.NeedsSweep()
-		stability = stability || p.NeedsStability()
-		matrix = matrix || p.NeedsMatrix()
-	}
-	return sweep, stability, matrix
+// needMatrix tells whether a picture shows a field matrix.
+func needMatrix(list []*picture) bool {
+	return slices.ContainsFunc(list, func(p *picture) bool { return p.NeedsMatrix() })
 }
 
 // keepMatrix takes the field matrices of a layer that pictures show.

@@ -56,6 +56,8 @@ func TestInterrupt(t *testing.T) {
 	}{
 		{"collecting features", []string{"inspect", vggFixture, "--data", glyphs, "--epochs", "5", "-o", filepath.Join(out, "x.json"), "-v"}},
 		{"judging heads", []string{"inspect", vggFixture, "--data", glyphs, "--epochs", "1", "--per-label", "20", "-o", filepath.Join(out, "x.json"), "-v"}},
+		{"finding clusters", []string{"inspect", vggFixture, "--data", glyphs, "--epochs", "1", "--per-label", "20", "--statistics", "all", "-o", filepath.Join(out, "x.html"), "--plot", "depth=" + filepath.Join(out, "x.svg"), "-v"}},
+		{"comparing samples", []string{"inspect", vggFixture, "--data", glyphs, "-o", filepath.Join(out, "x.json"), "-v"}},
 		{"checking weights", []string{"prune", "--afcc", vggFixture, "--stats", stats, "--data", glyphs, "-o", filepath.Join(out, "x.onnx"), "-v"}},
 	} {
 		before := runtime.NumGoroutine()
@@ -77,6 +79,44 @@ func TestInterrupt(t *testing.T) {
 		if n := runtime.NumGoroutine(); n > before {
 			t.Errorf("after %q: %d goroutines, %d before", c.at, n, before)
 		}
+	}
+}
+
+// A measurement that was interrupted goes on from what --resume has kept, and gives
+// the same file as one that was not.
+func TestInterruptedGoesOn(t *testing.T) {
+	dir := t.TempDir()
+	whole, out, state := filepath.Join(dir, "whole.json"), filepath.Join(dir, "out.json"), filepath.Join(dir, "state")
+	args := []string{"inspect", vggFixture, "--data", glyphs, "--epochs", "2", "--per-label", "20", "--layers", "conv9,conv10", "-v"}
+	if code := run(t.Context(), append(args, "-o", whole), nil, io.Discard, io.Discard); code != 0 {
+		t.Fatalf("exit code %d", code)
+	}
+	args = append(args, "-o", out, "--resume", state)
+	ctx, cancel := context.WithCancel(t.Context())
+	defer cancel()
+	stderr := &cancelling{at: "judging heads", cancel: cancel}
+	if code := run(ctx, args, nil, io.Discard, stderr); code != exitInterrupted {
+		t.Fatalf("exit code %d: %s", code, stderr)
+	}
+	if want := "filterlens: what was found so far is kept in " + state + "; the same command goes on from there\n"; !strings.Contains(stderr.String(), want) {
+		t.Errorf("%q is not in %s", want, stderr)
+	}
+	if _, err := os.Stat(out); !errors.Is(err, os.ErrNotExist) {
+		t.Fatalf("the output is there: %v", err)
+	}
+	var again bytes.Buffer
+	if code := run(t.Context(), args, nil, io.Discard, &again); code != 0 {
+		t.Fatalf("exit code %d: %s", code, &again)
+	}
+	if strings.Contains(again.String(), "training heads") {
+		t.Errorf("heads are trained again:\n%s", &again)
+	}
+	a, err := os.ReadFile(whole)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if b, err := os.ReadFile(out); err != nil || !bytes.Equal(a, b) {
+		t.Errorf("the files differ, %v", err)
 	}
 }
 

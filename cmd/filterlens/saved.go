@@ -69,10 +69,8 @@ func showSaved(c *cli.Context) error {
 	if err := resolvePictures(r.pictures, m, taps); err != nil {
 		return err
 	}
-	for _, p := range r.pictures {
-		if p.NeedsMatrix() {
-			return usage("--plot %s: field matrices are not kept in %s; measure with --data DIR, or from what --resume DIR has kept", p.word, statsName(c))
-		}
+	if err := replay(c, &r, m); err != nil {
+		return err
 	}
 	if c.IsSet("filters") {
 		if r.filters, err = filterDocuments(r.res, wanted); err != nil {
@@ -85,6 +83,40 @@ func showSaved(c *cli.Context) error {
 	return r.write()
 }
 
+// replay takes the field matrices that are shown from the folder of --resume.
+func replay(c *cli.Context, r *measured, m *inspect.Model) error {
+	if !c.IsSet("resume") {
+		for _, p := range r.pictures {
+			if p.NeedsMatrix() {
+				return usage("--plot %s: field matrices are not kept in %s; name the model and the folder of --resume that was measured with, or measure with --data DIR", p.word, statsName(c))
+			}
+		}
+		return nil
+	}
+	if m == nil {
+		return usage("--resume with --stats needs the model, too: field matrices are made of its classifier")
+	}
+	if !isFolder(c.String("resume")) {
+		return fmt.Errorf("--resume: there is no folder %s", c.String("resume"))
+	}
+	if r.out.format == htmlOut {
+		r.page = report.NewPictures(0)
+	}
+	take := takeMatrices(r.pictures, r.page)
+	if take == nil {
+		return nil
+	}
+	st, err := openState(c, r.k)
+	if err != nil {
+		return err
+	}
+	defer st.Close()
+	if err := probe.Replay(c.Context, m, st, r.res, take); err != nil {
+		return fmt.Errorf("%s: %w", c.String("resume"), err)
+	}
+	return nil
+}
+
 // checkSavedFlags refuses what would have to be measured anew.
 func checkSavedFlags(c *cli.Context) error {
 	if c.IsSet("data") {
@@ -95,7 +127,7 @@ func checkSavedFlags(c *cli.Context) error {
 			return usage("%s does not go with --stats", dashed(name))
 		}
 	}
-	if name := measuringFlag(c, "filters"); name != "" {
+	if name := measuringFlag(c, "filters", "resume"); name != "" {
 		return usage("%s does not go with --stats, which shows what was measured; measure anew with --data DIR", name)
 	}
 	return nil

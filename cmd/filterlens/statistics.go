@@ -84,8 +84,10 @@ func statisticsOf(c *cli.Context, format string, pictures []*picture, opt *probe
 	for flag, word := range map[string]string{"thetas": sweepWord, "stability-runs": stabilityWord, "orders": orderWord, "top-samples": topWord} {
 		asked[word] = asked[word] || c.IsSet(flag)
 	}
-	sweep, stability, _ := needed(pictures)
-	asked[sweepWord], asked[stabilityWord] = asked[sweepWord] || sweep, asked[stabilityWord] || stability
+	for _, p := range pictures {
+		asked[sweepWord] = asked[sweepWord] || p.NeedsSweep()
+		asked[stabilityWord] = asked[stabilityWord] || p.NeedsStability()
+	}
 	for _, f := range []struct {
 		flag  string
 		least int
