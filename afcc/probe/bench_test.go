@@ -73,10 +73,13 @@ func newBench(tb testing.TB) *bench {
 	if b.measurer, _, groups, err = prepare(m, set, Options{Preprocess: pre, Theta: 0.3, Memory: memory}); err != nil {
 		tb.Fatal(err)
 	}
-	all := dataset.Split{Index: make([]int, min(limit, set.Len()))}
-	for i := range all.Index {
-		all.Index[i] = i * set.Len() / len(all.Index) // of every label, however they are sorted
+	index := make([]int, set.Len())
+	for i := range index {
+		index[i] = i
 	}
+	// Of every label, whether they are sorted or take turns.
+	all := dataset.Split{Index: dataset.Shuffled(index, min(limit, len(index)), 1, 0)[0]}
+	slices.Sort(all.Index)
 	b.fit, b.stats, b.eval = all, all, all
 	threads, err := strconv.Atoi(env("THREADS", "0"))
 	if err != nil {
