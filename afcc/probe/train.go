@@ -9,10 +9,11 @@ import (
 )
 
 // holder is a session of an engine that can keep tensors where it computes (ort);
-// Hold and Held are described there.
+// its methods are described there.
 type holder interface {
 	Hold(fixed map[string]*engine.Tensor, carry map[string]string) error
 	Held(ctx context.Context) (map[string]*engine.Tensor, error)
+	Put(values map[string]*engine.Tensor) error
 }
 
 // holderOf returns a session that is worth holding tensors on: one that computes
@@ -88,6 +89,7 @@ func (t *trainer) begin(epoch int, a attempt) error {
 			h.slow(r.Decay, r)
 		}
 	}
+	first := t.held == nil
 	if t.held = t.p.holderOf(t.sess); t.held == nil {
 		for _, h := range t.heads {
 			if h.w2 == nil {
@@ -96,16 +98,17 @@ func (t *trainer) begin(epoch int, a attempt) error {
 		}
 		return nil
 	}
-	fixed, carry := maps.Clone(t.fixed), map[string]string{}
-	if fixed == nil {
-		fixed = map[string]*engine.Tensor{}
-	}
+	state, carry := map[string]*engine.Tensor{}, map[string]string{}
 	for i, h := range t.heads {
 		n := t.names[i]
-		t.give(h, n, fixed)
+		t.give(h, n, state)
 		carry[n.newWeight], carry[n.newPoint] = n.weight, n.point
 	}
-	return t.held.Hold(fixed, carry)
+	if !first {
+		return t.held.Put(state) // what is fixed stays where it is
+	}
+	maps.Copy(state, t.fixed)
+	return t.held.Hold(state, carry)
 }
 
 // give adds a head's state to the inputs of a step.

@@ -18,9 +18,11 @@ type spy struct {
 	provider string // "" is that of the engine
 	plain    bool   // sessions hold nothing
 	// most is the largest number of values that one run was given, by what the
-	// session is for; holds counts calls of Hold with something to hold.
+	// session is for; holds counts calls of Hold with something to hold, by the
+	// session's name, puts those of Put.
 	most  map[string]int
-	holds int
+	holds map[string]int
+	puts  int
 }
 
 func (s *spy) Provider() string {
@@ -34,6 +36,9 @@ func (s *spy) Load(ctx context.Context, m engine.Model) (engine.Session, error) 
 	sess, err := s.Engine.Load(ctx, m)
 	if err != nil {
 		return nil, err
+	}
+	if s.most == nil {
+		s.most, s.holds = map[string]int{}, map[string]int{}
 	}
 	w := watched{sess, s, m.Name[strings.LastIndex(m.Name, "(")+1:]}
 	if s.plain {
@@ -53,9 +58,6 @@ func (w watched) Run(ctx context.Context, in, out map[string]*engine.Tensor) err
 	for _, t := range in {
 		n += int(engine.Elements(t.Shape))
 	}
-	if w.spy.most == nil {
-		w.spy.most = map[string]int{}
-	}
 	kind, _, _ := strings.Cut(w.name, " ")
 	w.spy.most[kind] = max(w.spy.most[kind], n)
 	return w.Session.Run(ctx, in, out)
@@ -63,9 +65,14 @@ func (w watched) Run(ctx context.Context, in, out map[string]*engine.Tensor) err
 
 func (w watched) Hold(fixed map[string]*engine.Tensor, carry map[string]string) error {
 	if len(fixed) > 0 {
-		w.spy.holds++
+		w.spy.holds[w.name]++
 	}
 	return w.Session.(holder).Hold(fixed, carry)
+}
+
+func (w watched) Put(values map[string]*engine.Tensor) error {
+	w.spy.puts++
+	return w.Session.(holder).Put(values)
 }
 
 func (w watched) Held(ctx context.Context) (map[string]*engine.Tensor, error) {
@@ -109,7 +116,7 @@ func TestHeldTraining(t *testing.T) {
 		}
 		through := &spy{Engine: eng}
 		want := fit(through)
-		if through.holds > 0 && eng.Provider() == "cpu" {
+		if len(through.holds) > 0 && eng.Provider() == "cpu" {
 			t.Errorf("%s: tensors are held on the CPU", c.name)
 		}
 		held := &spy{Engine: eng, provider: "far"}
@@ -124,8 +131,13 @@ func TestHeldTraining(t *testing.T) {
 				}
 			}
 		}
-		if held.holds == 0 || without.holds > 0 {
-			t.Errorf("%s: %d and %d holds", c.name, held.holds, without.holds)
+		if len(held.holds) == 0 || held.puts == 0 || len(without.holds) > 0 {
+			t.Errorf("%s: %v holds, %d puts; %v without", c.name, held.holds, held.puts, without.holds)
+		}
+		for name, n := range held.holds {
+			if strings.HasPrefix(name, "head of") && n != 1 {
+				t.Errorf("%s: the features of %s went to the device %d times", c.name, name, n)
+			}
 		}
 		// A held step is given labels and images or numbers of samples, another
 		// the weights besides, and a cached one all features.

@@ -23,9 +23,9 @@ type held struct {
 	order []string
 	// memory says where the provider leaves each carried output.
 	memory map[string]unsafe.Pointer
-	// first holds what the carried inputs were given, current what the last run
-	// made of them: values of the library, released when they are replaced.
-	first   map[string]*engine.Tensor
+	// Of each carried input either first has what it was given, or current what the
+	// last run made of it: a value of the library, released when it is replaced.
+	first   map[string]*firstValue
 	current map[string]unsafe.Pointer
 	// readers copy values from the device, by element type.
 	readers map[string]*session
@@ -34,12 +34,27 @@ type held struct {
 	bounds []bound
 }
 
+// firstValue is a tensor of a session's own that feeds a carried input until the
+// first run is done.
+type firstValue struct {
+	tensor *engine.Tensor
+	bound  bound
+	pinner runtime.Pinner
+}
+
+func (f *firstValue) release() {
+	if f.bound.value != nil {
+		f.bound.value.Destroy()
+	}
+	f.pinner.Unpin()
+}
+
 // Hold keeps tensors where the provider computes, so that they do not travel
 // with every run. The tensors of fixed feed the inputs of their names from now
 // on; carry maps outputs to inputs of fixed: what a run computes for the output
 // feeds the input of the next run. Run then takes and gives only the other
 // inputs and outputs, and computes no output that nobody wants; Held reads the
-// carried values. A tensor of fixed that is not carried is borrowed: it may not
+// carried values and Put replaces them. A tensor of fixed that is not carried is borrowed: it may not
 // change until Hold is called again or the session is closed.
 //
 // Hold replaces what was held before; without fixed and carry nothing is held. A
@@ -73,7 +88,7 @@ func (s *session) hold(fixed map[string]*engine.Tensor, carry map[string]string)
 		return err
 	}
 	h := &held{
-		native: n, carry: carry, first: make(map[string]*engine.Tensor), memory: make(map[string]unsafe.Pointer),
+		native: n, carry: carry, first: make(map[string]*firstValue), memory: make(map[string]unsafe.Pointer),
 		current: make(map[string]unsafe.Pointer), readers: make(map[string]*session),
 	}
 	s.held = h
@@ -105,8 +120,10 @@ func (s *session) hold(fixed map[string]*engine.Tensor, carry map[string]string)
 			continue
 		}
 		if carried[v.Name] {
-			t = clone(t)
-			h.first[v.Name] = t
+			if err := h.put(v, t); err != nil {
+				return err
+			}
+			continue
 		}
 		b, err := bind(&h.pinner, v, t)
 		if err != nil {
@@ -118,6 +135,83 @@ func (s *session) hold(fixed map[string]*engine.Tensor, carry map[string]string)
 		}
 	}
 	return nil
+}
+
+// put gives a carried input a copy of t.
+func (h *held) put(v *value, t *engine.Tensor) error {
+	f := &firstValue{tensor: clone(t)}
+	var err error
+	if f.bound, err = bind(&f.pinner, v, f.tensor); err == nil {
+		err = h.binding.input(v.Name, valueAddress(f.bound.value))
+	}
+	if err != nil {
+		f.release()
+		return fmt.Errorf("input %q: %w", v.Name, err)
+	}
+	h.drop(v.Name)
+	h.first[v.Name] = f
+	return nil
+}
+
+// drop frees the value of a carried input to which nothing is bound any more.
+func (h *held) drop(input string) {
+	if f := h.first[input]; f != nil {
+		f.release()
+		delete(h.first, input)
+	}
+	if v := h.current[input]; v != nil {
+		h.native.releaseValues([]unsafe.Pointer{v})
+		delete(h.current, input)
+	}
+}
+
+// Put replaces the values of carried inputs, by the name of the input; whatever
+// else is held stays where it is. The tensors are copied. A name that is not of a
+// carried input and a tensor that does not fit are an *engine.Error, and then every
+// value is what it was.
+func (s *session) Put(values map[string]*engine.Tensor) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if err := s.put(values); err != nil {
+		return &engine.Error{Op: "run", Model: s.model, Err: err}
+	}
+	return nil
+}
+
+func (s *session) put(values map[string]*engine.Tensor) error {
+	var inputs []*value
+	for i := range s.inputs {
+		v := &s.inputs[i]
+		t, ok := values[v.Name]
+		if !ok {
+			continue
+		}
+		if s.held == nil || !s.held.carries(v.Name) {
+			return fmt.Errorf("input %q carries no output", v.Name)
+		}
+		if err := checkTensor("input", v, t); err != nil {
+			return err
+		}
+		inputs = append(inputs, v)
+	}
+	if len(inputs) < len(values) {
+		return unknown("input", s.inputs, values)
+	}
+	for _, v := range inputs {
+		if err := s.held.put(v, values[v.Name]); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (h *held) carries(input string) bool {
+	for _, carried := range h.carry {
+		if carried == input {
+			return true
+		}
+	}
+	return false
 }
 
 func (s *session) checkHold(fixed map[string]*engine.Tensor, carry map[string]string) error {
@@ -174,8 +268,8 @@ func (s *session) letGo() error {
 	if h.binding != nil {
 		h.binding.release()
 	}
-	for _, v := range h.current {
-		h.native.releaseValues([]unsafe.Pointer{v})
+	for _, input := range h.carry {
+		h.drop(input)
 	}
 	for _, b := range h.bounds {
 		b.value.Destroy()
@@ -287,7 +381,8 @@ func (s *session) evaluateHeld(ctx context.Context, in, out map[string]*engine.T
 	}
 	for i, output := range h.order {
 		input := h.carry[output]
-		h.current[input], values[i] = values[i], h.current[input]
+		h.drop(input)
+		h.current[input], values[i] = values[i], nil
 	}
 	for name, t := range made {
 		out[name] = t
@@ -310,10 +405,10 @@ func (s *session) Held(ctx context.Context) (map[string]*engine.Tensor, error) {
 	if s.held == nil {
 		return out, nil
 	}
-	for name, t := range s.held.first {
+	for _, name := range s.held.carry {
 		v := s.held.current[name]
 		if v == nil {
-			out[name] = clone(t)
+			out[name] = clone(s.held.first[name].tensor)
 			continue
 		}
 		var err error

@@ -99,14 +99,49 @@ func TestHold(t *testing.T) {
 		}
 	}
 	held(112, 224)
+	if len(s.held.first) != 0 {
+		t.Error("what the carried input was given first is kept")
+	}
+
+	// Carried values are replaced, all or none; the table stays.
+	again := engine.NewFloat32([]float32{5, 6}, 2)
+	for want, values := range map[string]tensors{
+		`"table" carries no`: {"sum": again, "table": sumInputs()["table"]},
+		`no input "total"`:   {"sum": again, "total": again},
+		`"sum"`:              {"sum": nil},
+	} {
+		var re *engine.Error
+		if err := s.Put(values); !errors.As(err, &re) || !strings.Contains(err.Error(), want) {
+			t.Errorf("%v, want %q", err, want)
+		}
+		held(112, 224)
+	}
+	for range 2 {
+		if err := s.Put(tensors{"sum": again}); err != nil {
+			t.Fatal(err)
+		}
+		again.Float32()[0]-- // it was copied
+	}
+	held(4, 6)
+	if err := run(1, nil); err != nil {
+		t.Fatal(err)
+	}
+	held(14, 26)
+	if err := s.Put(nil); err != nil {
+		t.Error(err)
+	}
 	through, err := s.readThrough(ctx, s.held.current["sum"])
-	if err != nil || !reflect.DeepEqual(through, engine.NewFloat32([]float32{112, 224}, 2)) {
+	if err != nil || !reflect.DeepEqual(through, engine.NewFloat32([]float32{14, 26}, 2)) {
 		t.Errorf("%v, %v", through, err)
 	}
 
 	// Letting go brings the session back to what it was.
 	if err := s.Hold(nil, nil); err != nil {
 		t.Fatal(err)
+	}
+	var re *engine.Error
+	if err := s.Put(tensors{"sum": again}); !errors.As(err, &re) || !strings.Contains(err.Error(), "carries no output") {
+		t.Error(err)
 	}
 	in := sumInputs()
 	in["index"] = &engine.Tensor{Shape: []int64{}, Data: []int64{1}}
