@@ -60,8 +60,9 @@ type htmlStats struct {
 	Table *htmlTable
 	Notes []string
 	Rest  []htmlSection
-	// Trends says in words what the curves show.
-	Trends []htmlSection
+	// Trends says in words what the curves show, Swept holds the numbers of the
+	// curves over theta.
+	Trends, Swept []htmlSection
 	// Drawn says which filters have field matrices, when not all do.
 	Drawn []string
 	// Data is what all of the page needs, Thumbs the thumbnails, both JSON.
@@ -101,8 +102,8 @@ type layerData struct {
 	Filters int    `json:"filters"`
 	// Plot is the layer as --plot and --layers name it.
 	Plot string `json:"plot"`
-	// None counts the filters without a cluster.
-	None int `json:"none"`
+	// Own tells that the head is the model's own classifier.
+	Own bool `json:"own,omitempty"`
 }
 
 // measureData is one number of every layer, nil where a layer has none. Lines are
@@ -192,25 +193,36 @@ func newHTMLStats(r *probe.Result, p *Pictures) (*htmlStats, error) {
 	doc := FromStats(r)
 	name := printable(filepath.Base(r.Model))
 	h := &htmlStats{Title: name, Path: printable(r.Model), Warnings: printables(doc.Warnings)}
-	h.From = "what its filters recognise in " + printable(strings.TrimSpace(r.Data.Path+" ("+r.Data.Format+")"))
+	h.From = "what its filters recognise in " + printable(r.Data.Format)
+	if r.Data.Path != "" {
+		h.From = "what its filters recognise in " + printable(r.Data.Path+" ("+r.Data.Format+")")
+	}
 	h.Tiles = statsTiles(r)
 	trends := cmp.Or(trendSection(r).Title, "no trends")
+	data := statsData{Labels: make([]string, labelCount(r)), Theta: r.Theta}
+	data.Thetas, data.Sweep = sweepMeasures(r)
+	swept := make(map[string]bool)
+	if data.Sweep != nil {
+		for _, s := range sweepSections(r) {
+			swept[printable(s.Title)] = true
+		}
+	}
 	for _, s := range newHTMLDocument(doc).Sections {
 		// The table of layers is looked at together with the curves.
 		if h.Table == nil && s.Table != nil && s.Title == "Layers" && len(s.Table.Rows) == len(r.Layers) {
 			h.Table, h.Notes = s.Table, s.Notes
 			continue
 		}
-		switch s.Title {
-		case trends:
+		switch {
+		case s.Title == trends:
 			h.Trends = append(h.Trends, s)
-			continue
-		case "":
-			s.Title = "How it was measured"
+		case swept[s.Title]:
+			h.Swept = append(h.Swept, s)
+		default:
+			s.Title = cmp.Or(s.Title, "How it was measured")
+			h.Rest = append(h.Rest, s)
 		}
-		h.Rest = append(h.Rest, s)
 	}
-	data := statsData{Labels: make([]string, labelCount(r)), Theta: r.Theta}
 	for i := range data.Labels {
 		data.Labels[i] = strconv.Itoa(i)
 		if i < len(r.Data.Labels) {
@@ -221,12 +233,11 @@ func newHTMLStats(r *probe.Result, p *Pictures) (*htmlStats, error) {
 		l := &r.Layers[i]
 		source := &htmlStatsSource{layer: l, labels: len(data.Labels), pictures: p.layer(l.Tensor)}
 		c := layerName(l.Op, l.Layers...)
-		d := layerData{Name: shown(c.Short), Full: shown(c.Text), Filters: len(l.Filters), Plot: shown(l.Name()), None: l.Stats.WithoutCluster}
+		d := layerData{Name: shown(c.Short), Full: shown(c.Text), Filters: len(l.Filters), Plot: shown(l.Name()), Own: l.Head == "classifier"}
 		data.Layers = append(data.Layers, d)
 		h.Layers = append(h.Layers, htmlStatsLayer{Index: i, Name: d.Name, stats: source})
 	}
 	data.Measures = layerMeasures(r)
-	data.Thetas, data.Sweep = sweepMeasures(r)
 	h.Drawn = drawn(r, p)
 	var err error
 	if h.Data, err = script(data); err != nil {

@@ -204,7 +204,7 @@
       });
       s.append(svg("path", { class: line.faint ? "line faint" : "line", d }));
       for (const [a, b] of line.falls ?? []) s.append(svg("path", { class: "line fall", d: `M${X(o.xs[a])} ${Y(line.values[a])}L${X(o.xs[b])} ${Y(line.values[b])}` }));
-      if (!line.faint) line.values.forEach((v, i) => { if (v !== null) s.append(svg("circle", { class: i === line.on ? "point on" : "point", cx: X(o.xs[i]).toFixed(1), cy: Y(v).toFixed(1), r: i === line.on ? 5 : 3 })); });
+      if (!line.faint) line.values.forEach((v, i) => { if (v !== null) s.append(svg("circle", { class: (i === line.on ? "point on" : "point") + (line.own?.[i] ? " own" : ""), cx: X(o.xs[i]).toFixed(1), cy: Y(v).toFixed(1), r: i === line.on ? 5 : 3 })); });
     }
     const nearest = (e) => {
       const x = e.clientX - s.getBoundingClientRect().left;
@@ -230,20 +230,20 @@
     return f;
   }
 
-  const names = data.layers.map((l) => l.name);
+  const names = data.layers.map((l) => l.name), own = data.layers.map((l) => !!l.own);
   const plots = find(".plots:not(.sweeps)"), plotted = find(".plotted");
 
   function drawCurves() {
     const drawn = [], list = data.measures.filter((m) => shownMeasures.has(m.key));
     const hover = (i) => {
       drawn.forEach((s) => s.point(i));
-      if (i < 0) { plotted.textContent = "Point at a layer for its values, click on it to see its filters." + (list.some((m) => m.falls) ? " Orange: a fall where the paper reports a rise." : ""); return; }
+      if (i < 0) { plotted.textContent = "Point at a layer for its values, click on it to see its filters." + (list.some((m) => m.falls) ? " Orange: a fall where the paper reports a rise." : "") + (own.includes(true) ? " Violet: the head is the model's own classifier." : ""); return; }
       plotted.textContent = `${i + 1}. ${data.layers[i].full}: ` + list.map((m) => `${m.name} ${format(m.values[i], m.share)}`).join(", ");
     };
     plots.replaceChildren(...list.map((m) => figure(m.name, m.title)));
     list.forEach((m, n) => {
       drawn.push(plot(plots.children[n], { title: `${m.name} by layer`, height: 190, xs: names.map((_, i) => i), names, share: m.share, lines: m.lines, hover,
-        series: [{ values: m.values, falls: m.falls, on: current.layer }], click: (i) => chooseLayer(i, true) }));
+        series: [{ values: m.values, falls: m.falls, own, on: current.layer }], click: (i) => chooseLayer(i, true) }));
     });
     hover(-1);
   }
@@ -441,6 +441,8 @@
   // ---- one filter
 
   const field = find("canvas.field"), clipped = find("canvas.clipped"), fielded = find(".fielded");
+  const crosses = [...section.querySelectorAll(".cross")];
+  const fieldHint = "Point at a field for its labels and its value.";
   let shown = null; // what the two canvases show
 
   // The labels in the order of a view, and how many of them belong to clusters.
@@ -551,7 +553,14 @@
     const { x0, y0, at, order, n, dpr, cluster, classes } = shown.grid, { m } = shown;
     const r = canvas.getBoundingClientRect();
     const q = Math.floor(((e.clientX - r.left) * dpr - x0) / at.size), p = Math.floor(((e.clientY - r.top) * dpr - y0) / at.size);
-    if (q < 0 || p < 0 || q >= at.cells || p >= at.cells) { fielded.textContent = ""; return; }
+    const outside = q < 0 || p < 0 || q >= at.cells || p >= at.cells;
+    crosses.forEach((c) => {
+      c.hidden = outside;
+      c.style.left = `${(x0 + q * at.size) / dpr}px`;
+      c.style.top = `${(y0 + p * at.size) / dpr}px`;
+      c.style.width = c.style.height = `${at.size / dpr}px`;
+    });
+    if (outside) { fielded.textContent = fieldHint; return; }
     let i = order[p * at.per], j = order[q * at.per], kind = classes(i, j);
     for (let a = p * at.per; a < Math.min(n, (p + 1) * at.per); a++) {
       for (let b = q * at.per; b < Math.min(n, (q + 1) * at.per); b++) {
@@ -623,7 +632,8 @@
     absent.hidden = !!m;
     find(".segments").hidden = fielded.hidden = !m;
     shown = m ? { l, f, m } : null;
-    fielded.textContent = "Point at a field for its labels and its value.";
+    fielded.textContent = fieldHint;
+    crosses.forEach((x) => { x.hidden = true; });
     if (m) drawMatrices();
     else if (l.nonfinite?.includes(f)) absent.textContent = "A field of this filter is not finite, so it has no clipped matrix.";
     else if (!l.drawn) absent.textContent = "The page holds no field matrices of this layer.";
@@ -770,7 +780,7 @@
   });
   [field, clipped].forEach((c) => {
     c.addEventListener("pointermove", (e) => pointMatrix(c, e));
-    c.addEventListener("pointerleave", () => { fielded.textContent = "Point at a field for its labels and its value."; });
+    c.addEventListener("pointerleave", () => { fielded.textContent = fieldHint; crosses.forEach((x) => { x.hidden = true; }); });
   });
 
   function redraw() {
