@@ -36,56 +36,71 @@ type bench struct {
 	heads []*head
 }
 
-// newBench opens what the environment names. Every split of the measurer holds
-// all samples up to the limit.
-func newBench(tb testing.TB) *bench {
-	tb.Helper()
-	env := func(name, otherwise string) string {
-		if v := os.Getenv("FILTERLENS_BENCH_" + name); v != "" {
-			return v
-		}
-		return otherwise
+// A benched is what the environment names.
+type benched struct {
+	model          *inspect.Model
+	set            *dataset.Set
+	pre            dataset.Preprocess
+	limit, threads int
+	memory         int64
+	onFixture      bool
+}
+
+// env returns the value of FILTERLENS_BENCH_name, or what stands for it.
+func env(name, otherwise string) string {
+	if v := os.Getenv("FILTERLENS_BENCH_" + name); v != "" {
+		return v
 	}
-	f, err := onnxfile.Open(env("MODEL", "../../fixtures/vgg16-glyphs20.onnx"))
+	return otherwise
+}
+
+func openBenched(tb testing.TB) *benched {
+	tb.Helper()
+	const fixture = "../../fixtures/vgg16-glyphs20.onnx"
+	b := &benched{onFixture: env("MODEL", fixture) == fixture}
+	f, err := onnxfile.Open(env("MODEL", fixture))
 	if err != nil {
 		tb.Fatal(err)
 	}
 	tb.Cleanup(func() { f.Close() })
-	m, err := inspect.New(tb.Context(), f, inspect.Options{})
-	if err != nil {
+	if b.model, err = inspect.New(tb.Context(), f, inspect.Options{}); err != nil {
 		tb.Fatal(err)
 	}
-	set := openBench(tb, env("DATA", "../../fixtures/glyphs20"))
-	limit, err := strconv.Atoi(env("LIMIT", "1000"))
-	if err != nil {
+	b.set = openSetAt(tb, env("DATA", "../../fixtures/glyphs20"))
+	if b.pre, err = dataset.ParsePreprocess(env("PREPROCESS", "signed")); err != nil {
 		tb.Fatal(err)
 	}
-	pre, err := dataset.ParsePreprocess(env("PREPROCESS", "signed"))
-	if err != nil {
+	for name, to := range map[string]*int{"LIMIT": &b.limit, "THREADS": &b.threads} {
+		if *to, err = strconv.Atoi(env(name, map[string]string{"LIMIT": "1000", "THREADS": "0"}[name])); err != nil {
+			tb.Fatal(err)
+		}
+	}
+	if b.memory, err = strconv.ParseInt(env("MEMORY", "0"), 10, 64); err != nil {
 		tb.Fatal(err)
 	}
-	memory, err := strconv.ParseInt(env("MEMORY", "0"), 10, 64)
-	if err != nil {
-		tb.Fatal(err)
-	}
+	return b
+}
+
+// newBench prepares what the environment names. Every split of the measurer holds
+// all samples up to the limit.
+func newBench(tb testing.TB) *bench {
+	tb.Helper()
+	o := openBenched(tb)
 	b := &bench{ctx: tb.Context()}
 	var groups [][]*head
-	if b.measurer, _, groups, err = prepare(m, set, Options{Preprocess: pre, Theta: 0.3, Memory: memory}); err != nil {
+	var err error
+	if b.measurer, _, groups, err = prepare(o.model, o.set, Options{Preprocess: o.pre, Theta: 0.3, Memory: o.memory}); err != nil {
 		tb.Fatal(err)
 	}
-	index := make([]int, set.Len())
+	index := make([]int, o.set.Len())
 	for i := range index {
 		index[i] = i
 	}
 	// Of every label, whether they are sorted or take turns.
-	all := dataset.Split{Index: dataset.Shuffled(index, min(limit, len(index)), 1, 0)[0]}
+	all := dataset.Split{Index: dataset.Shuffled(index, min(o.limit, len(index)), 1, 0)[0]}
 	slices.Sort(all.Index)
 	b.fit, b.stats, b.eval = all, all, all
-	threads, err := strconv.Atoi(env("THREADS", "0"))
-	if err != nil {
-		tb.Fatal(err)
-	}
-	eng, err := ort.Open(b.ctx, ort.Options{Provider: os.Getenv("FILTERLENS_TEST_EP"), Threads: threads})
+	eng, err := ort.Open(b.ctx, ort.Options{Provider: os.Getenv("FILTERLENS_TEST_EP"), Threads: o.threads})
 	if err != nil {
 		tb.Fatal(err)
 	}
@@ -95,7 +110,7 @@ func newBench(tb testing.TB) *bench {
 	return b
 }
 
-func openBench(tb testing.TB, path string) *dataset.Set {
+func openSetAt(tb testing.TB, path string) *dataset.Set {
 	tb.Helper()
 	set, err := dataset.Open(path, dataset.Options{})
 	if err != nil {
