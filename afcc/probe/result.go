@@ -147,7 +147,9 @@ type Layer struct {
 }
 
 // SingleFilter is the accuracy of a head of which only one filter speaks
-// (afcc.FilterHits), on the evaluation split.
+// (afcc.FilterHits), on the evaluation split. A filter with one position that is
+// never negative has the same largest output for every sample, so that it is right
+// on one label at most.
 type SingleFilter struct {
 	// Accuracy is the share of hits among all samples, Own that among samples of
 	// the filter's labels, nil where there are none.
