@@ -30,6 +30,11 @@ type Evaluation struct {
 	// sample, or with as many as the file fixes; both exclude decoding.
 	Throughput *Timing `json:"throughput"`
 	Latency    *Timing `json:"latency"`
+	// Nodes counts the model's nodes by the provider that runs them, as the engine
+	// tells, empty where it does not; Elsewhere names the first of those that
+	// another provider than the engine's runs.
+	Nodes     map[string]int `json:"nodes,omitempty"`
+	Elsewhere []string       `json:"elsewhere,omitempty"`
 	// Predictions holds the answer for each sample in the order evaluated, Chance
 	// the accuracy of always answering their commonest label.
 	Predictions []int   `json:"-"`
@@ -94,6 +99,16 @@ func Evaluate(ctx context.Context, eng engine.Engine, models []*inspect.Model, s
 		ps[i].rows.half = ps[i].half
 		if sessions[i], err = eng.Load(ctx, engine.Model{Name: m.File, Path: m.File}); err != nil {
 			return nil, err
+		}
+		ps[i].eng = eng
+		if t, ok := sessions[i].(interface {
+			Providers() (map[string][]string, error)
+		}); ok {
+			nodes, err := t.Providers()
+			if err != nil {
+				return nil, err
+			}
+			ps[i].countNodes(nodes)
 		}
 	}
 	batch := max(1, len(index))
@@ -215,6 +230,7 @@ func Evaluate(ctx context.Context, eng engine.Engine, models []*inspect.Model, s
 	}
 	for i := range evals {
 		e := &evals[i]
+		e.Nodes, e.Elsewhere = ps[i].nodes, ps[i].elsewhere
 		e.Samples = len(e.Predictions)
 		if e.Samples == 0 {
 			return nil, dataset.ErrEmpty

@@ -90,7 +90,7 @@ func openData(c *cli.Context, k *console, m *inspect.Model) (*dataset.Set, error
 }
 
 func openSet(c *cli.Context, k *console, m *inspect.Model) (*dataset.Set, error) {
-	path := c.String("data")
+	path, column := c.String("data"), c.String("label-column")
 	if c.IsSet("labels") {
 		classes, err := dataset.ReadClasses(c.String("labels"))
 		if err != nil {
@@ -107,9 +107,9 @@ func openSet(c *cli.Context, k *console, m *inspect.Model) (*dataset.Set, error)
 		if len(recorded) == 0 {
 			return nil, usage("--subset needs --labels FILE, for %s does not record its labels", m.File)
 		}
-		return dataset.Open(path, dataset.Options{Classes: classes, Subset: true})
+		return dataset.Open(path, dataset.Options{Classes: classes, Subset: true, LabelColumn: column})
 	}
-	set, err := dataset.Open(path, dataset.Options{})
+	set, err := dataset.Open(path, dataset.Options{LabelColumn: column})
 	if err != nil {
 		return nil, err
 	}
@@ -117,7 +117,7 @@ func openSet(c *cli.Context, k *console, m *inspect.Model) (*dataset.Set, error)
 	if len(recorded) == 0 || slices.Equal(recorded, own) {
 		return set, nil
 	}
-	var opt dataset.Options
+	opt := dataset.Options{LabelColumn: column}
 	switch named := namesLabels(set); {
 	case named && sameNames(recorded, own):
 		opt.Classes = classes
@@ -138,12 +138,12 @@ func openSet(c *cli.Context, k *console, m *inspect.Model) (*dataset.Set, error)
 // numbers may also be given names of its own choice: then there are as many, and
 // none is that of another label.
 func openClasses(c *cli.Context, k *console, classes []dataset.Class) (*dataset.Set, error) {
-	path := c.String("data")
-	set, err := dataset.Open(path, dataset.Options{Classes: classes, Subset: c.Bool("subset")})
+	path, column := c.String("data"), c.String("label-column")
+	set, err := dataset.Open(path, dataset.Options{Classes: classes, Subset: c.Bool("subset"), LabelColumn: column})
 	if err == nil || !errors.Is(err, dataset.ErrLabel) {
 		return set, err
 	}
-	plain, other := dataset.Open(path, dataset.Options{})
+	plain, other := dataset.Open(path, dataset.Options{LabelColumn: column})
 	if other != nil {
 		return nil, other
 	}
@@ -153,7 +153,7 @@ func openClasses(c *cli.Context, k *console, classes []dataset.Class) (*dataset.
 	if !ok || namesLabels(plain) {
 		return nil, err
 	}
-	if set, other = dataset.Open(path, dataset.Options{Labels: names}); other != nil {
+	if set, other = dataset.Open(path, dataset.Options{Labels: names, LabelColumn: column}); other != nil {
 		return nil, err
 	}
 	k.warn("the names in %s are not those of %s and are given to its labels in order: %s", c.String("labels"), path, firstRenamed(own, names))

@@ -118,6 +118,7 @@ func dataFlags() []cli.Flag {
 		&cli.IntFlag{Name: "resize", DefaultText: "as --preprocess says", Usage: "length that the shorter side gets, 0 for none", Category: groupData},
 		&cli.IntFlag{Name: "crop", DefaultText: "as --preprocess says", Usage: "side of the centre square cut out then, 0 for none", Category: groupData},
 		&cli.StringFlag{Name: "labels", Usage: "labels in the order of the model's outputs: a `FILE` of names or synsets, one a line, or JSON (class index, config.json with id2label). Names in the data are found among them; data that only numbers its labels, or names all of them otherwise, is given these names", Category: groupData},
+		&cli.StringFlag{Name: "label-column", Usage: "of several labels those of `NAME`: a column of Parquet, a key of JSON in tar shards, arrays of NumPy, coarse_label of CIFAR-100", Category: groupData},
 		&cli.IntFlag{Name: "limit", DefaultText: "all", Usage: "use at most `N` samples in all", Category: groupData},
 		&cli.IntFlag{Name: "per-label", DefaultText: "all", Usage: "use at most `N` samples of each label", Category: groupData},
 		&cli.BoolFlag{Name: "balanced", Usage: "use as many samples of every label as the scarcest has", Category: groupData, DisableDefaultText: true},

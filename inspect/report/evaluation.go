@@ -1,8 +1,12 @@
 package report
 
 import (
+	"cmp"
 	"fmt"
+	"maps"
 	"path/filepath"
+	"slices"
+	"strings"
 
 	"github.com/filterlens/filterlens/afcc/probe"
 	"github.com/filterlens/filterlens/inspect/dataset"
@@ -45,7 +49,7 @@ func FromEvaluations(e *Evaluations) Document {
 		{"labels", Count(int64(e.Labels))},
 		{"preprocessing", Words(e.Preprocess)},
 		{"samples", Words(splitText(e))},
-		{"run on", Words(fmt.Sprintf("%s %s, provider %s", e.Engine, e.EngineVersion, e.Provider))},
+		{"run on", Words(evaluatedOn(e))},
 	}}
 	cols := []Column{
 		{Title: "model", Key: "file", Shrink: true},
@@ -62,6 +66,7 @@ func FromEvaluations(e *Evaluations) Document {
 		Column{Title: "p10", Key: "latency_p10_ms", Right: true, Drop: 3},
 		Column{Title: "p90", Key: "latency_p90_ms", Right: true, Drop: 3},
 		Column{Title: "images/s", Key: "images_per_second", Right: true, Drop: 1},
+		Column{Title: "nodes", Key: "nodes", Sparse: several, Hidden: !several, Drop: 4},
 	)
 	t := &Table{Main: true, Columns: cols}
 	batch, runs := 0, 0
@@ -81,7 +86,7 @@ func FromEvaluations(e *Evaluations) Document {
 			v := 1000 / m.Throughput.Median
 			rate = Cell{Text: digits(v, 4), Raw: v}
 		}
-		t.Rows = append(t.Rows, append(append(row, latency...), rate))
+		t.Rows = append(t.Rows, append(append(row, latency...), rate, Words(nodesText(m.Nodes))))
 	}
 	s.Table = t
 	s.Notes = []string{
@@ -89,9 +94,26 @@ func FromEvaluations(e *Evaluations) Document {
 		fmt.Sprintf("latency: one sample at a time, median, 10th and 90th percentile of %d runs; images/s: median over batches of %d; both without decoding", runs, batch),
 	}
 	if several {
-		s.Notes = append(s.Notes, "changed: share of samples whose answer differs from that of the first model")
+		s.Notes = append(s.Notes, "changed: share of samples whose answer differs from that of the first model; nodes: of the model, by the provider that runs them")
 	}
 	return Document{Title: "Evaluation", Warnings: e.Warnings, Sections: []Section{s}}
+}
+
+// evaluatedOn says what ran the models, and the nodes of a single one.
+func evaluatedOn(e *Evaluations) string {
+	if len(e.Models) == 1 {
+		return runOn(e.Engine, e.EngineVersion, e.Provider, e.Models[0].Nodes, e.Models[0].Elsewhere)
+	}
+	return runOn(e.Engine, e.EngineVersion, e.Provider, nil, nil)
+}
+
+// nodesText writes "118 cuda, 4 cpu", the provider with most nodes first.
+func nodesText(nodes map[string]int) string {
+	names := slices.SortedFunc(maps.Keys(nodes), func(a, b string) int { return cmp.Or(nodes[b]-nodes[a], strings.Compare(a, b)) })
+	for i, p := range names {
+		names[i] = fmt.Sprintf("%s %s", grouped(int64(nodes[p])), p)
+	}
+	return strings.Join(names, ", ")
 }
 
 // fileName returns the cell of a path; short, the folders go, unless that makes

@@ -115,7 +115,7 @@ func goldenResult() *probe.Result {
 }
 
 func goldenEvaluations() *Evaluations {
-	e := probe.Evaluation{Samples: 27, Top1: 0.9, Throughput: &probe.Timing{Batch: 100, Runs: 3, Median: 0.5}, Latency: &probe.Timing{Batch: 1, Runs: 30, Median: 1.25, Low: 1.2, High: 12.5}}
+	e := probe.Evaluation{Samples: 27, Top1: 0.9, Throughput: &probe.Timing{Batch: 100, Runs: 3, Median: 0.5}, Latency: &probe.Timing{Batch: 1, Runs: 30, Median: 1.25, Low: 1.2, High: 12.5}, Nodes: map[string]int{"cpu": 4, "cuda": 118}, Elsewhere: []string{"Shape (/Shape)"}}
 	changed := e
 	changed.Changed, changed.Top5, changed.Throughput = ptr(0.125), ptr(0.99), nil
 	return &Evaluations{Schema: EvaluationSchema, Data: "data", Format: "IDX", Labels: 3, Split: "eval", SHA256: "0123456789abcdef", Preprocess: "unit", Seed: 1,
@@ -150,7 +150,7 @@ func goldenPlan() *export.Plan {
 func goldenPrune() *export.Report {
 	before := probe.Evaluation{Samples: 27, Top1: 0.9, Top5: ptr(1.0), Latency: &probe.Timing{Batch: 1, Runs: 30, Median: 2, Low: 1.5, High: 3}}
 	after := before
-	after.Top1, after.Changed = 0.85, ptr(0.125)
+	after.Top1, after.Changed, after.Nodes, after.Elsewhere = 0.85, ptr(0.125), map[string]int{"cpu": 42, "x": 1}, []string{"Shape (/Shape)"}
 	return &export.Report{Schema: export.ReportSchema, Output: "out.onnx", Plan: goldenPlan(), Verified: true,
 		Checks: []export.Check{{Name: "surgery", OK: true, Detail: "dropped weights are zero"}, {Name: "accuracy", Detail: "a loss of 5.00 points; 0.50 are allowed"}},
 		Before: &export.Side{Bytes: 1000000, Parameters: 250000, Zeros: ptr(0.0), MACs: ptr(int64(1e9)), Evaluation: &before},

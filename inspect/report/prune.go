@@ -19,7 +19,12 @@ func FromPrune(r *export.Report) Document {
 		d.Title = r.Plan.Model + ": nothing was written"
 	}
 	facts := planFacts(r.Plan)
-	facts = append(facts, Fact{"run on", Words(fmt.Sprintf("%s %s, provider %s", r.Engine, r.EngineVersion, r.Provider))})
+	var nodes map[string]int
+	var elsewhere []string
+	if r.After != nil && r.After.Evaluation != nil {
+		nodes, elsewhere = r.After.Evaluation.Nodes, r.After.Evaluation.Elsewhere
+	}
+	facts = append(facts, Fact{"run on", Words(runOn(r.Engine, r.EngineVersion, r.Provider, nodes, elsewhere))})
 	d.Sections = append(d.Sections, Section{Facts: facts})
 	if r.Before != nil && r.After != nil {
 		d.Sections = append(d.Sections, costSection(r))

@@ -173,7 +173,7 @@ func TestSchemasAreStrict(t *testing.T) {
 // strict mutates each part of a valid document in turn.
 func strict(t *testing.T, name string, s *jsonschema.Schema, schemaDoc map[string]any, doc any) {
 	t.Helper()
-	optional := optionalProperties(schemaDoc)
+	optional, counts := optionalProperties(schemaDoc), countProperties(schemaDoc)
 	mutants := 0
 	refused := func(what string) {
 		t.Helper()
@@ -199,6 +199,14 @@ func strict(t *testing.T, name string, s *jsonschema.Schema, schemaDoc map[strin
 			delete(v, "unheard-of")
 			for _, key := range slices.Sorted(maps.Keys(v)) {
 				was := v[key]
+				if counts[key] {
+					for _, wrong := range []any{true, map[string]any{"x": -1}, map[string]any{"x": "1"}} {
+						v[key] = wrong
+						refused(fmt.Sprintf("%v as %s/%s", wrong, path, key))
+					}
+					v[key] = was
+					continue
+				}
 				if !optional[key] {
 					delete(v, key)
 					refused("no " + path + "/" + key)
@@ -235,6 +243,20 @@ func optionalProperties(doc map[string]any) map[string]bool {
 	return optional
 }
 
+// countProperties returns the names of properties that hold counts by names which
+// no schema can know.
+func countProperties(doc map[string]any) map[string]bool {
+	counts := map[string]bool{}
+	for _, d := range doc["$defs"].(map[string]any) {
+		props, _ := d.(map[string]any)["properties"].(map[string]any)
+		for name, p := range props {
+			_, open := p.(map[string]any)["additionalProperties"].(map[string]any)
+			counts[name] = counts[name] || open
+		}
+	}
+	return counts
+}
+
 // The schema and the types say the same: names, which of them may be absent, and
 // the kinds of values. Every property is described.
 func TestSchemaFitsTypes(t *testing.T) {
@@ -253,6 +275,7 @@ func TestOtherSchemas(t *testing.T) {
 	evaluations.Skipped = []dataset.Skipped{{Name: "a", Reason: "b"}}
 	evaluations.Warnings = []string{"w"}
 	result := goldenResult()
+	result.Nodes, result.Elsewhere = map[string]int{"cuda": 3, "cpu": 1}, []string{"Shape (a)"}
 	result.Data.Skipped, result.Data.Split.Balanced = evaluations.Skipped, true
 	result.Layers[0].Parts, result.Layers[0].ChannelsLast, result.Layers[0].Inner = []probe.FilterRange{{Layer: "a", First: 1, Filters: 2}}, true, true
 	withFilterStatistics(result)
