@@ -619,3 +619,23 @@ func TestStatisticsRefused(t *testing.T) {
 		}
 	}
 }
+
+// TestStatisticsOfFixture measures a network as others train them.
+func TestStatisticsOfFixture(t *testing.T) {
+	f, err := onnxfile.Open("../../fixtures/vgg16-glyphs20.onnx")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { f.Close() })
+	m, err := inspect.New(t.Context(), f, inspect.Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	taps := mustSurvey(t, m).Taps
+	set := openSet(t, "../../fixtures/glyphs20")
+	opt := everything(4)
+	opt.Split.Limit, opt.Recipe.Epochs, opt.Batch = 8*len(set.Labels()), 2, 9
+	opt.Layers = []string{taps[len(taps)/2].Name(), taps[len(taps)-1].Name()}
+	res, fields := observe(t, runtime(t), m, set, opt)
+	slowStatistics(t, runtime(t), m, set, opt, res, fields, 2e-5)
+}
