@@ -184,7 +184,7 @@ func measureFlags() []cli.Flag {
 // tapFlags say what is measured.
 func tapFlags() []cli.Flag {
 	return []cli.Flag{
-		&cli.StringSliceFlag{Name: "taps", Usage: "what is measured, `TAPS`: layer (the default), stage, all (inside layers, too), or names of layers or tensors, A,B or @FILE", Category: groupMeasure},
+		&cli.StringSliceFlag{Name: "taps", Usage: "measure `TAPS`: layer, stage (the last of each), all (inside layers, too), or names of layers or tensors, A,B or @FILE (default: layer)", Category: groupMeasure},
 		&cli.StringSliceFlag{Name: "layers", Usage: "of these only layers `A,B`: names, their ends (features.40) or conv5, fc1; or those in @FILE, one a line", Category: groupMeasure},
 		&cli.StringFlag{Name: "statistics", DefaultText: strings.Join(defaultStatistics(text), ",") + "; for html " + strings.Join(defaultStatistics(htmlOut)[2:], ",") + " as well",
 			Usage: "`LIST` of " + strings.Join(statisticWords, ", ") + ", or all, none", Category: groupMeasure},
