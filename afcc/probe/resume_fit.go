@@ -193,12 +193,22 @@ func (s *featureState) sync() error {
 	if s == nil {
 		return nil
 	}
-	return s.p.keep.took(s.rows.Sync)
+	return s.p.keep.took(func() error {
+		// Where all features are there, their graph does not run again.
+		if err := s.p.keep.first(); err != nil {
+			return err
+		}
+		return s.rows.Sync()
+	})
 }
 
 func (s *featureState) close() error {
 	if s == nil {
 		return nil
+	}
+	if err := s.sync(); err != nil {
+		s.rows.Close()
+		return err
 	}
 	return s.rows.Close()
 }
@@ -322,4 +332,44 @@ func (p *measurer) saveAttempts(group []*head, restart int, active []*head) erro
 		a.Active, a.Norms = append(a.Active, slices.Contains(active, h)), append(a.Norms, h.norm)
 	}
 	return p.keep.put(partAttempts, p.trainingKey("attempts", group), a)
+}
+
+// stateBytes is about what the parts of a group take: what is kept, and the most
+// that there is while it is measured.
+func (p *measurer) stateBytes(heads []*head) (kept, working int64) {
+	const number = 12 // bytes of a number in JSON
+	k, eval := int64(p.k), int64(len(p.eval.Index))
+	weights := func(h *head) int64 { return 4 * k * int64(h.d()) }
+	var rows int64
+	for _, h := range heads {
+		f := int64(h.tap.Filters)
+		kept += weights(h) + number*f*k + 4*eval // label means, the row, answers
+		if !h.own {
+			kept += weights(h)
+		}
+		if p.opt.Single {
+			kept += 8 * f * k
+		}
+		kept += int64(p.opt.Top) * f * number
+		kept += int64(p.opt.Stability) * f * 10 * number // clusters
+		rows += weights(h) * int64(1+p.runsAtATime(h))
+	}
+	working = rows
+	fit := p.planFit(heads)
+	for _, g := range fit.cached {
+		var features, training int64
+		for _, h := range g {
+			features += p.features(h)
+			training = max(training, 4*weights(h)) // weights and points, old and new
+		}
+		working = max(working, features+training)
+	}
+	for _, g := range fit.streamed {
+		var training int64
+		for _, h := range g {
+			training += 4 * weights(h)
+		}
+		working = max(working, training)
+	}
+	return kept, working
 }
