@@ -35,6 +35,10 @@ type Plan struct {
 	Recipe Recipe `json:"recipe"`
 	// Forward counts the samples that run through the model in all passes.
 	Forward int64 `json:"forward_samples"`
+	// State is about the most bytes that Options.State takes on disk meanwhile, of a
+	// folder that was empty; Kept is what stays there.
+	State int64 `json:"state_bytes,omitempty"`
+	Kept  int64 `json:"state_kept,omitempty"`
 	// Groups are measured one after the other.
 	Groups  []Group `json:"groups"`
 	Skipped []Skip  `json:"skipped,omitempty"`
@@ -97,6 +101,9 @@ func NewPlan(m *inspect.Model, set *dataset.Set, opt Options) (*Plan, error) {
 	}
 	for _, heads := range groups {
 		plan.add(p, heads)
+		kept, working := p.stateBytes(heads)
+		plan.State = max(plan.State, plan.Kept+kept+working)
+		plan.Kept += kept
 	}
 	return plan, nil
 }

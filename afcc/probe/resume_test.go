@@ -333,3 +333,40 @@ func TestDamagedState(t *testing.T) {
 		}
 	}
 }
+
+// TestPlannedState compares the bytes of the state folder with those planned.
+func TestPlannedState(t *testing.T) {
+	for name, r := range trials(t) {
+		t.Run(name, func(t *testing.T) {
+			plan, err := NewPlan(r.m, openSet(t, r.data), r.opt)
+			if err != nil {
+				t.Fatal(err)
+			}
+			dir := filepath.Join(t.TempDir(), "state")
+			size := func() (n int64) {
+				entries, err := os.ReadDir(dir)
+				if err != nil {
+					t.Fatal(err)
+				}
+				for _, e := range entries {
+					if info, err := e.Info(); err == nil {
+						n += info.Size()
+					}
+				}
+				return n
+			}
+			most := int64(0)
+			if _, err := r.run(t.Context(), t, dir, func(string) { most = max(most, size()) }); err != nil {
+				t.Fatal(err)
+			}
+			// Small as these are, what frames the parts weighs more than they do.
+			const frames = 60 << 10
+			if most > 2*plan.State+frames || size() > 2*plan.Kept+frames {
+				t.Errorf("%d bytes at most and %d in the end, planned were %d and %d", most, size(), plan.State, plan.Kept)
+			}
+			if plan.Kept < 1 || plan.State < plan.Kept {
+				t.Errorf("planned are %d bytes and %d in the end", plan.State, plan.Kept)
+			}
+		})
+	}
+}
