@@ -104,6 +104,8 @@ type layerData struct {
 	Plot string `json:"plot"`
 	// Own tells that the head is the model's own classifier.
 	Own bool `json:"own,omitempty"`
+	// Inner tells that the tap lies inside a layer: it is no point of the trend.
+	Inner bool `json:"inner,omitempty"`
 }
 
 // measureData is one number of every layer, nil where a layer has none. Lines are
@@ -233,7 +235,7 @@ func newHTMLStats(r *probe.Result, p *Pictures) (*htmlStats, error) {
 		l := &r.Layers[i]
 		source := &htmlStatsSource{layer: l, labels: len(data.Labels), pictures: p.layer(l.Tensor)}
 		c := layerName(l.Op, l.Layers...)
-		d := layerData{Name: shown(c.Short), Full: shown(c.Text), Filters: len(l.Filters), Plot: shown(l.Name()), Own: l.Head == "classifier"}
+		d := layerData{Name: shown(c.Short), Full: shown(c.Text), Filters: len(l.Filters), Plot: shown(l.Name()), Own: l.Head == "classifier", Inner: l.Inner}
 		data.Layers = append(data.Layers, d)
 		h.Layers = append(h.Layers, htmlStatsLayer{Index: i, Name: d.Name, stats: source})
 	}

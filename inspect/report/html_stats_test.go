@@ -118,6 +118,10 @@ func TestStatsHTMLMeasures(t *testing.T) {
 	if len(data.Sweep) != 5 || len(data.Thetas) != 2 || data.Sweep[0].Value[1][0] != nil || *data.Sweep[0].Value[1][1] != 2 {
 		t.Errorf("the sweep is %+v over %v", data.Sweep, data.Thetas)
 	}
+	// The numbers of these curves are folded away beside them.
+	if at, rest := strings.Index(page, "<summary>The numbers</summary>"), strings.Index(page, `<section class="document rest">`); at < 0 || strings.Index(page, "thresholds theta") < at || strings.Contains(page[rest:], "thresholds theta") {
+		t.Error("the tables over theta do not stand with their curves")
+	}
 	l := scripts(page, "filters")[0]
 	for _, want := range []string{`"runs":2`, `"stable":[[0.5,null]`, `"clustered":[[0.75,0.75],[],[]]`, `"single":[[0.25,null]`, `"top":[[[7,1,null]]`} {
 		if !strings.Contains(l, want) {
@@ -197,6 +201,26 @@ func TestStatsHTMLHostileNames(t *testing.T) {
 	}
 	if got := decoded[statsData](t, scripts(page, "stats")[0]).Labels[0]; !strings.HasPrefix(got, browsertest.Hostile) {
 		t.Errorf("the label is %q", got)
+	}
+}
+
+// A fall of accuracy or SNR is marked in the curve and told in words.
+func TestStatsHTMLTrends(t *testing.T) {
+	r := goldenResult()
+	r.Layers = append(r.Layers, r.Layers[0], r.Layers[1])
+	r.Layers[1].Inner = true
+	for i, a := range []float64{0.5, 0.1, 0.7, 0.6} {
+		r.Layers[i].Accuracy = a
+	}
+	page := statsPageOf(t, r, nil, nil)
+	checkPage(t, page)
+	data := decoded[statsData](t, scripts(page, "stats")[0])
+	if got := fmt.Sprint(data.Measures[0].Falls); got != "[[2 3]]" || !data.Layers[1].Inner || data.Layers[2].Inner || !data.Layers[3].Own {
+		t.Errorf("accuracy falls at %s in %+v", got, data.Layers)
+	}
+	title := trendSection(r).Title
+	if strings.Count(page, title) != 1 || strings.Index(page, title) > strings.Index(page, "layertable\"") {
+		t.Errorf("%q does not stand once, below the curves", title)
 	}
 }
 

@@ -199,12 +199,13 @@
     for (const line of o.series) {
       let d = "", pen = false;
       line.values.forEach((v, i) => {
+        if (line.apart?.[i]) return;
         if (v !== null) d += `${pen ? "L" : "M"}${X(o.xs[i]).toFixed(1)} ${Y(v).toFixed(1)}`;
         pen = v !== null;
       });
       s.append(svg("path", { class: line.faint ? "line faint" : "line", d }));
       for (const [a, b] of line.falls ?? []) s.append(svg("path", { class: "line fall", d: `M${X(o.xs[a])} ${Y(line.values[a])}L${X(o.xs[b])} ${Y(line.values[b])}` }));
-      if (!line.faint) line.values.forEach((v, i) => { if (v !== null) s.append(svg("circle", { class: (i === line.on ? "point on" : "point") + (line.own?.[i] ? " own" : ""), cx: X(o.xs[i]).toFixed(1), cy: Y(v).toFixed(1), r: i === line.on ? 5 : 3 })); });
+      if (!line.faint) line.values.forEach((v, i) => { if (v !== null) s.append(svg("circle", { class: (i === line.on ? "point on" : "point") + (line.own?.[i] ? " own" : "") + (line.apart?.[i] ? " apart" : ""), cx: X(o.xs[i]).toFixed(1), cy: Y(v).toFixed(1), r: i === line.on ? 5 : o.xs.length > 60 ? 2 : 3 })); });
     }
     const nearest = (e) => {
       const x = e.clientX - s.getBoundingClientRect().left;
@@ -231,19 +232,21 @@
   }
 
   const names = data.layers.map((l) => l.name), own = data.layers.map((l) => !!l.own);
+  // Taps inside layers stand beside the line, unless there are no others.
+  const apart = data.layers.map((l) => !!l.inner && data.layers.some((m) => !m.inner));
   const plots = find(".plots:not(.sweeps)"), plotted = find(".plotted");
 
   function drawCurves() {
     const drawn = [], list = data.measures.filter((m) => shownMeasures.has(m.key));
     const hover = (i) => {
       drawn.forEach((s) => s.point(i));
-      if (i < 0) { plotted.textContent = "Point at a layer for its values, click on it to see its filters." + (list.some((m) => m.falls) ? " Orange: a fall where the paper reports a rise." : "") + (own.includes(true) ? " Violet: the head is the model's own classifier." : ""); return; }
+      if (i < 0) { plotted.textContent = "Point at a layer for its values, click on it to see its filters." + (list.some((m) => m.falls) ? " Orange: a fall where the paper reports a rise." : "") + (apart.includes(true) ? " Pale: inside a layer." : "") + (own.includes(true) ? " Violet: the head is the model's own classifier." : ""); return; }
       plotted.textContent = `${i + 1}. ${data.layers[i].full}: ` + list.map((m) => `${m.name} ${format(m.values[i], m.share)}`).join(", ");
     };
     plots.replaceChildren(...list.map((m) => figure(m.name, m.title)));
     list.forEach((m, n) => {
       drawn.push(plot(plots.children[n], { title: `${m.name} by layer`, height: 190, xs: names.map((_, i) => i), names, share: m.share, lines: m.lines, hover,
-        series: [{ values: m.values, falls: m.falls, own, on: current.layer }], click: (i) => chooseLayer(i, true) }));
+        series: [{ values: m.values, falls: m.falls, own, apart, on: current.layer }], click: (i) => chooseLayer(i, true) }));
     });
     hover(-1);
   }
@@ -724,7 +727,13 @@
     current.layer = i;
     find("select.layer").value = i;
     section.querySelectorAll(".layertable tr.on").forEach((r) => r.classList.remove("on"));
-    section.querySelector(`.layertable tr[data-l="${i}"]`)?.classList.add("on");
+    const row = section.querySelector(`.layertable tr[data-l="${i}"]`);
+    if (row) {
+      row.classList.add("on");
+      // In a long table only the table is scrolled, not the page.
+      const box = find(".layertable .scroll");
+      if (row.offsetTop < box.scrollTop + 30 || row.offsetTop > box.scrollTop + box.clientHeight - 30) box.scrollTop = row.offsetTop - box.clientHeight / 2;
+    }
     drawCurves();
     drawSweep();
     mapped.textContent = mapHint;
