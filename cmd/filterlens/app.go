@@ -4,6 +4,8 @@
 //	filterlens inspect MODEL...                     what is in it; nothing is run
 //	filterlens inspect MODEL... --check             what is wrong or wasted in it
 //	filterlens inspect MODEL --data DIR             and what each filter recognises
+//	filterlens inspect --stats stats.json           the same again, from a file
+//	filterlens inspect --explain                    what every number means
 //	filterlens prune --afcc MODEL --data DIR -o OUT a diluted model, verified
 //	filterlens compare A B                          what changed
 //	filterlens eval MODEL... --data DIR             accuracy and latency
