@@ -2,7 +2,6 @@ package report
 
 import (
 	"fmt"
-	"strings"
 
 	"github.com/filterlens/filterlens/afcc/probe"
 )
@@ -39,15 +38,19 @@ func measuringFacts(p *probe.Plan) []Fact {
 	}
 	forward := Count(p.Forward)
 	forward.Text += fmt.Sprintf(" samples through the model, in %s passes", grouped(int64(passes)))
-	return []Fact{
+	facts := []Fact{
 		{"labels", Count(int64(p.Labels))},
 		{"samples", Words(fmt.Sprintf("fit %s, stats %s, eval %s", grouped(int64(p.Fit)), grouped(int64(p.Stats)), grouped(int64(p.Eval))))},
 		{"heads", Words(recipeText(p.Recipe))},
 		{"batch", Words(batch)},
 		{"taps", Words(fmt.Sprintf("%d, in %s", taps, plural(len(p.Groups), "group")))},
 		{"work", forward},
-		{"memory", Words(fmt.Sprintf("%s at most, of %s allowed (--memory); the model and the runtime's buffers come on top", strings.TrimSpace(Bytes(p.Peak).Text), strings.TrimSpace(Bytes(p.Memory).Text)))},
+		{"memory", Words(fmt.Sprintf("%s at most, of %s allowed (--memory); the model and the runtime's buffers come on top", Bytes(p.Peak).Text, Bytes(p.Memory).Text))},
 	}
+	if p.State > 0 {
+		facts = append(facts, Fact{"disk", Words(fmt.Sprintf("about %s with --resume, of which %s stay", Bytes(p.State).Text, Bytes(p.Kept).Text))})
+	}
+	return facts
 }
 
 func recipeText(r probe.Recipe) string {

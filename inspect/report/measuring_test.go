@@ -15,7 +15,7 @@ func goldenMeasuring() *probe.Plan {
 	own := probe.PlannedTap{Tap: probe.Tap{Layers: []string{"/conv3/Conv"}, Tensor: "t3", Op: "Conv", Filters: 8, Height: 1, Width: 1, Pool: 1, Own: true}, Head: "classifier", HeadBytes: 3200, MeansBytes: 3296}
 	return &probe.Plan{
 		Schema: probe.PlanSchema, Model: "net.onnx", Labels: 100, Memory: 4 << 30, Peak: 100_954_112, Batch: 100, FixedBatch: 1, Opened: true,
-		Fit: 1600, Stats: 1200, Eval: 1200, Recipe: probe.Recipe{Epochs: 25, Batch: 100, LearningRate: 0.01, Decay: 0.975, Momentum: 0.975, L2: 1e-3, Norm: 10}, Forward: 48_400,
+		Fit: 1600, Stats: 1200, Eval: 1200, Recipe: probe.Recipe{Epochs: 25, Batch: 100, LearningRate: 0.01, Decay: 0.975, Momentum: 0.975, L2: 1e-3, Norm: 10}, Forward: 48_400, State: 400_000_000, Kept: 41_000_000,
 		Groups: []probe.Group{
 			{Taps: []probe.PlannedTap{conv}, Held: 40_742_912, Passes: []probe.Pass{
 				{Kind: "feature lengths", Split: "fit", Samples: 1600, Times: 1, Layers: []string{"/conv1/Conv"}, Bytes: 40_742_912},
