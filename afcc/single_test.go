@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"math/rand/v2"
+	"reflect"
 	"testing"
 )
 
@@ -123,6 +124,43 @@ func TestFilterHitsArguments(t *testing.T) {
 	}
 	if got := h.Accuracy(0, nil); got != nil {
 		t.Errorf("refused samples were counted: %v", *got)
+	}
+}
+
+// TestCountGoesOn breaks a count off and continues it in another counter.
+func TestCountGoesOn(t *testing.T) {
+	rng := rand.New(rand.NewPCG(72, 72))
+	const k, f, p, n = 4, 5, 3, 40
+	w, acts := normals(rng, k*f*p), normals(rng, n*f*p)
+	labels := make([]int, n)
+	for i := range labels {
+		labels[i] = rng.IntN(k)
+	}
+	counter := func() *FilterHits {
+		h, err := NewFilterHits(w, k, f, p)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return h
+	}
+	add := func(h *FilterHits, from, to int) {
+		if err := h.Add(t.Context(), acts[from*f*p:to*f*p], labels[from:to]); err != nil {
+			t.Fatal(err)
+		}
+	}
+	whole, first, second := counter(), counter(), counter()
+	add(whole, 0, n)
+	add(first, 0, 25)
+	samples, hits := first.Counts()
+	toSamples, toHits := second.Counts()
+	copy(toSamples, samples)
+	copy(toHits, hits)
+	add(second, 25, n)
+	if !reflect.DeepEqual(whole, second) {
+		t.Error("a count that goes on ends in another place")
+	}
+	if reflect.DeepEqual(first, whole) {
+		t.Error("nothing was counted behind the break")
 	}
 }
 
