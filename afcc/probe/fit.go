@@ -32,9 +32,10 @@ func (p *measurer) state(h *head) int64 { return 16 * int64(p.k) * int64(h.d()) 
 func (p *measurer) headBytes(h *head) int64 { return int64(h.d()) * (8*int64(p.k) + 12) }
 
 // held is the bytes that a head takes until its row is made, with the label means of
-// repeated measurements.
+// repeated measurements and the samples that its filters answer most.
 func (p *measurer) held(h *head) int64 {
-	return p.headBytes(h) + int64(p.runsAtATime(h))*p.runBytes(h)
+	top := int64(min(p.opt.Top, len(p.eval.Index)))
+	return p.headBytes(h) + int64(p.runsAtATime(h))*p.runBytes(h) + 16*top*int64(h.tap.Filters)
 }
 
 // features is the bytes of the tap's features of the whole fitting split.

@@ -61,8 +61,8 @@ type PlannedTap struct {
 	Head string `json:"head"`
 	// Bytes of the head's weights, K x D; of its label means, K x D with D sums in
 	// float32 and float64, again for each repeated measurement that is made in one
-	// pass; of what its training holds; and of the features of the
-	// fitting split, which only a cached head needs.
+	// pass, and of Options.Top samples of each filter; of what its training holds;
+	// and of the features of the fitting split, which only a cached head needs.
 	HeadBytes     int64 `json:"head_bytes"`
 	MeansBytes    int64 `json:"means_bytes"`
 	TrainingBytes int64 `json:"training_bytes"`
