@@ -1,7 +1,11 @@
 package probe
 
 import (
+	"context"
+	"errors"
 	"fmt"
+	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 
@@ -20,6 +24,8 @@ type builder struct {
 	opset  int64
 	prefix string
 	n      int
+	// dir is the folder of weights that stay outside the graph, "" for none.
+	dir string
 }
 
 // minOpset is the first operator set with numpy-style broadcasting, without
@@ -27,22 +33,51 @@ type builder struct {
 const minOpset = 7
 
 // newTrunk returns a copy of m's graph without outputs, to which taps can be
-// added. External data is spliced in.
-func newTrunk(m *inspect.Model) (*builder, error) {
+// added. External data is spliced in, as long as the copy has no more than inline
+// bytes then; else it stays where it is, for a graph in memory must not have more
+// than 2 GB.
+func newTrunk(m *inspect.Model, inline int64) (*builder, error) {
 	opset := m.Graph.Opset("")
 	if opset < minOpset {
 		return nil, &NotClassifierError{m.File, fmt.Sprintf("opset %d is older than %d; convert it first", opset, minOpset)}
 	}
 	d := m.Handle.Draft()
-	if err := d.InlineExternal(); err != nil {
+	if err := d.InlineExternal(); err != nil { // also sees that all of it is there
 		return nil, err
 	}
-	b := &builder{d: d, g: d.Model.Graph, opset: opset, prefix: "filterlens."}
+	dir := ""
+	if size, err := d.Size(); err != nil && !errors.Is(err, onnxfile.ErrTooLarge) {
+		return nil, err
+	} else if (err != nil || size > inline) && m.Handle.External() {
+		d = m.Handle.Draft()
+		dir = externalDir(m)
+	}
+	b := &builder{d: d, g: d.Model.Graph, opset: opset, prefix: "filterlens.", dir: dir}
 	for b.prefixTaken() {
 		b.prefix = "_" + b.prefix
 	}
 	b.g.Output, b.g.ValueInfo = nil, nil
 	return b, nil
+}
+
+// maxInline is the most bytes of a copy of a graph that are held in memory while it
+// is loaded, where there is a choice.
+const maxInline = 1 << 30
+
+// externalDir returns the folder that m's external data is relative to: that of the
+// file or, where its name is a link and the data is not beside it, that of the file
+// that it leads to.
+func externalDir(m *inspect.Model) string {
+	dir := filepath.Dir(m.File)
+	layout, err := m.Handle.Layout(context.Background())
+	target, linkErr := filepath.EvalSymlinks(m.File)
+	if err != nil || linkErr != nil || len(layout.Data) == 0 {
+		return dir
+	}
+	if _, err := os.Stat(filepath.Join(dir, filepath.FromSlash(layout.Data[0].Location))); err != nil {
+		return filepath.Dir(target)
+	}
+	return dir
 }
 
 // newGraph returns an empty graph.

@@ -53,7 +53,7 @@ func TestPrefix(t *testing.T) {
 		n.prefix = "own."
 		n.conv("conv1", 3, 4, 3, 1).op("Relu").head(4)
 		c.build(n)
-		b, err := newTrunk(n.model(t, -1, testK))
+		b, err := newTrunk(n.model(t, -1, testK), maxInline)
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -75,7 +75,9 @@ type Options struct {
 	// interrupted goes on from there, with the same numbers, and that later ones
 	// with other settings take over what does not depend on these; nil keeps
 	// nothing. Checkpoint is the time between two savings of work that is under
-	// way, 0 means DefaultCheckpoint; it is also what a killed process loses at most.
+	// way, 0 means DefaultCheckpoint; it is also what a killed process loses at most,
+	// but for the analysis of one layer, and for savings that take more than a
+	// twentieth of that time: these come more seldom, at most ten times.
 	State      *state.Store
 	Checkpoint time.Duration
 	// Known is a Result of before. Measure returns it, having run nothing, when it
@@ -145,6 +147,9 @@ type measurer struct {
 	half  bool
 	image string
 	rows  images
+	// inline is the most bytes of a copy of the model that external data is spliced
+	// into.
+	inline int64
 	// hold has sessions hold tensors even where they do not travel.
 	hold bool
 	// nodes counts the nodes of all sessions by provider, elsewhere names those that
@@ -266,7 +271,7 @@ func newMeasurer(m *inspect.Model, set *dataset.Set, opt Options, s *Survey) (*m
 		return nil, &LabelMismatchError{Data: "the data set", Labels: n, Model: s.Labels}
 	}
 	p := &measurer{m: m, set: set, opt: opt, k: s.Labels, in: s.Input.Name, out: s.Output.Name,
-		declared: s.Batch, opened: s.Opened, half: s.Input.DType == "float16"}
+		declared: s.Batch, opened: s.Opened, half: s.Input.DType == "float16", inline: maxInline}
 	shape := make([]int64, len(s.Input.Shape.Dims))
 	for i, d := range s.Input.Shape.Dims {
 		shape[i] = d.Value
@@ -294,7 +299,7 @@ func newMeasurer(m *inspect.Model, set *dataset.Set, opt Options, s *Survey) (*m
 // trunk returns a copy of the model's graph without outputs that reads the
 // samples of p.batch as float.
 func (p *measurer) trunk() (*builder, error) {
-	b, err := newTrunk(p.m)
+	b, err := newTrunk(p.m, p.inline)
 	if err != nil {
 		return nil, err
 	}
@@ -366,7 +371,7 @@ func (p *measurer) load(ctx context.Context, what string, b *builder) (engine.Se
 	if err != nil {
 		return nil, err
 	}
-	s, err := p.eng.Load(ctx, engine.Model{Name: p.m.File + " (" + what + ")", Bytes: data})
+	s, err := p.eng.Load(ctx, engine.Model{Name: p.m.File + " (" + what + ")", Bytes: data, Dir: b.dir})
 	if err != nil {
 		return nil, err
 	}

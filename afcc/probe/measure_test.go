@@ -36,7 +36,7 @@ func testOptions() Options {
 // as it asks for.
 func perSample(t *testing.T, eng engine.Engine, m *inspect.Model, set *dataset.Set, tap *Tap, index []int) [][]float32 {
 	t.Helper()
-	b, err := newTrunk(m)
+	b, err := newTrunk(m, maxInline)
 	if err != nil {
 		t.Fatal(err)
 	}

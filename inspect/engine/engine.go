@@ -74,6 +74,9 @@ type Model struct {
 	Name  string
 	Bytes []byte
 	Path  string
+	// Dir is the folder in which the external data of Bytes lies, "" when there is
+	// none. An engine that cannot read it refuses the model.
+	Dir string
 }
 
 // An Engine loads graphs. It is safe for concurrent use.

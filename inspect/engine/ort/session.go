@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"path/filepath"
 	"reflect"
 	"regexp"
 	"runtime"
@@ -37,6 +38,16 @@ func (s *session) create(m engine.Model) error {
 		return err
 	}
 	defer options.Destroy()
+	if m.Dir != "" {
+		// Without it the library looks in the process's working directory.
+		dir, err := filepath.Abs(m.Dir)
+		if err != nil {
+			return err
+		}
+		if err := options.AddSessionConfigEntry("session.model_external_initializers_file_folder_path", dir); err != nil {
+			return err
+		}
+	}
 	if err := s.infer(m, options); err != nil {
 		return oneLine(err)
 	}
