@@ -434,7 +434,7 @@ func sweepMeasures(r *probe.Result) (thetas []pageNumber, list []sweepMeasure) {
 // drawn says which filters have field matrices when not all have.
 func drawn(r *probe.Result, p *Pictures) []string {
 	if p == nil {
-		return []string{"The page was made from saved statistics, which hold no field matrices; measure again with -f html to see them."}
+		return []string{"The page was made from saved statistics, which hold no field matrices; to see them, measure with --data and -f html, or name the folder of --resume that was measured with."}
 	}
 	var missing []string
 	for i := range r.Layers {

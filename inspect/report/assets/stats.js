@@ -5,6 +5,8 @@
   const find = (s) => section.querySelector(s);
   const data = JSON.parse(find("script.stats").textContent);
   const K = data.labels.length;
+  // Browsers from before 2023 show the curves and tables alone.
+  const able = typeof DecompressionStream === "function" && typeof OffscreenCanvas === "function";
   const theta = Math.fround(data.theta);
 
   function element(tag, text, className) {
@@ -677,7 +679,8 @@
     const box = find(".topped");
     box.hidden = !l.top?.[f]?.length;
     if (box.hidden) return;
-    thumbs ??= find("script.thumbs") ? JSON.parse(find("script.thumbs").textContent) : {};
+    const pictured = find("script.thumbs");
+    thumbs ??= pictured ? JSON.parse(pictured.textContent) : {};
     find(".top").replaceChildren(...l.top[f].map(([sample, label, activation]) => {
       const li = element("li");
       const canvas = element("canvas");
@@ -693,6 +696,7 @@
           canvas.dataset.drawn = sample;
         }, () => canvas.classList.add("missing"));
       } else canvas.classList.add("missing");
+      if (!pictured) canvas.hidden = true;
       li.className = l.in[f * K + label] ? "in" : "";
       li.title = `sample ${sample}, label ${data.labels[label] ?? label}${li.className ? ", one of the filter's labels" : ""}; mean activation ${activation === null ? "not finite" : plain(activation)}`;
       li.append(canvas, element("bdi", data.labels[label] ?? String(label)));
@@ -736,6 +740,7 @@
     }
     drawCurves();
     drawSweep();
+    if (!able) return;
     mapped.textContent = mapHint;
     if (scroll) find("#filters").scrollIntoView({ block: "start" });
     await drawLayer(false);
@@ -796,7 +801,7 @@
     makeScales();
     drawCurves();
     drawSweep();
-    layer(current.layer).then((l) => { drawMap(l); drawMatrices(); });
+    if (able) layer(current.layer).then((l) => { drawMap(l); drawMatrices(); });
   }
   let width = 0, waiting = 0;
   new ResizeObserver(() => {
@@ -813,6 +818,7 @@
   press();
   drawChips();
   legend();
+  if (!able) find(".explorer").replaceChildren(element("p", "This browser is too old to show filters: it cannot unpack them.", "warning"));
   // The last layer has the clearest clusters.
   chooseLayer(data.layers.length - 1, false);
 })();
