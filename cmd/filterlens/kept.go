@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
-	"os"
 
 	"github.com/urfave/cli/v2"
 
@@ -15,25 +14,19 @@ import (
 
 // knownResult returns what an earlier run has written to -o, nil when there is
 // nothing that could answer this one.
-func knownResult(c *cli.Context, k *console, out output) (*probe.Result, error) {
+func knownResult(c *cli.Context, k *console, out output) *probe.Result {
 	if out.format != jsonOut || out.path == "" || c.Bool("fresh") || isDevice(out.path) {
-		return nil, nil
+		return nil
 	}
-	f, err := os.Open(out.path)
-	if errors.Is(err, fs.ErrNotExist) {
-		return nil, nil
-	}
-	if err != nil {
-		return nil, notOpened(out.path, err)
-	}
-	defer f.Close()
-	res, err := probe.ReadResult(f)
+	res, err := readResult(out.path)
 	if err != nil {
 		// What stands there is about to be replaced anyway.
-		k.note("%s answers nothing: %v", out.path, err)
-		return nil, nil
+		if !errors.Is(err, fs.ErrNotExist) {
+			k.note("%v", err)
+		}
+		return nil
 	}
-	return res, nil
+	return res
 }
 
 // sayReused tells whether what -o held before was the answer, and if not why.

@@ -148,9 +148,7 @@ func (in *measuring) run(ctx context.Context, m *inspect.Model) (*probe.Result, 
 		return nil, err
 	}
 	in.opt.Each = takeMatrices(in.pictures, in.page)
-	if in.opt.Known, err = knownResult(in.c, in.k, in.out); err != nil {
-		return nil, err
-	}
+	in.opt.Known = knownResult(in.c, in.k, in.out)
 	if in.opt.State, err = openState(in.c, in.k); err != nil {
 		return nil, err
 	}

@@ -3,7 +3,6 @@ package main
 import (
 	"context"
 	"fmt"
-	"io"
 	"os"
 	"slices"
 	"strings"
@@ -142,18 +141,30 @@ func statsName(c *cli.Context) string {
 
 // readStats reads --stats, of which - is standard input.
 func readStats(c *cli.Context) (*probe.Result, error) {
-	var r io.Reader = c.App.Reader
 	if path := c.String("stats"); path != "-" {
-		f, err := os.Open(path)
+		res, err := readResult(path)
 		if err != nil {
-			return nil, fmt.Errorf("--stats: %w", notOpened(path, err))
+			return nil, fmt.Errorf("--stats: %w", err)
 		}
-		defer f.Close()
-		r = f
+		return res, nil
 	}
-	res, err := probe.ReadResult(r)
+	res, err := probe.ReadResult(c.App.Reader)
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", statsName(c), err)
+	}
+	return res, nil
+}
+
+// readResult reads what inspect --data -o has written.
+func readResult(path string) (*probe.Result, error) {
+	f, err := os.Open(path)
+	if err != nil {
+		return nil, notOpened(path, err)
+	}
+	defer f.Close()
+	res, err := probe.ReadResult(f)
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", path, err)
 	}
 	return res, nil
 }
