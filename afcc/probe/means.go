@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"sync"
 
 	"github.com/filterlens/filterlens/inspect/dataset"
 	"github.com/filterlens/filterlens/inspect/engine"
@@ -208,7 +209,7 @@ func (p *measurer) meansPass(ctx context.Context, heads []*head, first, end int,
 	p.seenStats = seen
 	for l, n := range seen {
 		if n == 0 {
-			return fmt.Errorf("label %q has no readable sample to measure on; left out: %s", p.set.Labels()[l], dataset.SkippedText(p.skipped()))
+			return fmt.Errorf("none of the samples of label %q to measure on can be read; left out: %s", p.set.Labels()[l], dataset.SkippedText(p.skipped()))
 		}
 	}
 	for _, h := range heads {
@@ -217,9 +218,20 @@ func (p *measurer) meansPass(ctx context.Context, heads []*head, first, end int,
 	return nil
 }
 
-// add adds v to sum.
+// add adds v to sum, on all cores where that is worth starting them.
 func add(sum []float64, v []float32) {
+	const block = 1 << 18
+	var wg sync.WaitGroup
+	for ; len(v) > block; sum, v = sum[block:], v[block:] {
+		sum, v := sum[:block], v[:block]
+		wg.Go(func() {
+			for i, x := range v {
+				sum[i] += float64(x)
+			}
+		})
+	}
 	for i, x := range v {
 		sum[i] += float64(x)
 	}
+	wg.Wait()
 }

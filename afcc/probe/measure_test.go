@@ -405,6 +405,15 @@ func TestMeasureRefuses(t *testing.T) {
 	if _, err := Measure(t.Context(), eng, m, set, opt); err == nil {
 		t.Error("theta 1 was accepted")
 	}
+	lacks, err := dataset.Open(imageFolder(t, testK-1, 6), dataset.Options{Labels: append(slices.Clone(set.Labels()[:testK-1]), "unseen")})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer lacks.Close()
+	// It is noticed before anything runs.
+	if _, err := NewPlan(m, lacks, testOptions()); err == nil || !strings.Contains(err.Error(), `1 of the 5 labels have no sample to measure on, the first is "unseen"`) {
+		t.Errorf("a label without samples: %v", err)
+	}
 	ctx, cancel := context.WithCancel(t.Context())
 	opt = testOptions()
 	opt.Progress = func(stage string, done, _ int) {

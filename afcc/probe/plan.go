@@ -201,6 +201,9 @@ func prepare(m *inspect.Model, set *dataset.Set, opt Options) (p *measurer, s *S
 	if p.fit, p.stats, p.eval, err = set.Split(opt.Split); err != nil {
 		return fail(err)
 	}
+	if err := everyLabel(set.Labels(), p.stats.PerLabel); err != nil {
+		return fail(err)
+	}
 	p.opt.Recipe.Epochs = p.opt.Recipe.epochsFor(len(p.fit.Index))
 	heads := make([]*head, len(taps))
 	for i, t := range taps {
@@ -215,6 +218,24 @@ func prepare(m *inspect.Model, set *dataset.Set, opt Options) (p *measurer, s *S
 		return fail(err)
 	}
 	return p, s, groups, nil
+}
+
+// everyLabel refuses samples that lack a label: its row of every field matrix
+// would be missing.
+func everyLabel(names []string, samples []int) error {
+	first, missing := "", 0
+	for l, n := range samples {
+		if n == 0 {
+			if missing == 0 {
+				first = names[l]
+			}
+			missing++
+		}
+	}
+	if missing == 0 {
+		return nil
+	}
+	return fmt.Errorf("%d of the %d labels have no sample to measure on, the first is %q; clusters need samples of every label", missing, len(names), first)
 }
 
 // maxRepeats bounds repeated measurements and label orders, of which more would take
