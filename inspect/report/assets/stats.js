@@ -602,6 +602,7 @@
   let asked = 0;
   async function showFilter(f) {
     const ask = ++asked;
+    delete section.dataset.ready;
     const l = await layer(current.layer);
     if (ask !== asked) return;
     current.filter = f;
@@ -711,7 +712,7 @@
     if (index !== current.layer) return;
     rows = sorted(l);
     drawMap(l);
-    if (!keep) await showFilter(clearest(l));
+    if (!keep) await showFilter(current.byLabel >= 0 ? rows[0] : clearest(l));
   }
 
   // The filter that a layer is opened with: of those that are drawn the one whose
@@ -729,6 +730,7 @@
   async function chooseLayer(i, scroll) {
     if (i < 0 || i >= data.layers.length) return;
     current.layer = i;
+    delete section.dataset.ready;
     find("select.layer").value = i;
     section.querySelectorAll(".layertable tr.on").forEach((r) => r.classList.remove("on"));
     const row = section.querySelector(`.layertable tr[data-l="${i}"]`);
@@ -749,7 +751,7 @@
   function byLabel(j) {
     current.byLabel = j;
     find("select.order").disabled = j >= 0;
-    drawLayer(j < 0);
+    drawLayer(true);
   }
 
   async function move(by) {

@@ -114,19 +114,22 @@ func worked() (m []float32, at []int) {
 	return m, at
 }
 
+// until waits for something to become true.
+func (p *page) until(what string, ok func() bool) {
+	p.t.Helper()
+	for begin := time.Now(); !ok(); time.Sleep(20 * time.Millisecond) {
+		if time.Since(begin) > patience {
+			p.t.Fatalf("not within %v: %s", patience, what)
+		}
+	}
+}
+
 // ready waits until the page shows that filter.
 func (p *page) ready(layer, filter int) {
 	p.t.Helper()
-	want := fmt.Sprintf("%d/%d", layer, filter)
-	for begin := time.Now(); ; time.Sleep(20 * time.Millisecond) {
-		got := eval[string](p, `document.querySelector(".measured").dataset.ready ?? ""`)
-		if got == want {
-			return
-		}
-		if time.Since(begin) > patience {
-			p.t.Fatalf("the page shows layer and filter %q, want %q", got, want)
-		}
-	}
+	p.until(fmt.Sprintf("the page shows filter %d of layer %d", filter, layer), func() bool {
+		return eval[string](p, `document.querySelector(".measured").dataset.ready ?? ""`) == fmt.Sprintf("%d/%d", layer, filter)
+	})
 }
 
 func (p *page) choose(selector, value string) {
@@ -137,16 +140,10 @@ func (p *page) choose(selector, value string) {
 // layer chooses a layer and waits for one of its filters.
 func (p *page) layer(n int) {
 	p.t.Helper()
-	p.do(chromedp.Evaluate[chromedp.Void](`delete document.querySelector(".measured").dataset.ready`))
 	p.choose("select.layer", fmt.Sprint(n))
-	for begin := time.Now(); ; time.Sleep(20 * time.Millisecond) {
-		if strings.HasPrefix(eval[string](p, `document.querySelector(".measured").dataset.ready ?? ""`), fmt.Sprint(n, "/")) {
-			return
-		}
-		if time.Since(begin) > patience {
-			p.t.Fatalf("layer %d does not come up", n)
-		}
-	}
+	p.until(fmt.Sprint("the page shows layer ", n), func() bool {
+		return strings.HasPrefix(eval[string](p, `document.querySelector(".measured").dataset.ready ?? ""`), fmt.Sprint(n, "/"))
+	})
 }
 
 func (p *page) filter(layer, f int) {
@@ -358,7 +355,11 @@ func TestMeasuredPage(t *testing.T) {
 	p := open(t, browser(t), statsPage(r, &model, pictures))
 	at := func() (layer, filter int) {
 		t.Helper()
-		s := eval[string](p, `new Promise(done => setTimeout(() => done(document.querySelector(".measured").dataset.ready), 300))`)
+		s := ""
+		p.until("the page shows a filter", func() bool {
+			s = eval[string](p, `document.querySelector(".measured").dataset.ready ?? ""`)
+			return s != ""
+		})
 		if _, err := fmt.Sscanf(s, "%d/%d", &layer, &filter); err != nil {
 			t.Fatalf("the page shows %q", s)
 		}
@@ -423,7 +424,8 @@ func TestMeasuredPage(t *testing.T) {
 	p.ready(2, best)
 	// Thumbnails have the colour of their sample.
 	want := 10 * best % 256
-	if got := eval[[]int](p, `new Promise(done => setTimeout(() => { const c = document.querySelector(".top canvas"); done([...c.getContext("2d").getImageData(4, 4, 1, 1).data, Number(c.dataset.drawn)]); }, 300))`); got[0] != want || got[1] != 200 || got[4] != 10*best {
+	p.until("a thumbnail is drawn", func() bool { return eval[bool](p, `!!document.querySelector(".top canvas").dataset.drawn`) })
+	if got := eval[[]int](p, `(() => { const c = document.querySelector(".top canvas"); return [...c.getContext("2d").getImageData(4, 4, 1, 1).data, Number(c.dataset.drawn)]; })()`); got[0] != want || got[1] != 200 || got[4] != 10*best {
 		t.Errorf("the first sample of filter %d is drawn as %v", best, got)
 	}
 	if got := eval[int](p, `document.querySelectorAll(".top li").length`); got != 3 {
@@ -442,16 +444,13 @@ func TestMeasuredPage(t *testing.T) {
 			return err
 		}))
 		for _, w := range []int64{1400, 1024, 800, 480} {
-			p.do(chromedp.EmulateViewport(w, 900), chromedp.Sleep(150*time.Millisecond))
-			if got := eval[int64](p, `document.documentElement.scrollWidth`); got > w {
-				t.Errorf("at %d pixels the page is %d wide", w, got)
-			}
-			l, f := at()
-			classes, order := p.cells()
-			x := randomFields(k, 20+l, 1+l)
-			if want := wantCells(x.Matrix(nil, f), k, &r.Layers[l].Filters[f], order); classes != want {
-				t.Errorf("%s at %d pixels: the matrix is %s, want %s", scheme, w, classes, want)
-			}
+			p.do(chromedp.EmulateViewport(w, 900))
+			p.until(fmt.Sprintf("%s, at %d pixels: no wider, the matrix in its colours", scheme, w), func() bool {
+				l, f := at()
+				x := randomFields(k, 20+l, 1+l)
+				classes, order := p.cells()
+				return eval[int64](p, `document.documentElement.scrollWidth`) <= w && classes == wantCells(x.Matrix(nil, f), k, &r.Layers[l].Filters[f], order)
+			})
 		}
 	}
 }
