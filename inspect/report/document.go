@@ -5,8 +5,8 @@
 // definition goes with a number; the writers know nothing of models or filters.
 // JSON, and the page that draws a model, are not made from documents but from
 // the results themselves, so that nothing is rounded or lost. Nothing is
-// computed here that a result does not already hold, apart from sums and units,
-// and nothing is opened or run.
+// computed here that a result does not already hold, apart from sums, units and
+// pictures, and nothing is opened or run.
 package report
 
 import "strings"

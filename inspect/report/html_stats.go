@@ -460,7 +460,7 @@ func drawn(r *probe.Result, p *Pictures) []string {
 	if n := len(missing) - named; n > 0 {
 		missing = append(missing[:named], "and so in "+plural(n, "more layer"))
 	}
-	return []string{fmt.Sprintf("There is room for %s of pictures; field matrices are shown for the filters with the most labels. %s. Others: --layers measures fewer layers, --plot filter:LAYER/N.png draws one.",
+	return []string{fmt.Sprintf("Pictures may take %s and little time, so the page holds the field matrices of the filters with the most labels. %s. Others: --layers measures fewer layers, --plot filter:LAYER/N.png draws one.",
 		Bytes(p.budget).Text, strings.Join(missing, ", "))}
 }
 

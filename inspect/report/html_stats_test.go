@@ -145,7 +145,7 @@ func TestStatsHTMLPictures(t *testing.T) {
 	m := pageModel(t, browsertest.Deep(1, true), "m.onnx")
 	page := statsPageOf(t, r, &m, p)
 	checkPage(t, page)
-	if !strings.Contains(page, `class="net"`) || strings.Contains(page, "There is room for") {
+	if !strings.Contains(page, `class="net"`) || strings.Contains(page, "Pictures may take") {
 		t.Error("the model is not drawn, or filters are missing")
 	}
 	d := decoded[filterData](t, scripts(page, "filters")[0])

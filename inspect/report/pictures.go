@@ -35,7 +35,8 @@ const (
 // Pictures collects what a page shows of a measurement beside its numbers, while
 // it is measured: the field matrices of filters, and small images of samples.
 //
-// It holds a bounded number of bytes. Where there are more field matrices than
+// It holds a bounded number of bytes, and no more matrices of a layer than can be
+// formed in short time. Where there are more field matrices than
 // fit, the layer that takes most bytes gives up its filter with the fewest labels
 // (of equal d the one with fewer clusters, then the one with the higher number)
 // until the rest fits; no layer loses its last filter as long as another has two.
@@ -43,7 +44,7 @@ const (
 // signal, and large layers get about the same room each.
 //
 // Field matrices are kept such that the clipped matrix of the page is exactly
-// that of package afcc (encodeFields). Methods must not be called concurrently.
+// that of package afcc (fieldEncoder.encode). Methods must not be called concurrently.
 type Pictures struct {
 	budget int64
 	used   int64 // bytes of the page taken by matrices
