@@ -3,6 +3,7 @@ package probe
 import (
 	"fmt"
 	"math"
+	goruntime "runtime"
 	"slices"
 	"testing"
 
@@ -163,5 +164,32 @@ func TestOwnHeadIsNotPooled(t *testing.T) {
 	trained := &head{tap: &Tap{Layers: []string{"l"}, Filters: 100, Height: 4, Width: 4, Pool: 1}}
 	if _, err := p.group([]*head{trained}); err == nil {
 		t.Error("a head of 100 filters was fitted into 1000 bytes")
+	}
+}
+
+// TestSums: sums that cores share are those of one, to the last bit, at any length
+// around that of a block.
+func TestSums(t *testing.T) {
+	for _, n := range []int{0, 1, 1<<18 - 1, 1 << 18, 1<<18 + 1, 1<<20 + 3, 3<<20 + 7} {
+		v, sum, want := make([]float32, n), make([]float64, n), make([]float64, n)
+		for i := range v {
+			v[i] = float32(i%1000) - 499.7
+			sum[i], want[i] = float64(i)/3, float64(i)/3+float64(v[i])
+		}
+		add(sum, v)
+		if !slices.Equal(sum, want) {
+			t.Errorf("%d numbers: another sum than one by one", n)
+		}
+		squares := sumOfSquares(v)
+		old := goruntime.GOMAXPROCS(1)
+		alone := sumOfSquares(v)
+		goruntime.GOMAXPROCS(old)
+		var plain float64
+		for _, x := range v {
+			plain += float64(x) * float64(x)
+		}
+		if squares != alone || math.Abs(squares-plain) > 1e-9*plain {
+			t.Errorf("%d numbers: squares add up to %v, on one core %v, one by one %v", n, squares, alone, plain)
+		}
 	}
 }
