@@ -643,7 +643,7 @@
     if (m) drawMatrices();
     else if (l.nonfinite?.includes(f)) absent.textContent = "A field of this filter is not finite, so it has no clipped matrix.";
     else if (!l.drawn) absent.textContent = "The page holds no field matrices of this layer.";
-    else absent.textContent = `The field matrix of this filter is not in the page; it holds those of the ${l.drawn.length.toLocaleString("en")} filters with the most labels of ${l.count.toLocaleString("en")}. To draw it: --plot filter:${data.layers[current.layer].plot}/${f}.png`;
+    else absent.replaceChildren(`The field matrix of this filter is not in the page; it holds those of the ${l.drawn.length.toLocaleString("en")} filters with the most labels of ${l.count.toLocaleString("en")}. To draw it: `, element("code", `--plot filter:${data.layers[current.layer].plot}/${f}.png`));
     section.dataset.ready = `${current.layer}/${f}`;
   }
 

@@ -469,6 +469,30 @@ func TestMeasuredWithoutPictures(t *testing.T) {
 	}
 	r.Layers = nil
 	open(t, browser(t), statsPage(r, nil, nil))
+
+	// Where there is no room for all, the page says how to draw the others.
+	labels := make([]string, 40)
+	for j := range labels {
+		labels[j] = fmt.Sprint("label ", j)
+	}
+	r = &probe.Result{Model: "net.onnx", Theta: theta, Data: probe.Data{Format: "IDX", Labels: labels}}
+	pictures := report.NewPictures(2000)
+	addLayer(t, r, pictures, randomFields(40, 20, 1), "/conv/Conv")
+	q := open(t, browser(t), statsPage(r, nil, pictures))
+	least := 0
+	for f := range r.Layers[0].Filters {
+		if r.Layers[0].Filters[f].D() <= r.Layers[0].Filters[least].D() {
+			least = f
+		}
+	}
+	q.until("the page shows a filter", func() bool { return eval[bool](q, `!!document.querySelector(".measured").dataset.ready`) })
+	if eval[bool](q, `document.querySelector(".matrices").hidden`) {
+		t.Error("the page opens with a filter that it does not draw")
+	}
+	q.filter(0, least)
+	if got, want := eval[string](q, `document.querySelector(".absent:not([hidden]) code").textContent`), fmt.Sprintf("--plot filter:/conv/Conv/%d.png", least); got != want {
+		t.Errorf("of a filter without room the page says %q, want %q", got, want)
+	}
 }
 
 // Names that would run if they were not escaped do nothing but show.
