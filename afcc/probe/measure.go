@@ -39,7 +39,9 @@ type Options struct {
 	// it is too small for all taps at once they are measured in groups, with more
 	// passes through the model; results differ by rounding only.
 	Memory int64
-	// Batch is the largest number of samples run at once, 0 means 100.
+	// Batch is the largest number of samples run at once, 0 means 100, or as many,
+	// ten at least, as have activations of a quarter of Memory. Steps of heads that
+	// are trained while the model runs take Recipe.Batch samples all the same.
 	Batch int
 	// Thetas are other thresholds at which rows are wanted as well (Layer.Sweep).
 	Thetas []float64

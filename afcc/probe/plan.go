@@ -2,6 +2,7 @@ package probe
 
 import (
 	"fmt"
+	"math"
 	"slices"
 
 	"github.com/filterlens/filterlens/afcc"
@@ -201,6 +202,9 @@ func prepare(m *inspect.Model, set *dataset.Set, opt Options) (p *measurer, s *S
 	if p.fit, p.stats, p.eval, err = set.Split(opt.Split); err != nil {
 		return fail(err)
 	}
+	if opt.Batch == 0 && p.fixed == 0 {
+		p.batch = min(p.batch, fittingBatch(m, opt.Memory, p.declared))
+	}
 	if err := everyLabel(set.Labels(), p.stats.PerLabel); err != nil {
 		return fail(err)
 	}
@@ -218,6 +222,18 @@ func prepare(m *inspect.Model, set *dataset.Set, opt Options) (p *measurer, s *S
 		return fail(err)
 	}
 	return p, s, groups, nil
+}
+
+// fittingBatch returns the number of samples, ten at least, of which the model's
+// activations take a quarter of the memory. The runtime takes up to about twice
+// what inspect counts. declared is the batch that the file says, 0 for none.
+func fittingBatch(m *inspect.Model, memory int64, declared int) int {
+	peak := m.Totals.PeakActivationBytes
+	if peak == nil || m.Totals.ActivationsUnknown > 0 || *peak <= 0 {
+		return math.MaxInt
+	}
+	each := max(1, *peak/int64(max(declared, 1)))
+	return int(min(max(10, memory/4/each), math.MaxInt32))
 }
 
 // everyLabel refuses samples that lack a label: its row of every field matrix

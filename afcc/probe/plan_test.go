@@ -6,6 +6,8 @@ import (
 	"reflect"
 	"strings"
 	"testing"
+
+	"github.com/filterlens/filterlens/inspect"
 )
 
 // TestPlan compares a plan with what Measure then does.
@@ -143,6 +145,39 @@ func TestPlanRefuses(t *testing.T) {
 	} {
 		if _, err := NewPlan(m, set, change(f)); err == nil {
 			t.Errorf("%s: accepted", name)
+		}
+	}
+}
+
+// Without a number asked for, a batch's activations take a quarter of the memory.
+func TestPlanBatch(t *testing.T) {
+	set := folder(t, testK, 20)
+	m := small(t, testK)
+	peak := *m.Totals.PeakActivationBytes
+	fixed := newNet(4, 3, 8)
+	fixed.conv("conv1", 3, 4, 3, 1).op("Relu").op("Flatten").gemm("classifier", 4*64, testK)
+	four := fixed.model(t, 4, testK)
+	for _, c := range []struct {
+		m      *inspect.Model
+		memory int64
+		asked  int
+		want   int
+	}{
+		{m, 0, 0, 100},
+		{m, 4 * 99 * peak, 0, 99},
+		{m, 4*43*peak - 1, 0, 42},
+		{m, 4 * 5 * peak, 0, 10},
+		{m, 4 * 5 * peak, 64, 64},
+		{four, *four.Totals.PeakActivationBytes * 20, 0, 20},
+	} {
+		opt := testOptions()
+		opt.Memory, opt.Batch = c.memory, c.asked
+		plan, err := NewPlan(c.m, set, opt)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if plan.Batch != c.want {
+			t.Errorf("memory %d, batch %d asked for: batches of %d, want %d", c.memory, c.asked, plan.Batch, c.want)
 		}
 	}
 }
