@@ -63,8 +63,8 @@ func openBatch(model *onnxpb.ModelProto, g *inspect.Graph, input string, n int) 
 
 // canOpen tells whether the batch of m, fixed in the file, may be made symbolic:
 // when then each floating-point tensor on the way from the image still has a row
-// for each sample, and all else of its shape is what it was. It is false where
-// that cannot be told.
+// for each sample, computed from that sample alone, and all else of its shape is
+// what it was. It is false where that cannot be told.
 func canOpen(m *inspect.Model, input string, n int) bool {
 	draft := m.Handle.Draft()
 	openBatch(draft.Model, m.Graph, input, n)
@@ -93,6 +93,9 @@ func canOpen(m *inspect.Model, input string, n int) bool {
 	for _, node := range order {
 		if node.Standard() && (node.Op == "Shape" || node.Op == "Size") || !slices.ContainsFunc(node.Inputs, func(t string) bool { return depends[t] }) {
 			continue
+		}
+		if acrossSamples(g, node) {
+			return false
 		}
 		for _, out := range node.Outputs {
 			if out == "" || !g.DType(out).IsFloat() && g.DType(out) != 0 {

@@ -203,6 +203,9 @@ func NewSurvey(m *inspect.Model) (*Survey, error) {
 		return nil, &NotClassifierError{m.File, fmt.Sprintf("its output %q has shape %s, which is not a row for each sample of %q (%s); export it with a batch that is open, or fixed, throughout",
 			out.Name, shape, in.Name, in.Shape)}
 	}
+	if err := checkSamples(m, in, out.Name); err != nil {
+		return nil, err
+	}
 	s := newEnds(m, in, out, k)
 	w := newWalker(g, in.Name)
 	s.w, s.layers, s.rows, s.sides = w, m.Layers, rows, map[*Tap][2]int64{}
