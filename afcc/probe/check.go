@@ -2,6 +2,7 @@ package probe
 
 import (
 	"fmt"
+	"math"
 	"slices"
 
 	"github.com/filterlens/filterlens/afcc"
@@ -9,8 +10,8 @@ import (
 
 // check tells what of a layer that was read does not fit the rest, nil when all
 // does: a reader may then use every number as an index without looking. samples is
-// the size of the data set, k the number of labels.
-func (l *Layer) check(k, samples int) error {
+// the size of the data set, k the number of labels, theta the threshold.
+func (l *Layer) check(k, samples int, theta float64) error {
 	if len(l.Layers) == 0 || l.Tap.Filters != len(l.Filters) {
 		return fmt.Errorf("%d filters, %d listed", l.Tap.Filters, len(l.Filters))
 	}
@@ -21,6 +22,15 @@ func (l *Layer) check(k, samples int) error {
 		if err := checkFilter(&l.Filters[i], i, k); err != nil {
 			return err
 		}
+		if err := checkLabels(&l.Filters[i], theta); err != nil {
+			return err
+		}
+	}
+	if err := checkRow(l.Stats, afcc.Summarize(l.Filters, k, theta)); err != nil {
+		return err
+	}
+	if !isShare(&l.Accuracy) {
+		return fmt.Errorf("an accuracy of %v", l.Accuracy)
 	}
 	if err := checkShares(l.PerLabel, k); err != nil {
 		return err
@@ -67,7 +77,9 @@ func checkFilter(f *afcc.Filter, i, k int) error {
 		return fmt.Errorf("filter %d stands at place %d", f.Index, i)
 	}
 	seen := map[int]bool{}
+	blocks := 0
 	for _, c := range f.Clusters {
+		blocks += len(c) * len(c)
 		if len(c) == 0 || !slices.IsSorted(c) {
 			return fmt.Errorf("filter %d: a cluster of labels %v", i, c)
 		}
@@ -83,6 +95,46 @@ func checkFilter(f *afcc.Filter, i, k int) error {
 	}
 	if f.Ones < 0 || f.Noise < 0 || f.Internal < 0 || f.External < 0 {
 		return fmt.Errorf("filter %d: a number of ones is negative", i)
+	}
+	if f.Ones != blocks+f.Noise || f.Noise != f.Internal+f.External {
+		return fmt.Errorf("filter %d: %d ones, %d of them in clusters, %d in columns of its labels beside these, %d in others", i, f.Ones, blocks, f.Internal, f.External)
+	}
+	return nil
+}
+
+// checkLabels tells whether the ratios of a filter give the labels of its clusters.
+func checkLabels(f *afcc.Filter, theta float64) error {
+	if labels := f.LabelsAt(theta); !slices.Equal(labels, f.Labels()) {
+		return fmt.Errorf("filter %d: labels %v by their ratios, %v by its clusters", f.Index, labels, f.Labels())
+	}
+	return nil
+}
+
+// checkRow tells in what a row of statistics is not what follows from its filters.
+// Versions may have summed in another order.
+func checkRow(got, want afcc.Stats) error {
+	if got.Filters != want.Filters || got.WithoutCluster != want.WithoutCluster || got.NonFinite != want.NonFinite {
+		return fmt.Errorf("%d filters, %d without a cluster, %d not finite, where the filters listed make %d, %d, %d",
+			got.Filters, got.WithoutCluster, got.NonFinite, want.Filters, want.WithoutCluster, want.NonFinite)
+	}
+	same := func(a, b *float64) bool {
+		return a == b || a != nil && b != nil && math.Abs(*a-*b) <= 1e-9*math.Abs(*b)
+	}
+	for _, c := range []struct {
+		name      string
+		got, want *float64
+	}{
+		{"n_c", &got.Mean.Nc, &want.Mean.Nc}, {"c_s", &got.Mean.Cs, &want.Mean.Cs}, {"d", &got.Mean.D, &want.Mean.D},
+		{"n", &got.Mean.N, &want.Mean.N}, {"n_internal", &got.Mean.Internal, &want.Mean.Internal}, {"n_external", &got.Mean.External, &want.Mean.External},
+		{"n_c of all", &got.MeanAll.Nc, &want.MeanAll.Nc}, {"c_s of all", &got.MeanAll.Cs, &want.MeanAll.Cs}, {"d of all", &got.MeanAll.D, &want.MeanAll.D},
+		{"n of all", &got.MeanAll.N, &want.MeanAll.N}, {"n_internal of all", &got.MeanAll.Internal, &want.MeanAll.Internal},
+		{"n_external of all", &got.MeanAll.External, &want.MeanAll.External},
+		{"signal", &got.Signal, &want.Signal}, {"noise_internal", &got.NoiseInternal, &want.NoiseInternal}, {"noise_external", &got.NoiseExternal, &want.NoiseExternal},
+		{"snr", got.SNR, want.SNR}, {"snr_external", got.SNRExternal, want.SNRExternal},
+	} {
+		if !same(c.got, c.want) {
+			return fmt.Errorf("%s of the layer is not what its filters make it", c.name)
+		}
 	}
 	return nil
 }

@@ -17,7 +17,7 @@ func soundResult() *Result {
 	r := &Result{Schema: Schema, Theta: 0.3, PerLabel: []*float64{ptr(0.5), nil, ptr(1.0)}}
 	r.Data.Labels, r.Data.Samples = []string{"a", "b", "c"}, 20
 	l := Layer{Tap: Tap{Layers: []string{"l"}, Tensor: "t", Filters: 2, Height: 1, Width: 1, Pool: 1}, Filters: []afcc.Filter{
-		{Index: 0, Max: 1, Ratios: []float32{1, 0, 1}, Clusters: [][]int{{0, 2}, {1}}, Ones: 6, Noise: 1, External: 1},
+		{Index: 0, Max: 1, Ratios: []float32{1, 0.5, 1}, Clusters: [][]int{{0, 2}, {1}}, Ones: 6, Noise: 1, Internal: 1},
 		{Index: 1},
 	}}
 	l.Stats = afcc.Summarize(l.Filters, 3, 0.3)
@@ -52,6 +52,18 @@ func TestReadStatistics(t *testing.T) {
 		{"a cluster out of order", func(_ *Result, l *Layer) { l.Filters[0].Clusters[0] = []int{2, 0} }, false},
 		{"a label in two clusters", func(_ *Result, l *Layer) { l.Filters[0].Clusters[1] = []int{2} }, false},
 		{"a label twice", func(_ *Result, l *Layer) { l.Filters[0].Clusters[1] = []int{1, 1} }, false},
+		{"clusters without ratios", func(_ *Result, l *Layer) { l.Filters[0].Ratios = nil }, false},
+		{"a ratio below theta", func(_ *Result, l *Layer) { l.Filters[0].Ratios[1] = 0.3 }, false},
+		{"another theta", func(r *Result, _ *Layer) { r.Theta = 0.5 }, false},
+		{"a one more", func(_ *Result, l *Layer) { l.Filters[0].Ones++ }, false},
+		{"noise inside that is outside, too", func(_ *Result, l *Layer) { l.Filters[0].External++ }, false},
+		{"another row", func(_ *Result, l *Layer) { l.Stats.Mean.Nc++ }, false},
+		{"another SNR", func(_ *Result, l *Layer) { l.Stats.SNR = ptr(*l.Stats.SNR * 1.01) }, false},
+		{"no SNR", func(_ *Result, l *Layer) { l.Stats.SNR = nil }, false},
+		{"a row summed in another order", func(_ *Result, l *Layer) { l.Stats.MeanAll.D *= 1 + 1e-15 }, true},
+		{"a row of more filters", func(_ *Result, l *Layer) { l.Stats.Filters++ }, false},
+		{"an accuracy of 2", func(_ *Result, l *Layer) { l.Accuracy = 2 }, false},
+		{"the model's accuracy below 0", func(r *Result, _ *Layer) { r.Accuracy = -0.1 }, false},
 		{"noise below 0", func(_ *Result, l *Layer) { l.Filters[1].Noise = -1 }, false},
 		{"thresholds exchanged", func(_ *Result, l *Layer) { l.Sweep[0], l.Sweep[1] = l.Sweep[1], l.Sweep[0] }, false},
 		{"a threshold twice", func(_ *Result, l *Layer) { l.Sweep[1] = l.Sweep[0] }, false},
@@ -97,7 +109,7 @@ func FuzzReadResult(f *testing.F) {
 	}
 	f.Add(string(sound))
 	for _, change := range [][2]string{{`"sample":19`, `"sample":99`}, {`"top_samples":[`, `"top_samples":[null,`}, {`"label_order":{`, `"label_order":{"seed":-1,`},
-		{`"runs":3`, `"runs":2`}, {`"cluster":null`, `"cluster":{}`}, {`[0,2]`, `[0,1e2]`}, {`"filters":[`, `"filters":[null,`}, {`"ratios":[1,0,1]`, `"ratios":[]`}} {
+		{`"runs":3`, `"runs":2`}, {`"cluster":null`, `"cluster":{}`}, {`[0,2]`, `[0,1e2]`}, {`"filters":[`, `"filters":[null,`}, {`"ratios":[1,0.5,1]`, `"ratios":[]`}} {
 		if text := strings.Replace(string(sound), change[0], change[1], 1); text != string(sound) {
 			f.Add(text)
 		} else {

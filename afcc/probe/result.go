@@ -241,11 +241,14 @@ func ReadResult(r io.Reader) (*Result, error) {
 	if err := afcc.CheckTheta(res.Theta); err != nil {
 		return nil, err
 	}
+	if !isShare(&res.Accuracy) || !isShare(&res.Chance) {
+		return nil, fmt.Errorf("%w (an accuracy of %v where chance is %v)", ErrNotStats, res.Accuracy, res.Chance)
+	}
 	if err := checkShares(res.PerLabel, k); err != nil {
 		return nil, fmt.Errorf("%w (%w)", ErrNotStats, err)
 	}
 	for i := range res.Layers {
-		if err := res.Layers[i].check(k, res.Data.Samples); err != nil {
+		if err := res.Layers[i].check(k, res.Data.Samples, res.Theta); err != nil {
 			return nil, fmt.Errorf("%w (tensor %q: %w)", ErrNotStats, res.Layers[i].Tensor, err)
 		}
 	}

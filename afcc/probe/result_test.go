@@ -15,9 +15,10 @@ func TestReadResultChecks(t *testing.T) {
 		r := &Result{Schema: Schema, Theta: 0.3}
 		r.Data.Labels = []string{"a", "b", "c"}
 		r.Layers = []Layer{{Tap: Tap{Layers: []string{"l"}, Tensor: "t", Filters: 2, Height: 1, Width: 1, Pool: 1}, Filters: []afcc.Filter{
-			{Index: 0, Max: 1, Ratios: []float32{1, 0, 1}, Clusters: [][]int{{0, 2}}},
+			{Index: 0, Max: 1, Ratios: []float32{1, 0, 1}, Clusters: [][]int{{0, 2}}, Ones: 4},
 			{Index: 1},
 		}}}
+		r.Layers[0].Stats = afcc.Summarize(r.Layers[0].Filters, 3, 0.3)
 		return r
 	}
 	filter := func(r *Result) *afcc.Filter { return &r.Layers[0].Filters[0] }

@@ -394,7 +394,7 @@ func (p *measurer) loadRow(h *head) (*Layer, bool) {
 		return nil, false
 	}
 	l.Tap = *h.tap
-	if l.check(p.k, p.set.Len()) != nil {
+	if l.check(p.k, p.set.Len(), p.opt.Theta) != nil {
 		return nil, false
 	}
 	return &l, true
