@@ -216,12 +216,26 @@ func (p *measurer) warn(res *Result) {
 			if max(l.Height, l.Width)/(l.Pool-1) > p.opt.MaxSide && p.opt.MaxSide > 0 {
 				why = "as asked for"
 			}
-			say("layer %s: averaged over %d x %d positions before its head, %s", l.Name(), l.Pool, l.Pool, why)
+			say("layer %s: averaged over %d x %d positions before its head, %s%s", l.Name(), l.Pool, l.Pool, why, leftOut(&l.Tap))
 		}
 		if l.Stats.NonFinite > 0 {
 			say("layer %s: %d filters have fields that are not finite", l.Name(), l.Stats.NonFinite)
 		}
 	}
+}
+
+// leftOut says which positions of a tap no window of its pooling covers, "" for none.
+func leftOut(t *Tap) string {
+	rows, columns := t.Height%t.Pool, t.Width%t.Pool
+	switch {
+	case rows > 0 && columns > 0:
+		return fmt.Sprintf("; its last rows (%d of %d) and columns (%d of %d) fill no window and are left out", rows, t.Height, columns, t.Width)
+	case rows > 0:
+		return fmt.Sprintf("; its last rows (%d of %d) fill no window and are left out", rows, t.Height)
+	case columns > 0:
+		return fmt.Sprintf("; its last columns (%d of %d) fill no window and are left out", columns, t.Width)
+	}
+	return ""
 }
 
 // AtChance tells whether an accuracy measured on n samples is within three standard
