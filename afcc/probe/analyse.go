@@ -194,6 +194,9 @@ func (p *measurer) warn(res *Result) {
 		say("the model's accuracy of %.2f %% is at chance level (%.2f %%, what always answering the commonest label gives): check the preprocessing (now %s) and the order of the labels; the statistics below mean nothing",
 			100*res.Accuracy, 100*res.Chance, res.Data.Preprocess)
 	}
+	if n := p.unanswered; n > 0 {
+		say("the model's outputs for %d of %d evaluation samples are not numbers (NaN); these count as wrong", n, res.Data.Eval.Samples)
+	}
 	if n := res.Data.Unreadable; n > 0 {
 		say("left out of the data: %d: %s", n, dataset.SkippedText(res.Data.Skipped))
 	}

@@ -187,10 +187,11 @@ func Evaluate(ctx context.Context, eng engine.Engine, models []*inspect.Model, s
 				row := v[j*p.k : (j+1)*p.k]
 				best := Argmax(row)
 				evals[i].Predictions = append(evals[i].Predictions, best)
-				if best == label {
+				answered := row[best] == row[best]
+				if answered && best == label {
 					top1[i]++
 				}
-				if rank(row, label) < 5 {
+				if answered && rank(row, label) < 5 {
 					top5[i]++
 				}
 				if i > 0 && best != evals[0].Predictions[len(evals[i].Predictions)-1] {

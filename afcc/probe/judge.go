@@ -107,6 +107,12 @@ func (p *measurer) judge(ctx context.Context, heads []*head, res *Result) error 
 	}
 	res.Chance = chance(p.seenEval)
 	res.Accuracy, res.PerLabel = accuracies(labels, own, p.k)
+	p.unanswered = 0
+	for _, a := range own {
+		if a == noAnswer {
+			p.unanswered++
+		}
+	}
 	for _, h := range heads {
 		if h.own {
 			h.answers = own
@@ -205,17 +211,26 @@ func (b *builder) positionMean(name, x string, f, positions int) string {
 }
 
 // appendAnswers appends the position of the largest value of each of the first n
-// rows of t (B x K). Of equal values the first counts, as in numpy's argmax.
+// rows of t (B x K), noAnswer for a row that holds a NaN. Of equal values the first
+// counts, as in numpy's argmax.
 func appendAnswers(to []int32, t *engine.Tensor, n, k int) ([]int32, error) {
 	v, err := numbers(t, n, k)
 	if err != nil {
 		return nil, err
 	}
 	for row := range slices.Chunk(v, k) {
-		to = append(to, int32(Argmax(row)))
+		best := Argmax(row)
+		if row[best] != row[best] {
+			best = noAnswer
+		}
+		to = append(to, int32(best))
 	}
 	return to, nil
 }
+
+// noAnswer stands for the answer to a sample whose outputs are not all numbers. It is
+// never right.
+const noAnswer = -1
 
 // accuracies returns the share of answers that are right, of all and of those to
 // samples of each label.
@@ -238,11 +253,13 @@ func accuracies(labels, answers []int32, k int) (all float64, perLabel []*float6
 }
 
 // confusion returns the confusion matrix of answers, K x K: row = right label,
-// column = answer.
+// column = answer. Where there is none, nothing is taken for anything.
 func confusion(labels, answers []int32, k int) []int {
 	m := make([]int, k*k)
 	for i, l := range labels {
-		m[int(l)*k+int(answers[i])]++
+		if answers[i] != noAnswer {
+			m[int(l)*k+int(answers[i])]++
+		}
 	}
 	return m
 }

@@ -164,6 +164,7 @@ type measurer struct {
 	// Samples used of each split, label by label.
 	seenFit, seenStats, seenEval []int
 	evalLabels                   []int32 // of the samples judged
+	unanswered                   int     // of these, by the model
 
 	keep keeper
 	// lost lists samples that the measurement which is being continued could not

@@ -147,12 +147,12 @@ func (p *measurer) loadJudging(heads []*head) (done int, labels, own []int32) {
 
 // judged tells whether arrays of judging can be used as indices.
 func (p *measurer) judged(labels, own []int32, of []judgedArrays) bool {
-	label := func(list []int32) bool {
-		return !slices.ContainsFunc(list, func(l int32) bool { return l < 0 || int(l) >= p.k })
+	within := func(list []int32, least int32) bool {
+		return !slices.ContainsFunc(list, func(l int32) bool { return l < least || int(l) >= p.k })
 	}
-	fine := label(labels) && label(own)
+	fine := within(labels, 0) && within(own, noAnswer)
 	for _, a := range of {
-		fine = fine && label(a.answers) && !slices.ContainsFunc(a.top, func(s int64) bool { return s < 0 || s > int64(p.set.Len()) })
+		fine = fine && within(a.answers, noAnswer) && !slices.ContainsFunc(a.top, func(s int64) bool { return s < 0 || s > int64(p.set.Len()) })
 	}
 	return fine
 }
