@@ -213,6 +213,14 @@ func (p *measurer) warn(res *Result) {
 			say("repeated measurements of a label with one sample are all alike; filters of such labels seem more stable than they are")
 		}
 	}
+	if names := p.untaught(res.Layers); len(names) > 0 {
+		more := ""
+		if n := len(names) - 1; n > 0 {
+			more = fmt.Sprintf(" (and of %d more)", n)
+		}
+		say("layer %s%s: after %s its head's loss is no better than that of guessing, so its row says little about the layer; try more --epochs, another --head-rate (now %g) or --head-norm (now %g)",
+			names[0], more, epochs(p.opt.Recipe.Epochs), p.opt.Recipe.LearningRate, p.opt.Recipe.Norm)
+	}
 	for _, l := range res.Layers {
 		if l.Pool > 1 {
 			why := "which would not have fitted in memory (--memory)"
@@ -225,6 +233,35 @@ func (p *measurer) warn(res *Result) {
 			say("layer %s: %d filters have fields that are not finite", l.Name(), l.Stats.NonFinite)
 		}
 	}
+}
+
+// untaught returns the layers of which the trained head has not learned: its
+// cross-entropy on the fitting split is at least 95 % of the entropy of that split's
+// labels, which a head without any input reaches.
+func (p *measurer) untaught(layers []Layer) (names []string) {
+	entropy := math.Log(float64(p.k))
+	if n := total(p.seenFit); n > 0 {
+		entropy = 0
+		for _, c := range p.seenFit {
+			if c > 0 {
+				share := float64(c) / float64(n)
+				entropy -= share * math.Log(share)
+			}
+		}
+	}
+	for _, l := range layers {
+		if l.Loss != nil && *l.Loss >= 0.95*entropy {
+			names = append(names, l.Name())
+		}
+	}
+	return names
+}
+
+func epochs(n int) string {
+	if n == 1 {
+		return "one epoch"
+	}
+	return fmt.Sprintf("%d epochs", n)
 }
 
 // leftOut says which positions of a tap no window of its pooling covers, "" for none.

@@ -327,8 +327,9 @@ func measureModel(ctx context.Context, c *cli.Context, k *console, m *inspect.Mo
 	for _, w := range res.Warnings {
 		k.warn("%s", w)
 	}
+	// An answer of before may have been found under other names.
+	res.Model, res.Data.Path = m.File, c.String("data")
 	if res != opt.Known {
-		res.Data.Path = c.String("data")
 		res.Warnings = slices.Clone(k.warned)
 	}
 	return res, nil

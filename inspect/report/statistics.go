@@ -174,7 +174,7 @@ func singleSection(r *probe.Result) Section {
 	})
 	return Section{Title: "Filters alone", Table: t, Notes: []string{
 		fmt.Sprintf("head: accuracy of the whole head; alone: that of a head of which one filter speaks, mean over the filters; best: of the best filter; chance is %s", Share(r.Chance).Text),
-		"own: accuracy of one filter on the samples of its own labels, mean over the filters that have labels",
+		"own: accuracy of one filter on the samples of its own labels, mean over the filters that have labels; where the head sees one position of a filter that is never negative, the filter alone always gives the same answer and is right for one label at most",
 	}}
 }
 
