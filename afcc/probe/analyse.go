@@ -141,7 +141,7 @@ func (p *measurer) newResult(s *Survey, id *Identity) *Result {
 	return &Result{
 		Schema: Schema, Method: Method, Model: p.m.File, ModelSHA256: id.ModelSHA256, Input: id.Input, Asked: id.Asked,
 		Engine: p.eng.Name(), EngineVersion: p.eng.Version(), Provider: p.eng.Provider(),
-		Theta: p.opt.Theta, Seed: split.Seed, Recipe: p.opt.Recipe, Skipped: s.Skipped,
+		Theta: p.opt.Theta, Seed: split.Seed, Recipe: p.opt.Recipe, Skipped: s.Skipped, LeftOut: p.leftOut,
 		Data: Data{
 			Format: p.set.Format(), Labels: p.set.Labels(), Samples: p.set.Len(), Preprocess: p.opt.Preprocess.String(),
 			Split: Split{FitShare: split.Fit, StatsShare: split.Stats, EvalShare: split.Eval, Limit: split.Limit, PerLabel: split.PerLabel, Balanced: split.Balanced},

@@ -102,7 +102,7 @@ func (p *measurer) planFit(heads []*head) fitPlan {
 // features do not fit in room.
 func (p *measurer) assign(heads []*head, room int64, stream bool) fitPlan {
 	var plan fitPlan
-	var cached, streamed int64
+	var cached, most, streamed int64
 	for _, h := range heads {
 		switch state, features := p.state(h), p.features(h); {
 		case h.own:
@@ -115,13 +115,13 @@ func (p *measurer) assign(heads []*head, room int64, stream bool) fitPlan {
 			streamed += state
 		default:
 			// Trained one after the other: the features of all and the state of
-			// one are there at a time. Counting every state keeps it simple.
-			if len(plan.cached) == 0 || cached+features+state > room {
-				plan.cached, cached = append(plan.cached, nil), 0
+			// one are there at a time.
+			if most = max(most, state); len(plan.cached) == 0 || cached+features+most > room {
+				plan.cached, cached, most = append(plan.cached, nil), 0, state
 			}
 			g := &plan.cached[len(plan.cached)-1]
 			*g = append(*g, h)
-			cached += features + state
+			cached += features
 		}
 	}
 	return plan

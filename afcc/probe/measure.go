@@ -57,6 +57,10 @@ type Options struct {
 	// memory for K x F x P more of these; where not all fit in half of Memory, the
 	// pass is run more than once.
 	Stability int
+	// StabilityIfFree leaves Stability out where it would add passes through the
+	// model, because the label means of all repetitions do not fit in Memory beside
+	// the others; Plan.LeftOut and Result.LeftOut then say so.
+	StabilityIfFree bool
 	// Orders is the number of random label orders in which clusters are formed
 	// anew (Layer.Order).
 	Orders int
@@ -159,6 +163,9 @@ type measurer struct {
 	nodes     map[string]int
 	elsewhere []string
 	ran       ran
+
+	// leftOut is what is not measured, though it would be with more memory.
+	leftOut []LeftOut
 
 	fit, stats, eval dataset.Split
 	// Samples used of each split, label by label.

@@ -41,8 +41,18 @@ type Plan struct {
 	State int64 `json:"state_bytes,omitempty"`
 	Kept  int64 `json:"state_kept,omitempty"`
 	// Groups are measured one after the other.
-	Groups  []Group `json:"groups"`
-	Skipped []Skip  `json:"skipped,omitempty"`
+	Groups  []Group   `json:"groups"`
+	Skipped []Skip    `json:"skipped,omitempty"`
+	LeftOut []LeftOut `json:"left_out,omitempty"`
+}
+
+// A LeftOut is a statistic that is not measured because it was not asked for by name
+// and would add passes through the model.
+type LeftOut struct {
+	// Statistic is "stability" (Options.StabilityIfFree).
+	Statistic string `json:"statistic"`
+	// Passes is how many it would add.
+	Passes int `json:"passes"`
 }
 
 // A Group is taps whose heads and label means are held together.
@@ -98,7 +108,7 @@ func NewPlan(m *inspect.Model, set *dataset.Set, opt Options) (*Plan, error) {
 	plan := &Plan{
 		Schema: PlanSchema, Model: m.File, Labels: p.k, Memory: p.opt.Memory,
 		Batch: p.batch, FixedBatch: p.declared, Opened: p.opened,
-		Fit: len(p.fit.Index), Stats: len(p.stats.Index), Eval: len(p.eval.Index), Recipe: p.opt.Recipe, Skipped: s.Skipped,
+		Fit: len(p.fit.Index), Stats: len(p.stats.Index), Eval: len(p.eval.Index), Recipe: p.opt.Recipe, Skipped: s.Skipped, LeftOut: p.leftOut,
 	}
 	for _, heads := range groups {
 		plan.add(p, heads)
@@ -221,7 +231,39 @@ func prepare(m *inspect.Model, set *dataset.Set, opt Options) (p *measurer, s *S
 	if groups, err = p.group(heads); err != nil {
 		return fail(err)
 	}
+	if opt.StabilityIfFree && opt.Stability > 0 {
+		groups, err = p.spareStability(heads, groups)
+	}
+	if err != nil {
+		return fail(err)
+	}
 	return p, s, groups, nil
+}
+
+// spareStability leaves repeated measurements out if there are fewer passes without
+// them. groups is how heads are grouped with them.
+func (p *measurer) spareStability(heads []*head, groups [][]*head) ([][]*head, error) {
+	runs, with := p.opt.Stability, p.passes(groups)
+	p.opt.Stability = 0
+	fewer, err := p.group(heads)
+	if err != nil {
+		return nil, err
+	}
+	if saved := with - p.passes(fewer); saved > 0 {
+		p.leftOut = append(p.leftOut, LeftOut{Statistic: "stability", Passes: saved})
+		return fewer, nil
+	}
+	p.opt.Stability = runs
+	return groups, nil
+}
+
+// passes counts the passes through the model that groups of heads need.
+func (p *measurer) passes(groups [][]*head) int {
+	n := 0
+	for _, g := range groups {
+		n += p.planFit(g).passes(p.opt.Recipe.Epochs) + 1 + len(p.runsInPasses(g)) - 1
+	}
+	return n
 }
 
 // fittingBatch returns the number of samples, ten at least, of which the model's

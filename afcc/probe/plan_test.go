@@ -181,3 +181,99 @@ func TestPlanBatch(t *testing.T) {
 		}
 	}
 }
+
+// planned counts the passes of a plan.
+func planned(plan *Plan) (passes int) {
+	for _, g := range plan.Groups {
+		for _, p := range g.Passes {
+			passes += p.Times
+		}
+	}
+	return passes
+}
+
+// TestPlanLeavesOutStability: repeated measurements that nobody asked for by name
+// are left out where, and only where, there are fewer passes without them, and plan
+// and result say how many.
+func TestPlanLeavesOutStability(t *testing.T) {
+	eng, m, set := runtime(t), small(t, testK), folder(t, testK, 20)
+	left, kept := 0, 0
+	for memory := int64(9 << 10); memory <= 160<<10; memory += 3 << 10 {
+		opt := testOptions()
+		opt.Memory = memory
+		plans := map[string]*Plan{}
+		for name, f := range map[string]func(*Options){
+			"asked":   func(o *Options) { o.Stability = 2 },
+			"default": func(o *Options) { o.Stability, o.StabilityIfFree = 2, true },
+			"without": func(o *Options) { o.StabilityIfFree = true },
+		} {
+			o := opt
+			f(&o)
+			var err error
+			if plans[name], err = NewPlan(m, set, o); err != nil {
+				t.Fatal(err)
+			}
+		}
+		asked, without, got := planned(plans["asked"]), planned(plans["without"]), planned(plans["default"])
+		if plans["asked"].LeftOut != nil || plans["without"].LeftOut != nil {
+			t.Errorf("%d bytes: left out %v and %v", memory, plans["asked"].LeftOut, plans["without"].LeftOut)
+		}
+		var want []LeftOut
+		if asked > without {
+			want = []LeftOut{{"stability", asked - without}}
+			left++
+		} else {
+			kept++
+		}
+		if got != min(asked, without) || !reflect.DeepEqual(plans["default"].LeftOut, want) {
+			t.Errorf("%d bytes: %d passes with, %d without, %d planned, left out %v", memory, asked, without, got, plans["default"].LeftOut)
+		}
+		if want != nil && left > 1 || want == nil && kept > 1 {
+			continue // the first of each is measured
+		}
+		opt.Stability, opt.StabilityIfFree = 2, true
+		res, err := Measure(t.Context(), eng, m, set, opt)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if !reflect.DeepEqual(res.LeftOut, want) || (res.Layers[0].Stability == nil) != (want != nil) {
+			t.Errorf("%d bytes: the result has left out %v, stability %v", memory, res.LeftOut, res.Layers[0].Stability)
+		}
+		// As a result that was kept it answers the same question again.
+		id, err := Identify(t.Context(), eng, m, set, opt)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if ok, why := res.Answers(id); !ok {
+			t.Errorf("%d bytes: it does not answer itself: %s", memory, why)
+		}
+	}
+	if left == 0 || kept == 0 {
+		t.Errorf("left out %d times, kept %d times: the test sees only one of both", left, kept)
+	}
+}
+
+// TestPlanCaches: heads are trained one after the other, so that beside the features
+// of all that share a pass only the largest state of one is held.
+func TestPlanCaches(t *testing.T) {
+	m, set := small(t, testK), folder(t, testK, 20)
+	opt := testOptions()
+	p, _, groups, err := prepare(m, set, opt)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var features, most, sum int64
+	for _, h := range groups[0] {
+		if !h.own {
+			features, most, sum = features+p.features(h), max(most, p.state(h)), sum+p.state(h)
+		}
+	}
+	if most >= sum {
+		t.Fatalf("one state of %d bytes of %d", most, sum)
+	}
+	for room, want := range map[int64]int{features + most: 1, features + most - 1: 2} {
+		if got := p.assign(groups[0], room, false); len(got.cached) != want || len(got.streamed) != 0 {
+			t.Errorf("%d bytes: features in %d passes, %d heads streamed, want %d", room, len(got.cached), len(got.streamed), want)
+		}
+	}
+}

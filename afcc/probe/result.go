@@ -57,6 +57,9 @@ type Result struct {
 	// Layers in file order, and the layers that were not measured.
 	Layers  []Layer `json:"layers"`
 	Skipped []Skip  `json:"skipped,omitempty"`
+	// LeftOut are statistics that were not measured because of what they would have
+	// taken.
+	LeftOut []LeftOut `json:"left_out,omitempty"`
 	// Warnings are sentences that a reader must not miss.
 	Warnings []string `json:"warnings,omitempty"`
 }

@@ -33,8 +33,8 @@ const (
 	defaultTopSamples = 9
 )
 
-// defaultStatistics are made when nothing else is asked for; they cost little.
-// A page has pictures of more.
+// defaultStatistics are made when nothing else is asked for; they cost little, or
+// are left out (probe.Options.StabilityIfFree). A page has pictures of more.
 func defaultStatistics(format string) []string {
 	if format == htmlOut {
 		return []string{stabilityWord, confusionWord, sweepWord, topWord}
@@ -84,10 +84,14 @@ func statisticsOf(c *cli.Context, format string, pictures []*picture, opt *probe
 	for flag, word := range map[string]string{"thetas": sweepWord, "stability-runs": stabilityWord, "orders": orderWord, "top-samples": topWord} {
 		asked[word] = asked[word] || c.IsSet(flag)
 	}
+	// What is made by default alone may be left out where it costs more.
+	wanted := c.IsSet("statistics") || c.IsSet("stability-runs")
 	for _, p := range pictures {
 		asked[sweepWord] = asked[sweepWord] || p.NeedsSweep()
 		asked[stabilityWord] = asked[stabilityWord] || p.NeedsStability()
+		wanted = wanted || p.NeedsStability()
 	}
+	opt.StabilityIfFree = !wanted
 	for _, f := range []struct {
 		flag  string
 		least int

@@ -47,10 +47,21 @@ func measuringFacts(p *probe.Plan) []Fact {
 		{"work", forward},
 		{"memory", Words(fmt.Sprintf("%s at most, of %s allowed (--memory); the model and the runtime's buffers come on top", Bytes(p.Peak).Text, Bytes(p.Memory).Text))},
 	}
+	for _, l := range p.LeftOut {
+		facts = append(facts, Fact{"left out", Words(leftOutText(l))})
+	}
 	if p.State > 0 {
 		facts = append(facts, Fact{"disk", Words(fmt.Sprintf("about %s with --resume, of which %s stay", Bytes(p.State).Text, Bytes(p.Kept).Text))})
 	}
 	return facts
+}
+
+func leftOutText(l probe.LeftOut) string {
+	passes := "a pass"
+	if l.Passes > 1 {
+		passes = grouped(int64(l.Passes)) + " passes"
+	}
+	return fmt.Sprintf("%s, to save %s through the model; ask for it with --statistics %s, or allow more --memory", l.Statistic, passes, l.Statistic)
 }
 
 func recipeText(r probe.Recipe) string {

@@ -1,6 +1,7 @@
 package report
 
 import (
+	"strings"
 	"testing"
 
 	"github.com/filterlens/filterlens/afcc/probe"
@@ -28,16 +29,46 @@ func goldenMeasuring() *probe.Plan {
 				{Kind: "label means", Split: "stats", Samples: 1200, Times: 1, Layers: []string{"/conv2/Conv", "/conv3/Conv"}, Bytes: 12_992}}},
 		},
 		Skipped: []probe.Skip{{Layer: "/fc/Gemm", Reason: "its outputs are the labels"}},
+		LeftOut: []probe.LeftOut{{Statistic: "stability", Passes: 20}},
 	}
 }
 
 func TestMeasuringSchema(t *testing.T) {
 	t.Parallel()
 	s, doc := compiled(t, "measuring")
-	fits(t, doc, map[string]any{"plan": probe.Plan{}, "recipe": probe.Recipe{}, "group": probe.Group{}, "tap": probe.PlannedTap{}, "range": probe.FilterRange{}, "pass": probe.Pass{}, "skip": probe.Skip{}})
+	fits(t, doc, map[string]any{"plan": probe.Plan{}, "recipe": probe.Recipe{}, "group": probe.Group{}, "tap": probe.PlannedTap{}, "range": probe.FilterRange{}, "pass": probe.Pass{}, "skip": probe.Skip{}, "left_out": probe.LeftOut{}})
 	v := plain(t, goldenMeasuring())
 	if err := s.Validate(v); err != nil {
 		t.Fatal(err)
 	}
 	strict(t, "measuring", s, doc, v)
+}
+
+// A result says what was left out, and how to get it.
+func TestLeftOut(t *testing.T) {
+	t.Parallel()
+	r := goldenResult()
+	text := func() string {
+		var b strings.Builder
+		if err := WriteText(&b, TextOptions{}, FromStats(r)); err != nil {
+			t.Fatal(err)
+		}
+		return strings.Join(strings.Fields(b.String()), " ")
+	}
+	if s := text(); strings.Contains(s, "left out: ") {
+		t.Error("something is left out of a result in which all is there")
+	}
+	for passes, want := range map[int]string{
+		1:    "left out: stability, to save a pass through the model; ask for it with --statistics stability",
+		1200: "left out: stability, to save 1,200 passes through the model; ask for it with --statistics stability",
+	} {
+		r.LeftOut = []probe.LeftOut{{Statistic: "stability", Passes: passes}}
+		if s := text(); !strings.Contains(s, want) {
+			t.Errorf("%q is not in %s", want, s)
+		}
+		s, _ := compiled(t, "stats")
+		if err := s.Validate(plain(t, r)); err != nil {
+			t.Error(err)
+		}
+	}
 }

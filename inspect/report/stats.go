@@ -114,6 +114,9 @@ func statsSection(r *probe.Result) Section {
 	if len(r.Skipped) > 0 {
 		s.Notes = append(s.Notes, "not measured: "+skipped(r.Skipped))
 	}
+	for _, l := range r.LeftOut {
+		s.Notes = append(s.Notes, "left out: "+leftOutText(l))
+	}
 	return s
 }
 
