@@ -168,6 +168,9 @@ func imageFolder(t testing.TB, k, each int) string {
 // CPU where it is not set. A provider that is not there fails the test.
 func runtime(t testing.TB) engine.Engine {
 	t.Helper()
+	if !ort.Available {
+		t.Skip("ONNX Runtime needs cgo")
+	}
 	eng, err := ort.Open(context.Background(), ort.Options{Provider: os.Getenv("FILTERLENS_TEST_EP"), Threads: 1})
 	if err != nil {
 		t.Fatal(err)

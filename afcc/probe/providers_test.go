@@ -23,12 +23,12 @@ func TestProvidersAgree(t *testing.T) {
 	if testing.Short() {
 		t.Skip("measures two models twice")
 	}
+	other := runtime(t)
 	cpu, err := ort.Open(t.Context(), ort.Options{})
 	if err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { cpu.Close() })
-	other := runtime(t)
 	for _, name := range []string{"vgg16-glyphs20.onnx", "efficientnet-b0-glyphs20.onnx"} {
 		t.Run(name, func(t *testing.T) {
 			f, err := onnxfile.Open(filepath.Join("..", "..", "fixtures", name))

@@ -1,3 +1,5 @@
+//go:build cgo
+
 package ort
 
 import (
@@ -28,15 +30,6 @@ func isCUDA(provider string) bool {
 const (
 	hintInstallCUDA = "run 'filterlens runtime install --ep cuda', name a plugin library (onnxruntime-ep-cuda12, onnxruntime-ep-cuda13) with FILTERLENS_CUDA_LIBRARY or a GPU build of ONNX Runtime with FILTERLENS_ORT_LIBRARY, or use --ep cpu"
 	hintWorkCUDA    = "see that the NVIDIA driver works (nvidia-smi) and that the CUDA and cuDNN libraries of the provider's release are on the loader's path (pip: nvidia-cublas, nvidia-cuda-runtime, nvidia-cufft, nvidia-curand, nvidia-cudnn), or use --ep cpu"
-)
-
-// Shapes of a provider that comes as a library of its own.
-const (
-	// ShapeBuiltIn is the provider library that belongs to one GPU build of
-	// ONNX Runtime and lies beside it.
-	ShapeBuiltIn = "provider library"
-	// ShapePlugin is a library that any ONNX Runtime can register.
-	ShapePlugin = "plugin library"
 )
 
 // cudaLibrary is a CUDA provider on disk.

@@ -1,9 +1,5 @@
-// Package ort runs graphs on ONNX Runtime, through its shared library.
-//
-// It finds the library, or fetches a pinned and checked copy once through the
-// package client at hand, and implements engine.Engine and engine.Session with
-// it. It knows nothing of what a graph computes; knowledge of layers, labels or
-// filters may not enter.
+//go:build cgo
+
 package ort
 
 import (
@@ -19,51 +15,14 @@ import (
 	ort "github.com/yalue/onnxruntime_go"
 )
 
-// Execution providers that an Engine runs on.
-const (
-	CPU  = "cpu"
-	CUDA = "cuda"
-)
-
-// Options say which library to use and how to run on it. The zero value runs
-// on the CPU, with the library that Locate finds.
-type Options struct {
-	// Library is the path of the onnxruntime library; "" leaves it to Locate.
-	Library string
-	// Provider is CPU or CUDA, "" means CPU.
-	Provider string
-	// DeviceID is the number of the GPU.
-	DeviceID int
-	// TF32 lets CUDA round the factors of convolutions and matrix products to
-	// 10 bits of mantissa, which is faster and changes results.
-	TF32 bool
-	// CUDALibrary is the path of a CUDA provider, as a plugin library; ""
-	// looks in FILTERLENS_CUDA_LIBRARY, beside Library and in the cache.
-	CUDALibrary string
-	// shape restricts which shape of the CUDA provider is looked for; "" means
-	// either.
-	shape string
-	// Threads bounds the threads of one operator; 0 leaves it to the library,
-	// which takes one per physical core.
-	Threads int
-	// DisableOptimizations runs the graph as it stands in the file, without
-	// fusing or folding nodes.
-	DisableOptimizations bool
-	// Offline forbids fetching the library.
-	Offline bool
-	// CacheDir is where fetched libraries are kept; "" means FILTERLENS_CACHE,
-	// else the user's cache directory with "filterlens" appended.
-	CacheDir string
-	// Log receives lines for standard error: what is fetched and from where.
-	// nil drops them.
-	Log func(string)
-}
-
 func (o *Options) log(format string, args ...any) {
 	if o.Log != nil {
 		o.Log(fmt.Sprintf(format, args...))
 	}
 }
+
+// Available tells whether this binary can load ONNX Runtime, which takes cgo.
+const Available = true
 
 // Engine is ONNX Runtime on one execution provider.
 type Engine struct {

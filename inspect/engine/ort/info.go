@@ -1,3 +1,5 @@
+//go:build cgo
+
 package ort
 
 import (
@@ -7,29 +9,6 @@ import (
 	"github.com/filterlens/filterlens/inspect/engine"
 	ort "github.com/yalue/onnxruntime_go"
 )
-
-// Info describes the runtime that Open would use.
-type Info struct {
-	// Library and Version are those that run on the CPU.
-	Library Library
-	// Version is what the library calls itself.
-	Version string
-	// Providers lists CPU, and CUDA in each of its shapes.
-	Providers []ProviderInfo
-}
-
-// ProviderInfo says whether an execution provider works here.
-type ProviderInfo struct {
-	Name string
-	// Shape is ShapeBuiltIn or ShapePlugin for CUDA, "" for the CPU.
-	Shape string
-	// Library is the onnxruntime library that it was tried with, Provider the
-	// provider's own, "" where there is none.
-	Library, Provider string
-	Usable            bool
-	// Reason says in one line why it is not usable, "" when it is.
-	Reason string
-}
 
 // Describe loads the library that Locate finds, fetching nothing, and runs a
 // graph of one node on every provider, for the library tells no other way

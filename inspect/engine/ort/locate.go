@@ -1,3 +1,5 @@
+//go:build cgo
+
 package ort
 
 import (
@@ -16,14 +18,6 @@ const (
 	hintGet    = "run 'filterlens runtime install', or " + hintName
 	hintClient = "install pip or npm and see that it reaches its registry, or " + hintName
 )
-
-// Library is an onnxruntime library on disk.
-type Library struct {
-	Path string
-	// Source says how it was found: "option", the name of an environment
-	// variable, "cache", "system" or "fetched".
-	Source string
-}
 
 // libraryVariables returns the variables that name the library, in the order in
 // which they are asked: our own, then those that other users of ONNX Runtime
