@@ -40,15 +40,17 @@ type keeper struct {
 	store *state.Store
 	id    *Identity
 	every time.Duration // between two savings of work under way
-	// last is when something was saved, cost how long that took.
-	last time.Time
-	cost time.Duration
+	// begin is when the measurement began, last when something was saved. Until quiet
+	// there is no saving of work under way, for those before have taken their share
+	// of the time.
+	begin, last, quiet time.Time
 	// first saves what must be there before anything else.
 	first func() error
 }
 
 func (p *measurer) newKeeper(id *Identity) keeper {
-	k := keeper{store: p.opt.State, every: p.opt.Checkpoint, last: time.Now(), id: id}
+	now := time.Now()
+	k := keeper{store: p.opt.State, every: p.opt.Checkpoint, begin: now, last: now, id: id}
 	if k.every <= 0 {
 		k.every = DefaultCheckpoint
 	}
@@ -95,13 +97,25 @@ func (p *measurer) also(err, more error) error {
 	return fmt.Errorf("%w (%w)", err, more)
 }
 
-// patience is how much longer than a saving the work between two of them takes at
-// least, so that a slow disk does not take all the time.
-const patience = 20
+const (
+	// soon is the least time until work under way is saved, unless a shorter one is
+	// asked for. A process that is killed after a few times that, again and again,
+	// still gets somewhere.
+	soon = 2 * time.Second
+	// patience is how much longer than a saving the work behind it takes at least, so
+	// that a slow disk does not take all the time.
+	patience = 20
+)
 
-// due tells whether work under way is to be saved now.
+// due tells whether work under way is to be saved now. In the beginning that is more
+// often than asked for: what a killed process loses is in proportion to what it has
+// done.
 func (k *keeper) due() bool {
-	return k.store != nil && time.Since(k.last) >= max(k.every, min(patience*k.cost, 10*k.every))
+	if k.store == nil {
+		return false
+	}
+	now := time.Now()
+	return now.Sub(k.last) >= min(k.every, max(soon, now.Sub(k.begin)/4)) && now.After(k.quiet)
 }
 
 // took calls save and notes when that was and how long it took.
@@ -109,7 +123,9 @@ func (k *keeper) took(save func() error) error {
 	begin := time.Now()
 	err := save()
 	k.last = time.Now()
-	k.cost = k.last.Sub(begin)
+	if until := k.last.Add(min(patience*k.last.Sub(begin), 10*k.every)); until.After(k.quiet) {
+		k.quiet = until
+	}
 	return err
 }
 

@@ -370,3 +370,145 @@ func TestPlannedState(t *testing.T) {
 		})
 	}
 }
+
+// TestDue: the first checkpoint comes after two seconds, then at a quarter of the
+// time that has passed and no later than asked for; after a saving that took long
+// there is none for twenty times as long, whatever quick ones come in between.
+func TestDue(t *testing.T) {
+	st, err := state.Open(filepath.Join(t.TempDir(), "state"), state.Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer st.Close()
+	const s, ms = time.Second, time.Millisecond
+	for _, c := range []struct {
+		every, running, since time.Duration
+		want                  bool
+	}{
+		{time.Minute, 1900 * ms, 1900 * ms, false},
+		{time.Minute, 2100 * ms, 2100 * ms, true},
+		{time.Minute, 6 * s, 1900 * ms, false},
+		{time.Minute, 6 * s, 2100 * ms, true},
+		{time.Minute, 40 * s, 9 * s, false},
+		{time.Minute, 40 * s, 11 * s, true},
+		{time.Minute, time.Hour, 59 * s, false},
+		{time.Minute, time.Hour, 61 * s, true},
+		{500 * ms, 600 * ms, 400 * ms, false},
+		{500 * ms, 600 * ms, 550 * ms, true},
+	} {
+		now := time.Now()
+		k := keeper{store: st, every: c.every, begin: now.Add(-c.running), last: now.Add(-c.since)}
+		if got := k.due(); got != c.want {
+			t.Errorf("every %v, %v after the beginning and %v after the last: due is %v", c.every, c.running, c.since, got)
+		}
+		if k.store = nil; k.due() {
+			t.Error("due without a store")
+		}
+	}
+	for _, c := range []struct {
+		every, cost, ago time.Duration
+		want             bool
+	}{
+		{10 * ms, 20 * ms, 90 * ms, false}, // 20 x 20 ms is more than 10 x 10 ms
+		{10 * ms, 20 * ms, 150 * ms, true},
+		{time.Second, 20 * ms, 350 * ms, false},
+		{time.Second, 20 * ms, 2 * time.Second, true},
+	} {
+		now := time.Now()
+		k := keeper{store: st, every: c.every, begin: now.Add(-time.Hour), last: now.Add(-time.Hour)}
+		for _, cost := range []time.Duration{c.cost, 0} {
+			if err := k.took(func() error { time.Sleep(cost); return nil }); err != nil {
+				t.Fatal(err)
+			}
+		}
+		// As if that had been some time ago.
+		k.last, k.quiet = k.last.Add(-c.ago), k.quiet.Add(-c.ago)
+		if got := k.due(); got != c.want {
+			t.Errorf("every %v, %v after a saving of %v: due is %v", c.every, c.ago, c.cost, got)
+		}
+	}
+}
+
+// A slow engine takes its time for each run of a session whose name begins with
+// what.
+type slow struct {
+	engine.Engine
+	what string
+	each time.Duration
+}
+
+func (e slow) Load(ctx context.Context, m engine.Model) (engine.Session, error) {
+	s, err := e.Engine.Load(ctx, m)
+	if err == nil && strings.Contains(m.Name, e.what) {
+		s = slowSession{s, e.each}
+	}
+	return s, err
+}
+
+type slowSession struct {
+	engine.Session
+	each time.Duration
+}
+
+func (s slowSession) Run(ctx context.Context, in, out map[string]*engine.Tensor) error {
+	select {
+	case <-time.After(s.each):
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+	return s.Session.Run(ctx, in, out)
+}
+
+// TestKilledSoon kills a measurement again and again three seconds after its
+// beginning, with the checkpoints that there are when nobody asks for others, while
+// it trains a head for six. What it leaves is a copy of the state folder.
+func TestKilledSoon(t *testing.T) {
+	if testing.Short() {
+		t.Skip("takes some seconds")
+	}
+	eng := slow{runtime(t), "head of ", 0}
+	r := &trial{eng: eng, m: small(t, testK), data: imageFolder(t, testK, 14), opt: testOptions()}
+	r.opt.Layers = []string{"conv2"}
+	plain, err := r.run(t.Context(), t, "", nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	fit := plain.Data.Fit.Samples
+	steps := r.opt.Recipe.Epochs * ((fit + r.opt.Recipe.Batch - 1) / r.opt.Recipe.Batch)
+	eng.each = 6 * time.Second / time.Duration(steps)
+	r.eng = eng
+	dir := filepath.Join(t.TempDir(), "state")
+	for attempt := 1; ; attempt++ {
+		if attempt == 8 {
+			t.Fatal("it does not get anywhere")
+		}
+		ctx, cancel := context.WithCancel(t.Context())
+		type outcome struct {
+			res *Result
+			err error
+		}
+		ended := make(chan outcome, 1)
+		go func() {
+			res, err := r.run(ctx, t, dir, nil)
+			ended <- outcome{res, err}
+		}()
+		select {
+		case o := <-ended:
+			cancel()
+			if o.err != nil {
+				t.Fatal(o.err)
+			}
+			same(t, "in the end", text(t, o.res), text(t, plain))
+			if attempt == 1 {
+				t.Error("it was never killed")
+			}
+			t.Logf("done at attempt %d", attempt)
+			return
+		case <-time.After(3 * time.Second):
+			left := copyFolder(t, dir)
+			cancel()
+			<-ended
+			dir = left
+		}
+	}
+}
