@@ -129,7 +129,7 @@ func TestExternalWeightsStay(t *testing.T) {
 			}
 			if inline == 0 {
 				// An engine that reads no such data says so.
-				_, err := gorgonia.Open().Load(t.Context(), engine.Model{Name: "model", Bytes: data, Dir: b.dir})
+				_, err := gorgonia.Open(gorgonia.Options{}).Load(t.Context(), engine.Model{Name: "model", Bytes: data, Dir: b.dir})
 				var e *engine.Error
 				if !errors.As(err, &e) || !strings.Contains(err.Error(), "external") {
 					t.Errorf("gorgonia: %v", err)

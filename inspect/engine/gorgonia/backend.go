@@ -10,6 +10,8 @@ import (
 	"github.com/owulveryck/onnx-go/backend/x/gorgonnx"
 	"gorgonia.org/gorgonia"
 	"gorgonia.org/tensor"
+
+	"github.com/filterlens/filterlens/inspect/onnxfile"
 )
 
 // building guards gorgonnx's graph construction, which numbers its nodes from a
@@ -29,12 +31,6 @@ type backend struct {
 	leaf  []int   // position in nodes of each input, -1 when it is not read
 	root  int
 	shape []int
-}
-
-// operand is what a node reads: its shape and, when it is constant, its value.
-type operand struct {
-	shape    []int
-	constant *value
 }
 
 // newBackend translates one operator. Attributes hold int64, float32, []int64
@@ -124,8 +120,6 @@ func order(graph *gorgonia.ExprGraph, given []tensor.Tensor) (*backend, error) {
 	return b, nil
 }
 
-func (b *backend) outShape() []int { return b.shape }
-
 // placeholder has the shape of an input and no memory to speak of; it stands for
 // the input while a graph is made.
 type placeholder struct {
@@ -176,11 +170,157 @@ func (b *backend) run(in []*value) (out *value, err error) {
 	return fromGorgonia(vals[b.root])
 }
 
+// dense returns v as a tensor of its own over the same memory: Gorgonia turns
+// and untuns operands in place, so headers may not be shared.
+func (v *value) dense() *tensor.Dense {
+	if len(v.shape) > 0 {
+		return tensor.New(tensor.WithShape(append([]int(nil), v.shape...)...), tensor.WithBacking(v.data))
+	}
+	if ints := v.ints(); ints != nil {
+		return tensor.New(tensor.FromScalar(ints[0]))
+	}
+	return tensor.New(tensor.FromScalar(v.floats()[0]))
+}
+
+// fromGorgonia returns the value of a float tensor, in row-major order.
+func fromGorgonia(v gorgonia.Value) (*value, error) {
+	if d, ok := v.(*tensor.Dense); ok {
+		if d.IsView() || d.RequiresIterator() || d.DataOrder().IsColMajor() {
+			v = d.Materialize().(*tensor.Dense)
+		}
+	}
+	var data []float32
+	switch d := v.Data().(type) {
+	case []float32:
+		data = d
+	case float32:
+		data = []float32{d}
+	default:
+		return nil, fmt.Errorf("the backend returned %T", d)
+	}
+	out := floatValue(data, append([]int(nil), v.Shape()...)...)
+	if n := size(out.shape); n != len(data) {
+		return nil, fmt.Errorf("the backend returned %d elements for shape %v", len(data), out.shape)
+	}
+	return out, nil
+}
+
+// call is a kernel that an operator of the backend computes, with inputs adapted
+// to it.
+type call struct {
+	back *backend
+	in   []adapted
+	spec
+}
+
+// adapted is an input of the backend: that of the node under another shape.
+type adapted struct {
+	operand
+	// copied gives the backend memory of its own, because it overwrites this
+	// input.
+	copied bool
+	// spread broadcasts the input to the shape; implies copied. zero takes
+	// zeros where the node has no such input.
+	spread, zero bool
+}
+
+// reshaped is an input under another shape.
+func reshaped(o operand, shape []int) adapted {
+	if o.constant != nil {
+		o.constant = o.constant.withShape(shape)
+	}
+	o.shape = shape
+	return adapted{operand: o}
+}
+
+// adapt makes a kernel of the backend whose inputs are adapted first; the result
+// gets the given shape, its own when that is nil.
+func (b *binder) adapt(op string, attributes map[string]any, in []adapted, shape []int) (kernel, error) {
+	operands := make([]operand, len(in))
+	for i, a := range in {
+		operands[i] = a.operand
+		if a.constant != nil && (a.copied || a.spread) {
+			operands[i].constant = nil
+		}
+	}
+	back, err := newBackend(op, attributes, operands)
+	if err != nil {
+		return nil, err
+	}
+	if shape == nil {
+		shape = back.shape
+	} else if size(shape) != size(back.shape) {
+		return nil, fmt.Errorf("the backend makes shape %v where %v is due", back.shape, shape)
+	}
+	return &call{back, in, spec{onnxfile.Float, shape}}, nil
+}
+
+// call makes a kernel of the backend from inputs as they are.
+func (b *binder) call(op string, attributes map[string]any) (kernel, error) {
+	in := make([]adapted, len(b.in))
+	for i, o := range b.in {
+		in[i] = adapted{operand: o}
+	}
+	return b.adapt(op, attributes, in, nil)
+}
+
+func (k *call) results() []spec { return []spec{k.spec} }
+
+func (k *call) run(_ *run, in, out []*value) error {
+	args := make([]*value, len(k.in))
+	for i, a := range k.in {
+		switch {
+		case a.zero:
+			args[i] = floatValue(make([]float32, size(a.shape)), a.shape...)
+		case a.spread:
+			args[i] = spread(in[i], a.shape)
+		case a.copied:
+			args[i] = floatValue(append([]float32(nil), in[i].floats()...), a.shape...)
+		default:
+			args[i] = in[i].withShape(a.shape)
+		}
+	}
+	made, err := k.back.run(args)
+	if err != nil {
+		return err
+	}
+	if len(made.floats()) != size(k.shape) {
+		return fmt.Errorf("the backend returned shape %v", made.shape)
+	}
+	copy(out[0].floats(), made.floats())
+	return nil
+}
+
+// spread broadcasts v to a matrix of the given shape, in new memory. v has at
+// most two dimensions, each 1 or that of the matrix.
+func spread(v *value, shape []int) *value {
+	rows, cols := shape[0], shape[1]
+	rowStep, colStep := 0, 0
+	if n := len(v.shape); n > 0 && v.shape[n-1] != 1 {
+		colStep = 1
+	}
+	if n := len(v.shape); n > 1 && v.shape[0] != 1 {
+		rowStep = v.shape[1]
+	}
+	out := make([]float32, rows*cols)
+	for i := range rows {
+		row := out[i*cols : (i+1)*cols]
+		if colStep == 1 {
+			copy(row, v.floats()[i*rowStep:])
+			continue
+		}
+		for j := range row {
+			row[j] = v.floats()[i*rowStep]
+		}
+	}
+	return floatValue(out, shape...)
+}
+
 // catch, deferred, turns a panic of the libraries into an error and their errors
 // into lines that can be printed.
 func catch(err *error) {
 	if v := recover(); v != nil {
-		*err = fmt.Errorf("the backend panicked: %s", oneLine(fmt.Sprint(v)))
+		*err = fmt.Errorf("internal error: %s", oneLine(fmt.Sprint(v)))
 	} else if *err != nil {
 		*err = errors.New(message(*err))
 	}

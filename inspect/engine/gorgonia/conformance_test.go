@@ -36,7 +36,7 @@ const operatorTable = "testdata/operators.txt"
 // fail. What passes must be as in testdata/operators.txt; -update writes it.
 func TestOperatorsCorpus(t *testing.T) {
 	root := corpusRoot(t)
-	e := gorgonia.Open()
+	e := gorgonia.Open(gorgonia.Options{})
 	defer e.Close()
 	var cases []*backendTest
 	err := filepath.WalkDir(root, func(path string, d fs.DirEntry, err error) error {

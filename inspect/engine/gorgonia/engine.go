@@ -1,11 +1,14 @@
 // Package gorgonia runs graphs in pure Go, without any shared library: on
 // machines that have no ONNX Runtime, and as a second opinion beside it.
 //
-// The graph is lowered to the few forms of operators that onnx-go's Gorgonia
-// backend computes correctly, and evaluated node by node: each node becomes a
-// small Gorgonia graph of fixed shapes, made by onnx-go and kept per batch size.
-// Whatever is not known to be right is refused by name before any work. What a
-// graph means (layers, labels, filters) may not enter here.
+// The way of a graph: lower.go reads it from the file into a program, without
+// nodes that do nothing; plan.go binds each node to the shapes of a batch, by the
+// rule that rules.go and its subjects (rules_*.go) have for the operator, and
+// computes what no input has a part in; a schedule lays the tensors that certain
+// outputs need into one piece of memory, and is run node by node. The arithmetic
+// is that of package compute; rare operators are onnx-go's on Gorgonia
+// (backend.go). Whatever is not known to be right is refused by name before any
+// work. What a graph means (layers, labels, filters) may not enter here.
 package gorgonia
 
 import (
@@ -17,6 +20,7 @@ import (
 	"sync"
 
 	"github.com/filterlens/filterlens/inspect/engine"
+	"github.com/filterlens/filterlens/inspect/engine/gorgonia/compute"
 	"github.com/filterlens/filterlens/inspect/onnxfile"
 )
 
@@ -25,14 +29,23 @@ const version = "onnx-go v0.5.0, gorgonia v0.9.18"
 
 // Engine is the pure-Go engine. It is safe for concurrent use.
 type Engine struct {
+	workers *compute.Workers
+
 	mu     sync.Mutex
 	closed bool
+}
+
+// Options says how an engine computes.
+type Options struct {
+	// Threads is how many processors the nodes of one run may use at once; 0
+	// takes all that Go may use. Results do not depend on it.
+	Threads int
 }
 
 var _ engine.Engine = (*Engine)(nil)
 
 // Open returns the engine; it needs nothing from the system.
-func Open() *Engine { return new(Engine) }
+func Open(o Options) *Engine { return &Engine{workers: compute.NewWorkers(o.Threads)} }
 
 // Name returns "gorgonia".
 func (e *Engine) Name() string { return "gorgonia" }
@@ -51,11 +64,11 @@ func (e *Engine) Close() error {
 	return nil
 }
 
-// Load reads a graph of float32 tensors with its weights. When the graph has
-// nodes that this engine does not compute, the *engine.Error wraps an
-// *UnsupportedError that lists them all. Forms that depend on shapes are judged
-// for one sample; where dimensions other than an input's first are symbolic,
-// they are judged no earlier than in Run.
+// Load reads a graph with its weights into memory. When the graph has nodes that
+// this engine does not compute, the *engine.Error wraps an *UnsupportedError that
+// lists them all. Forms that depend on shapes are judged for one sample; where
+// dimensions other than an input's first are symbolic, they are judged no earlier
+// than in Run.
 func (e *Engine) Load(ctx context.Context, m engine.Model) (engine.Session, error) {
 	s, err := e.load(ctx, m)
 	if err != nil {
@@ -64,7 +77,7 @@ func (e *Engine) Load(ctx context.Context, m engine.Model) (engine.Session, erro
 	return s, nil
 }
 
-func (e *Engine) load(ctx context.Context, m engine.Model) (s *session, err error) {
+func (e *Engine) load(ctx context.Context, m engine.Model) (*session, error) {
 	e.mu.Lock()
 	closed := e.closed
 	e.mu.Unlock()
@@ -77,30 +90,36 @@ func (e *Engine) load(ctx context.Context, m engine.Model) (s *session, err erro
 	if err := ctx.Err(); err != nil {
 		return nil, err
 	}
+	p, err := e.read(ctx, m)
+	if err != nil {
+		return nil, err
+	}
+	s := &session{model: m.Name, workers: e.workers, program: p}
+	shapes, ok := p.sampleShapes()
+	if !ok {
+		return s, p.check()
+	}
+	plan, err := p.plan(ctx, e.workers, shapes)
+	if err != nil {
+		return nil, err
+	}
+	p.describe(plan)
+	s.keep(shapes, plan)
+	return s, nil
+}
+
+// read returns the program of a model; its file is closed then.
+func (e *Engine) read(ctx context.Context, m engine.Model) (p *program, err error) {
 	f, err := openFile(m)
 	if err != nil {
 		return nil, err
 	}
 	defer func() {
 		if e := f.Close(); err == nil && e != nil {
-			s, err = nil, e
+			p, err = nil, e
 		}
 	}()
-	p, err := readProgram(ctx, f)
-	if err != nil {
-		return nil, err
-	}
-	s = &session{model: m.Name, program: p}
-	shapes, ok := p.sampleShapes()
-	if !ok {
-		return s, p.check()
-	}
-	plan, err := p.plan(shapes)
-	if err != nil {
-		return nil, err
-	}
-	s.keep(shapes, plan)
-	return s, nil
+	return readProgram(ctx, f, e.workers)
 }
 
 func openFile(m engine.Model) (*onnxfile.File, error) {

@@ -4,13 +4,46 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"math"
 
 	"github.com/filterlens/filterlens/inspect/engine"
+	"github.com/filterlens/filterlens/inspect/engine/gorgonia/compute"
 	"github.com/filterlens/filterlens/inspect/onnxfile"
 	"github.com/filterlens/filterlens/inspect/onnxfile/onnxpb"
 	"google.golang.org/protobuf/proto"
 )
+
+// readProgram lowers the graph of f and reads the constants that it needs.
+func readProgram(ctx context.Context, f *onnxfile.File, w *compute.Workers) (*program, error) {
+	opset, err := modelOpset(f.Model)
+	if err != nil {
+		return nil, err
+	}
+	g := f.Model.Graph
+	l := &lowering{file: f, opset: opset, names: make(map[string]int), alias: make(map[string]string), stored: make(map[string]*onnxpb.TensorProto)}
+	if err := l.storedTensors(g); err != nil {
+		return nil, err
+	}
+	p := &program{prepared: prepared{make(map[preparedKey]any)}}
+	if p.nodes, err = l.nodes(g); err != nil {
+		return nil, err
+	}
+	if p.inputs, err = l.ports("input", g.Input); err != nil {
+		return nil, err
+	}
+	if p.outputs, err = l.ports("output", g.Output); err != nil {
+		return nil, err
+	}
+	if len(p.inputs) == 0 || len(p.outputs) == 0 {
+		return nil, errors.New("the graph has no inputs or no outputs")
+	}
+	if err := l.readConstants(ctx, p); err != nil {
+		return nil, err
+	}
+	if err := p.order(); err != nil {
+		return nil, err
+	}
+	return p, p.fold(ctx, w)
+}
 
 // lowering turns a graph of the file into a program, exactly: nodes that no
 // output needs are dropped, Constant nodes become stored tensors, Identity and
@@ -71,21 +104,26 @@ func (l *lowering) nodes(g *onnxpb.GraphProto) ([]*node, error) {
 		return nil, fmt.Errorf("the graph has %d nodes, more than %d", len(g.Node), maxSteps)
 	}
 	producer := make(map[string]int)
+	initial := make(map[string]bool)
+	for _, t := range g.Initializer {
+		initial[t.GetName()] = true
+	}
+	for _, v := range g.Input {
+		initial[v.GetName()] = true
+	}
 	for i, n := range g.Node {
 		for _, out := range n.Output {
 			if out == "" {
 				continue
 			}
-			if _, twice := producer[out]; twice {
-				return nil, fmt.Errorf("node %d %q (%s): tensor %q has been computed before", i, n.GetName(), n.GetOpType(), out)
+			if _, twice := producer[out]; twice || initial[out] {
+				return nil, fmt.Errorf("node %d %q (%s): tensor %q has a value already", i, n.GetName(), n.GetOpType(), out)
 			}
 			producer[out] = i
 		}
-		if l.transparent(n) {
-			l.alias[n.Output[0]] = n.Input[0]
-		}
 	}
 	needed := make([]bool, len(g.Node))
+	read := make(map[string]bool)
 	var open []string
 	for _, v := range g.Output {
 		open = append(open, v.GetName())
@@ -93,6 +131,7 @@ func (l *lowering) nodes(g *onnxpb.GraphProto) ([]*node, error) {
 	for len(open) > 0 {
 		name := open[len(open)-1]
 		open = open[:len(open)-1]
+		read[name] = true
 		i, ok := producer[name]
 		if _, stored := l.stored[name]; !ok || stored || needed[i] {
 			continue
@@ -100,13 +139,18 @@ func (l *lowering) nodes(g *onnxpb.GraphProto) ([]*node, error) {
 		needed[i] = true
 		open = append(open, g.Node[i].Input...)
 	}
+	for i, n := range g.Node {
+		if needed[i] && transparent(n, read) {
+			l.alias[n.Output[0]] = n.Input[0]
+		}
+	}
 	var live []*node
 	known := rules()
 	for i, n := range g.Node {
 		if !needed[i] || len(n.Output) > 0 && l.alias[n.Output[0]] != "" {
 			continue
 		}
-		made := &node{index: i, name: n.GetName(), op: n.GetOpType(), opset: l.opset, attributes: make(attributes), out: -1}
+		made := &node{index: i, name: n.GetName(), op: n.GetOpType(), opset: l.opset, attributes: make(attributes)}
 		if !standardDomain(n.GetDomain()) {
 			made.op = n.GetDomain() + "." + made.op
 		}
@@ -116,17 +160,11 @@ func (l *lowering) nodes(g *onnxpb.GraphProto) ([]*node, error) {
 		for _, in := range n.Input {
 			made.in = append(made.in, l.tensor(in))
 		}
-		for k, out := range n.Output {
-			t := l.tensor(out)
-			switch {
-			case k == 0:
-				made.out = t
-			case t >= 0:
-				made.extra = true
+		for _, out := range n.Output {
+			if !read[out] {
+				out = ""
 			}
-		}
-		if made.out < 0 {
-			return nil, fmt.Errorf("%s has no first output", made)
+			made.out = append(made.out, l.tensor(out))
 		}
 		made.rule = known[made.op]
 		live = append(live, made)
@@ -134,13 +172,14 @@ func (l *lowering) nodes(g *onnxpb.GraphProto) ([]*node, error) {
 	return live, nil
 }
 
-// transparent says whether n only passes its first input on.
-func (l *lowering) transparent(n *onnxpb.NodeProto) bool {
-	if !standardDomain(n.GetDomain()) || len(n.Input) == 0 || len(n.Output) == 0 || n.Input[0] == "" {
+// transparent says whether n only passes its first input on, as far as its outputs
+// are read.
+func transparent(n *onnxpb.NodeProto, read map[string]bool) bool {
+	if !standardDomain(n.GetDomain()) || len(n.Input) == 0 || n.Input[0] == "" || n.Output[0] == "" {
 		return false
 	}
 	for _, out := range n.Output[1:] {
-		if out != "" {
+		if out != "" && read[out] {
 			return false
 		}
 	}
@@ -159,17 +198,23 @@ func (l *lowering) tensor(name string) int {
 		return -1
 	}
 	// A cycle of aliases ends after as many steps as there are.
+	root := name
 	for range l.alias {
-		next, ok := l.alias[name]
+		next, ok := l.alias[root]
 		if !ok {
 			break
 		}
+		root = next
+	}
+	for name != root { // so that chains are followed once
+		next := l.alias[name]
+		l.alias[name] = root
 		name = next
 	}
-	t, ok := l.names[name]
+	t, ok := l.names[root]
 	if !ok {
 		t = len(l.names)
-		l.names[name] = t
+		l.names[root] = t
 	}
 	return t
 }
@@ -190,10 +235,13 @@ func (l *lowering) ports(kind string, infos []*onnxpb.ValueInfoProto) ([]port, e
 		seen[name] = true
 		t := v.GetType().GetTensorType()
 		dtype := onnxfile.DType(t.GetElemType())
-		if t == nil || dtype != onnxfile.Float && !(dtype == 0 && kind == "output") {
-			return nil, fmt.Errorf("%s %q has type %s; the pure-Go engine computes float tensors only", kind, name, dtype)
+		if _, ok := storageFor(dtype); v.GetType() != nil && t == nil || !ok && !(dtype == 0 && kind == "output") {
+			return nil, fmt.Errorf("%s %q has type %s, which the pure-Go engine does not compute; run it on ONNX Runtime", kind, name, typeName(v.GetType()))
 		}
-		p := port{Value: engine.Value{Name: name, DType: "float"}, tensor: l.tensor(name)}
+		p := port{Value: engine.Value{Name: name}, dtype: dtype, tensor: l.tensor(name)}
+		if dtype != 0 {
+			p.DType = dtype.String()
+		}
 		if t.GetShape() != nil {
 			p.Shape = []int64{}
 			for _, d := range t.GetShape().GetDim() {
@@ -209,12 +257,31 @@ func (l *lowering) ports(kind string, infos []*onnxpb.ValueInfoProto) ([]port, e
 	return list, nil
 }
 
+// typeName is the name of a type in messages.
+func typeName(t *onnxpb.TypeProto) string {
+	switch t.GetValue().(type) {
+	case *onnxpb.TypeProto_SequenceType:
+		return "sequence"
+	case *onnxpb.TypeProto_MapType:
+		return "map"
+	case *onnxpb.TypeProto_OptionalType:
+		return "optional"
+	case *onnxpb.TypeProto_SparseTensorType:
+		return "sparse tensor"
+	}
+	return onnxfile.DType(t.GetTensorType().GetElemType()).String()
+}
+
 // readConstants reads the stored tensors that p needs, each once.
 func (l *lowering) readConstants(ctx context.Context, p *program) error {
 	p.constants = make([]*value, len(l.names))
-	for name, proto := range l.stored {
-		t, used := l.names[name]
-		if !used {
+	names := make([]string, len(l.names))
+	for name, t := range l.names {
+		names[t] = name
+	}
+	for t, name := range names {
+		proto := l.stored[name]
+		if proto == nil {
 			continue
 		}
 		if err := ctx.Err(); err != nil {
@@ -227,105 +294,7 @@ func (l *lowering) readConstants(ctx context.Context, p *program) error {
 		p.constants[t] = v
 	}
 	for _, n := range p.nodes {
-		n.params = make([]*value, len(n.in))
-		for i, t := range n.in {
-			if t >= 0 {
-				n.params[i] = p.constants[t]
-			}
-		}
-	}
-	for _, port := range p.outputs {
-		if c := p.constants[port.tensor]; c != nil && c.floats == nil {
-			return fmt.Errorf("output %q is a constant of another type than float", port.Name)
-		}
-	}
-	return nil
-}
-
-// readConstant returns a tensor of floats or of int64. Other types give a value
-// without numbers, for rules to refuse.
-func readConstant(t onnxfile.Tensor) (*value, error) {
-	n, err := checkedSize(t.Dims())
-	if err != nil {
-		return nil, fmt.Errorf("tensor %q: %w", t.Name(), err)
-	}
-	v := &value{shape: toInts(t.Dims())}
-	switch t.DType() {
-	case onnxfile.Float:
-		v.floats, err = t.Float32s(math.MaxInt64)
-	case onnxfile.Int64:
-		v.ints, err = t.Int64s(int64(min(n, maxInts)))
-	}
-	if err != nil {
-		return nil, err
-	}
-	return v, nil
-}
-
-// maxInts bounds constants that describe shapes.
-const maxInts = 1 << 16
-
-// order sorts the nodes so that each follows what it reads, keeping the order
-// of the file where that is free, and finds the last reader of each tensor.
-func (l *lowering) order(p *program) error {
-	have := make([]bool, len(p.constants))
-	for t, c := range p.constants {
-		have[t] = c != nil
-	}
-	for _, in := range p.inputs {
-		have[in.tensor] = true
-	}
-	readers := make([][]int, len(p.constants))
-	missing := make([]int, len(p.nodes))
-	var ready, sorted []*node
-	for i, n := range p.nodes {
-		for _, t := range n.in {
-			if t >= 0 && !have[t] {
-				readers[t] = append(readers[t], i)
-				missing[i]++
-			}
-		}
-		if missing[i] == 0 {
-			ready = append(ready, n)
-		}
-	}
-	for len(ready) > 0 {
-		n := ready[0]
-		ready = ready[1:]
-		sorted = append(sorted, n)
-		have[n.out] = true
-		for _, i := range readers[n.out] {
-			if missing[i]--; missing[i] == 0 {
-				ready = append(ready, p.nodes[i])
-			}
-		}
-	}
-	if len(sorted) < len(p.nodes) {
-		for i, n := range p.nodes {
-			if missing[i] > 0 {
-				return fmt.Errorf("%s reads a tensor that nothing computes before it", n)
-			}
-		}
-	}
-	for _, out := range p.outputs {
-		if !have[out.tensor] {
-			return fmt.Errorf("output %q is computed by no node", out.Name)
-		}
-	}
-	p.nodes = sorted
-	p.last = make([]int, len(p.constants))
-	for t := range p.last {
-		p.last[t] = -1
-	}
-	for i, n := range p.nodes {
-		for _, t := range n.in {
-			if t >= 0 {
-				p.last[t] = i
-			}
-		}
-	}
-	for _, out := range p.outputs {
-		p.last[out.tensor] = len(p.nodes)
+		n.constants = p.constants
 	}
 	return nil
 }

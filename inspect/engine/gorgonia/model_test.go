@@ -180,22 +180,22 @@ func oneNode(t testing.TB, opset int64, op string, a attrs, args []arg, seed uin
 		for k, d := range x.shape {
 			shape[k], dims[k] = int(d), d
 		}
-		v := &value{shape: shape, ints: x.ints}
+		v := intValue(x.ints, shape...)
 		if x.ints == nil {
-			v.floats = x.values(r)
+			v = floatValue(x.values(r), shape...)
 		}
 		values = append(values, v)
-		o := operand{shape: shape}
+		o := operand{dtype: v.dtype, shape: shape}
 		switch {
 		case x.ints != nil:
 			n.int64s(name, x.ints, x.shape...)
 			o.constant = v
 		case x.stored:
-			n.floats(name, v.floats, x.shape...)
+			n.floats(name, v.floats(), x.shape...)
 			o.constant = v
 		default:
 			n.input(name, dims...)
-			feed[name] = engine.NewFloat32(v.floats, x.shape...)
+			feed[name] = engine.NewFloat32(v.floats(), x.shape...)
 		}
 		in = append(in, o)
 	}

@@ -87,7 +87,7 @@ func TestModelsAgainstORT(t *testing.T) {
 	for name, path := range models(t) {
 		t.Run(name, func(t *testing.T) {
 			m := engine.Model{Name: name, Path: path}
-			theirs, ours := load(t, reference, m), load(t, Open(), m)
+			theirs, ours := load(t, reference, m), load(t, Open(Options{}), m)
 			for _, n := range []int64{1, 3, 1} {
 				feed := batch(ours, n, uint64(n))
 				got, want := answer(t, ours, feed), answer(t, theirs, feed)
@@ -107,7 +107,7 @@ func TestEfficientNetIsRefused(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	_, err = Open().Load(t.Context(), engine.Model{Name: "net", Path: write(t, d)})
+	_, err = Open(Options{}).Load(t.Context(), engine.Model{Name: "net", Path: write(t, d)})
 	var e *engine.Error
 	var u *UnsupportedError
 	if !errors.As(err, &e) || e.Op != "load" || e.Model != "net" || !errors.As(err, &u) {
@@ -138,7 +138,7 @@ func BenchmarkFixture(b *testing.B) {
 		b.Skip(err)
 	}
 	const n = 32
-	for _, e := range []engine.Engine{Open(), openORT(b)} {
+	for _, e := range []engine.Engine{Open(Options{}), openORT(b)} {
 		b.Run(e.Name(), func(b *testing.B) {
 			s := load(b, e, engine.Model{Name: "fixture", Path: path})
 			feed := batch(s, n, 1)

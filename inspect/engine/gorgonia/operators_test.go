@@ -289,7 +289,7 @@ func TestBackend(t *testing.T) {
 func try(c form, in []operand, values []*value, want *engine.Tensor) string {
 	before := make([][]float32, len(values))
 	for i, v := range values {
-		before[i] = slices.Clone(v.floats)
+		before[i] = slices.Clone(v.floats())
 	}
 	b, err := newBackend(c.op, c.attrs.backendForm(), in)
 	if err != nil {
@@ -299,12 +299,12 @@ func try(c form, in []operand, values []*value, want *engine.Tensor) string {
 	if err != nil {
 		return refused
 	}
-	if difference(engine.NewFloat32(got.floats, toInt64s(got.shape)...), want) > 1e-5 {
+	if difference(engine.NewFloat32(got.floats(), toInt64s(got.shape)...), want) > 1e-5 {
 		return wrong
 	}
 	for i, v := range values {
-		for k := range v.floats {
-			if math.Float32bits(v.floats[k]) != math.Float32bits(before[i][k]) {
+		for k := range v.floats() {
+			if math.Float32bits(v.floats()[k]) != math.Float32bits(before[i][k]) {
 				return overwrites
 			}
 		}
@@ -314,7 +314,7 @@ func try(c form, in []operand, values []*value, want *engine.Tensor) string {
 
 func TestOperators(t *testing.T) {
 	reference := openORT(t)
-	e := Open()
+	e := Open(Options{})
 	for _, c := range forms() {
 		t.Run(c.name, func(t *testing.T) {
 			model, feed, _, _ := oneNode(t, c.opset, c.op, c.attrs, c.args, 2)
@@ -361,7 +361,7 @@ func TestOperatorSets(t *testing.T) {
 				continue
 			}
 			model, feed, _, _ := oneNode(t, opset, c.op, c.attrs, c.args, 3)
-			got, err := evaluate(t, Open(), model, feed, "y")
+			got, err := evaluate(t, Open(Options{}), model, feed, "y")
 			if err != nil {
 				if !errors.As(err, new(*UnsupportedError)) {
 					t.Errorf("%s, operator set %d: %v", c.name, opset, err)

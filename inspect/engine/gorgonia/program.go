@@ -1,7 +1,7 @@
 package gorgonia
 
 import (
-	"context"
+	"container/heap"
 	"errors"
 	"fmt"
 	"math"
@@ -23,17 +23,19 @@ const (
 const maxSteps = 1 << 20
 
 // program is a lowered graph, its nodes in an order in which they can run.
-// Tensors are numbered; constants hold the values of those that are known.
+// Tensors are numbered; constants hold the values of those that are known
+// whatever the graph is fed.
 type program struct {
 	inputs, outputs []port
 	nodes           []*node
 	constants       []*value // by tensor, nil when it is computed
-	last            []int    // by tensor, the last node that reads it; len(nodes) for outputs, -1 for none
+	prepared        prepared
 }
 
 // port is an input or output of the graph and the number of its tensor.
 type port struct {
 	engine.Value
+	dtype  onnxfile.DType // 0 for an output whose type the file does not state
 	tensor int
 }
 
@@ -43,11 +45,10 @@ type node struct {
 	name, op string
 	opset    int64
 	attributes
-	in     []int // tensors, -1 for an optional input that is left out
-	out    int
-	extra  bool // it has more outputs than one
-	rule   rule
-	params []*value // constants among in, nil elsewhere
+	in        []int // tensors, -1 for an optional input that is left out
+	out       []int // tensors, -1 for an output that nothing reads
+	rule      rule
+	constants []*value // those of the program
 }
 
 func (n *node) String() string { return fmt.Sprintf("node %d %q (%s)", n.index, n.name, n.op) }
@@ -58,60 +59,11 @@ func (n *node) unsupported(reason string) Unsupported {
 
 // param returns the constant behind input i, nil when it is computed or absent.
 func (n *node) param(i int) *value {
-	if i < len(n.params) {
-		return n.params[i]
+	if i < len(n.in) && n.in[i] >= 0 {
+		return n.constants[n.in[i]]
 	}
 	return nil
 }
-
-// readProgram lowers the graph of f and reads the constants that it needs.
-func readProgram(ctx context.Context, f *onnxfile.File) (*program, error) {
-	opset, err := modelOpset(f.Model)
-	if err != nil {
-		return nil, err
-	}
-	g := f.Model.Graph
-	l := &lowering{file: f, opset: opset, names: make(map[string]int), alias: make(map[string]string), stored: make(map[string]*onnxpb.TensorProto)}
-	if err := l.storedTensors(g); err != nil {
-		return nil, err
-	}
-	live, err := l.nodes(g)
-	if err != nil {
-		return nil, err
-	}
-	p := new(program)
-	if p.inputs, err = l.ports("input", g.Input); err != nil {
-		return nil, err
-	}
-	if p.outputs, err = l.ports("output", g.Output); err != nil {
-		return nil, err
-	}
-	if len(p.inputs) == 0 || len(p.outputs) == 0 {
-		return nil, errors.New("the graph has no inputs or no outputs")
-	}
-	p.nodes = live
-	if err := l.readConstants(ctx, p); err != nil {
-		return nil, err
-	}
-	if err := l.order(p); err != nil {
-		return nil, err
-	}
-	return p, nil
-}
-
-func modelOpset(m *onnxpb.ModelProto) (int64, error) {
-	for _, o := range m.OpsetImport {
-		if standardDomain(o.GetDomain()) {
-			if v := o.GetVersion(); v >= oldestOpset && v <= newestOpset {
-				return v, nil
-			}
-			return 0, fmt.Errorf("operator set %d is not among those that the pure-Go engine knows, %d to %d; run it on ONNX Runtime", o.GetVersion(), oldestOpset, newestOpset)
-		}
-	}
-	return 0, errors.New("the model names no version of the ai.onnx operator set")
-}
-
-func standardDomain(d string) bool { return d == "" || d == "ai.onnx" }
 
 // check refuses what can be refused without knowing shapes.
 func (p *program) check() error {
@@ -121,10 +73,17 @@ func (p *program) check() error {
 			bad = append(bad, n.unsupported(err.Error()))
 		}
 	}
-	if len(bad) > 0 {
-		return &UnsupportedError{bad}
+	return unsupported(bad)
+}
+
+// unsupported returns an error that lists nodes in the order of the file, nil
+// when there are none.
+func unsupported(bad []Unsupported) error {
+	if len(bad) == 0 {
+		return nil
 	}
-	return nil
+	slices.SortStableFunc(bad, func(a, b Unsupported) int { return a.Index - b.Index })
+	return &UnsupportedError{bad}
 }
 
 // sampleShapes returns the inputs' shapes for a batch of one; not ok when other
@@ -153,115 +112,124 @@ func (p *program) sampleShapes() (shapes [][]int, ok bool) {
 	return shapes, true
 }
 
-// plan is a program bound to shapes of its inputs.
-type plan struct {
-	kernels []kernel
-	shapes  [][]int // by tensor
+// describe gives outputs whose type the file does not state the type that they
+// have in a plan.
+func (p *program) describe(pl *plan) {
+	for i := range p.outputs {
+		out := &p.outputs[i]
+		out.dtype = pl.specs[out.tensor].dtype
+		out.DType = out.dtype.String()
+	}
 }
 
-// plan binds every node to the shapes that its inputs have when the program's
-// inputs have the given ones. It fails with an *UnsupportedError that lists all
-// nodes that cannot be bound.
-func (p *program) plan(inputs [][]int) (*plan, error) {
-	pl := &plan{kernels: make([]kernel, len(p.nodes)), shapes: make([][]int, len(p.constants))}
-	known := make([]bool, len(p.constants))
-	for i, in := range p.inputs {
-		pl.shapes[in.tensor], known[in.tensor] = inputs[i], true
-	}
+// order sorts the nodes so that each follows what it reads, keeping the order
+// of the file where that is free.
+func (p *program) order() error {
+	have := make([]bool, len(p.constants))
 	for t, c := range p.constants {
-		if c != nil {
-			pl.shapes[t], known[t] = c.shape, true
+		have[t] = c != nil
+	}
+	for _, in := range p.inputs {
+		have[in.tensor] = true
+	}
+	readers := make([][]int, len(p.constants))
+	missing := make([]int, len(p.nodes))
+	var ready indices
+	for i, n := range p.nodes {
+		for _, t := range n.in {
+			if t >= 0 && !have[t] {
+				readers[t] = append(readers[t], i)
+				missing[i]++
+			}
+		}
+		if missing[i] == 0 {
+			ready = append(ready, i) // sorted, and so a heap
 		}
 	}
-	var bad []Unsupported
-	b := new(binder)
-nodes:
-	for i, n := range p.nodes {
-		if err := n.check(); err != nil {
-			bad = append(bad, n.unsupported(err.Error()))
-			continue
-		}
-		b.node, b.in = n, nil
-		for k, t := range n.in {
-			if t < 0 {
+	sorted := make([]*node, 0, len(p.nodes))
+	for len(ready) > 0 {
+		n := p.nodes[heap.Pop(&ready).(int)]
+		sorted = append(sorted, n)
+		for _, out := range n.out {
+			if out < 0 {
 				continue
 			}
-			if !known[t] {
-				continue nodes // a node before it is refused
+			have[out] = true
+			for _, i := range readers[out] {
+				if missing[i]--; missing[i] == 0 {
+					heap.Push(&ready, i)
+				}
 			}
-			b.in = append(b.in, operand{shape: pl.shapes[t], constant: n.params[k]})
 		}
-		k, err := b.bind()
-		if err != nil {
-			bad = append(bad, n.unsupported(err.Error()))
-			continue
+	}
+	if len(sorted) < len(p.nodes) {
+		for i, n := range p.nodes {
+			if missing[i] > 0 {
+				return fmt.Errorf("%s reads a tensor that nothing computes before it", n)
+			}
 		}
-		pl.kernels[i] = k
-		pl.shapes[n.out], known[n.out] = k.outShape(), true
 	}
-	if len(bad) > 0 {
-		slices.SortFunc(bad, func(a, b Unsupported) int { return a.Index - b.Index })
-		return nil, &UnsupportedError{bad}
+	for _, out := range p.outputs {
+		if !have[out.tensor] {
+			return fmt.Errorf("output %q is computed by no node", out.Name)
+		}
 	}
-	return pl, nil
+	p.nodes = sorted
+	return nil
 }
 
-// run evaluates the program on values of the shapes that it was planned for. A
-// tensor is dropped as soon as no node needs it any more.
-func (p *program) run(ctx context.Context, pl *plan, in []*value) ([]*value, error) {
-	values := slices.Clone(p.constants)
-	for i, port := range p.inputs {
-		values[port.tensor] = in[i]
-	}
-	var args []*value
-	for i, n := range p.nodes {
-		if err := ctx.Err(); err != nil {
-			return nil, err
-		}
-		args = args[:0]
+// indices is a heap of positions, the first one on top.
+type indices []int
+
+func (h indices) Len() int           { return len(h) }
+func (h indices) Less(i, j int) bool { return h[i] < h[j] }
+func (h indices) Swap(i, j int)      { h[i], h[j] = h[j], h[i] }
+func (h *indices) Push(x any)        { *h = append(*h, x.(int)) }
+
+func (h *indices) Pop() any {
+	last := len(*h) - 1
+	x := (*h)[last]
+	*h = (*h)[:last]
+	return x
+}
+
+// readers counts how often each tensor is read, by nodes and as an output.
+func (p *program) readers() []int {
+	count := make([]int, len(p.constants))
+	for _, n := range p.nodes {
 		for _, t := range n.in {
 			if t >= 0 {
-				args = append(args, values[t])
-			}
-		}
-		v, err := pl.kernels[i].run(args)
-		if err == nil && !slices.Equal(v.shape, pl.shapes[n.out]) {
-			err = fmt.Errorf("the result has shape %v in place of %v", v.shape, pl.shapes[n.out])
-		}
-		if err != nil {
-			return nil, fmt.Errorf("%s: %w", n, err)
-		}
-		values[n.out] = v
-		for _, t := range n.in {
-			if t >= 0 && p.last[t] == i {
-				values[t] = nil
+				count[t]++
 			}
 		}
 	}
-	if err := ctx.Err(); err != nil {
-		return nil, err
+	for _, out := range p.outputs {
+		count[out.tensor]++
 	}
-	out := make([]*value, len(p.outputs))
-	for i, port := range p.outputs {
-		out[i] = values[port.tensor]
-	}
-	return out, nil
+	return count
 }
 
-func toInts(s []int64) []int {
-	out := make([]int, len(s))
-	for i, d := range s {
-		out[i] = int(d)
+// dropUnread forgets constants that nothing reads any more.
+func (p *program) dropUnread() {
+	for t, n := range p.readers() {
+		if n == 0 {
+			p.constants[t] = nil
+		}
 	}
-	return out
 }
 
-func toInt64s(s []int) []int64 {
-	out := make([]int64, len(s))
-	for i, d := range s {
-		out[i] = int64(d)
+func standardDomain(d string) bool { return d == "" || d == "ai.onnx" }
+
+func modelOpset(m *onnxpb.ModelProto) (int64, error) {
+	for _, o := range m.OpsetImport {
+		if standardDomain(o.GetDomain()) {
+			if v := o.GetVersion(); v >= oldestOpset && v <= newestOpset {
+				return v, nil
+			}
+			return 0, fmt.Errorf("operator set %d is not among those that the pure-Go engine knows, %d to %d; run it on ONNX Runtime", o.GetVersion(), oldestOpset, newestOpset)
+		}
 	}
-	return out
+	return 0, errors.New("the model names no version of the ai.onnx operator set")
 }
 
 // attributes are those of a node in the file.
@@ -283,7 +251,8 @@ func (a attributes) float(name string, missing float32) float32 {
 
 func (a attributes) text(name string) string { return string(a[name].GetS()) }
 
-// ints returns n integers, all of them missing when the attribute is absent.
+// ints returns n integers that are not negative, all of them missing when the
+// attribute is absent.
 func (a attributes) ints(name string, n int, missing int) ([]int, error) {
 	p := a[name]
 	if p == nil {

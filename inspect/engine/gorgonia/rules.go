@@ -3,64 +3,77 @@ package gorgonia
 import (
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
+
+	"github.com/filterlens/filterlens/inspect/engine/gorgonia/compute"
+	"github.com/filterlens/filterlens/inspect/onnxfile"
 )
 
-// rule says which forms of an operator are computed and how. What onnx-go's
-// backend does with each form has been tried (TestBackend): forms that it gets
-// wrong or refuses are lowered to forms that it gets right, or refused here.
+// rule says which forms of an operator are computed and how.
+//
+// What a rule states here is checked before bind is called: attributes, number of
+// inputs and outputs, types. Whatever else a form may be, bind must compute it
+// right or refuse it with an error that says what is lacking; that error appears
+// behind the operator's name.
 type rule struct {
 	// attributes it may have; any other is refused.
 	attributes []string
-	// inputs are bounded by least and most.
+	// inputs, trailing ones that are left out not counted, are bounded by least
+	// and most. Any of them may be left out (binder.has) beyond the first least.
 	least, most int
-	// integers is the input from which on inputs are int64 constants; 0 for none.
-	integers int
-	// check refuses what attributes and constants alone tell; may be nil.
+	// outputs is the most outputs that it computes, 1 when it is 0.
+	outputs int
+	// types are the element types that each input may have; inputs beyond the last
+	// entry have that of the last one, and no entry means float.
+	types []typeSet
+	// empty says that bind knows what to do with inputs without elements; they are
+	// refused otherwise.
+	empty bool
+	// check refuses what attributes and stored constants alone tell, for graphs
+	// whose shapes are not known when they are loaded; may be nil.
 	check func(n *node) error
 	bind  func(b *binder) (kernel, error)
 }
 
-// rules returns the operators that are computed.
+// typeSet is a set of element types.
+type typeSet uint64
+
+// Sets of element types. half are the types that are held as bit patterns.
+const (
+	floatSet  typeSet = 1 << onnxfile.Float
+	doubleSet typeSet = 1 << onnxfile.Double
+	halfSet   typeSet = 1<<onnxfile.Float16 | 1<<onnxfile.BFloat16
+	realSet   typeSet = floatSet | doubleSet
+	indexSet  typeSet = 1<<onnxfile.Int64 | 1<<onnxfile.Int32
+	intSet    typeSet = indexSet | 1<<int16Type | 1<<int8Type | 1<<uint8Type | 1<<uint16Type | 1<<uint32Type | 1<<uint64Type
+	boolSet   typeSet = 1 << boolType
+	numberSet typeSet = realSet | intSet
+	anySet    typeSet = numberSet | boolSet | halfSet
+)
+
+func (s typeSet) has(d onnxfile.DType) bool { return d > 0 && d < 64 && s&(1<<d) != 0 }
+
+// typesOf returns the types that input i may have.
+func (r *rule) typesOf(i int) typeSet {
+	if len(r.types) == 0 {
+		return floatSet
+	}
+	return r.types[min(i, len(r.types)-1)]
+}
+
+// rules returns the operators that are computed. Each subject has a file of its
+// own; no operator stands in two.
 func rules() map[string]rule {
-	unary := func(attributes ...string) rule {
-		return rule{attributes: attributes, least: 1, most: 1, bind: bindUnary}
+	all := make(map[string]rule)
+	for _, subject := range subjects() {
+		maps.Copy(all, subject)
 	}
-	binary := rule{least: 2, most: 2, bind: bindBinary}
-	return map[string]rule{
-		"Conv":               {attributes: []string{"auto_pad", "dilations", "group", "kernel_shape", "pads", "strides"}, least: 2, most: 3, check: checkConv, bind: bindConv},
-		"MaxPool":            {attributes: []string{"auto_pad", "ceil_mode", "dilations", "kernel_shape", "pads", "storage_order", "strides"}, least: 1, most: 1, check: checkMaxPool, bind: bindMaxPool},
-		"AveragePool":        {attributes: []string{"auto_pad", "ceil_mode", "count_include_pad", "dilations", "kernel_shape", "pads", "strides"}, least: 1, most: 1, bind: bindAveragePool},
-		"GlobalAveragePool":  {least: 1, most: 1, bind: bindGlobalAveragePool},
-		"Gemm":               {attributes: []string{"alpha", "beta", "transA", "transB"}, least: 2, most: 3, bind: bindGemm},
-		"MatMul":             {least: 2, most: 2, bind: bindMatMul},
-		"BatchNormalization": {attributes: []string{"epsilon", "momentum", "spatial", "training_mode"}, least: 5, most: 5, check: checkBatchNorm, bind: bindBatchNorm},
-		"Softmax":            {attributes: []string{"axis"}, least: 1, most: 1, bind: bindSoftmax},
-		"Concat":             {attributes: []string{"axis"}, least: 1, most: 1 << 10, bind: bindConcat},
-		"Transpose":          {attributes: []string{"perm"}, least: 1, most: 1, bind: bindTranspose},
-		"Flatten":            {attributes: []string{"axis"}, least: 1, most: 1, bind: bindFlatten},
-		"Reshape":            {attributes: []string{"allowzero"}, least: 2, most: 2, integers: 1, check: checkReshape, bind: bindReshape},
-		"Squeeze":            {attributes: []string{"axes"}, least: 1, most: 2, integers: 1, check: checkAxes, bind: bindSqueeze},
-		"Unsqueeze":          {attributes: []string{"axes"}, least: 1, most: 2, integers: 1, check: checkAxes, bind: bindUnsqueeze},
-		"Relu":               {least: 1, most: 1, bind: bindRelu},
-		"LeakyRelu":          unary("alpha"),
-		"Sigmoid":            unary(),
-		"Tanh":               unary(),
-		"Softplus":           unary(),
-		"Exp":                unary(),
-		"Log":                unary(),
-		"Sqrt":               unary(),
-		"Abs":                unary(),
-		"Neg":                unary(),
-		"Ceil":               unary(),
-		"Floor":              unary(),
-		"Sin":                unary(),
-		"Cos":                unary(),
-		"Add":                binary,
-		"Sub":                binary,
-		"Mul":                binary,
-		"Div":                {least: 2, most: 2, check: checkDiv, bind: bindBinary},
-	}
+	return all
+}
+
+func subjects() []map[string]rule {
+	return []map[string]rule{rulesConv(), rulesPool(), rulesElementwise(), rulesReduce(), rulesShape()}
 }
 
 // check refuses what can be refused without shapes.
@@ -78,27 +91,27 @@ func (n *node) check() error {
 		slices.Sort(unknown)
 		return fmt.Errorf("attribute %s is not known for it", unknown[0])
 	}
-	if n.extra {
-		return errors.New("outputs beyond the first are lacking")
+	for i := max(1, n.rule.outputs); i < len(n.out); i++ {
+		if n.out[i] >= 0 && i == 1 {
+			return errors.New("outputs beyond the first are lacking")
+		}
+		if n.out[i] >= 0 {
+			return fmt.Errorf("output %d is lacking", i)
+		}
 	}
-	in := n.in
-	for len(in) > 0 && in[len(in)-1] < 0 {
-		in = in[:len(in)-1]
+	given := len(n.in)
+	for given > 0 && n.in[given-1] < 0 {
+		given--
 	}
-	if slices.Contains(in, -1) {
-		return errors.New("an input before the last is left out")
+	if given < n.rule.least || given > n.rule.most {
+		return fmt.Errorf("%d inputs are not among its forms", given)
 	}
-	if len(in) < n.rule.least || len(in) > n.rule.most {
-		return fmt.Errorf("%d inputs are not among its forms", len(in))
-	}
-	for i := range in {
-		c := n.params[i]
-		if n.rule.integers > 0 && i >= n.rule.integers {
-			if c == nil || c.ints == nil || len(c.shape) > 1 {
-				return fmt.Errorf("input %d is no int64 constant of the graph", i)
-			}
-		} else if c != nil && c.floats == nil {
-			return fmt.Errorf("input %d is a constant of another type than float", i)
+	for i, t := range n.in[:given] {
+		if t < 0 && i < n.rule.least {
+			return fmt.Errorf("input %d is left out", i)
+		}
+		if c := n.param(i); c != nil && !n.rule.typesOf(i).has(c.dtype) {
+			return fmt.Errorf("input %d is a constant of type %s, which is lacking", i, c.dtype)
 		}
 	}
 	if n.rule.check != nil {
@@ -107,63 +120,136 @@ func (n *node) check() error {
 	return nil
 }
 
-// binder makes the kernel of one node for given shapes.
-type binder struct {
-	*node
-	in []operand
+// operand is what a node reads: its type, its shape and, when it is known before
+// the run, its value. An input that is left out has the type 0.
+type operand struct {
+	dtype    onnxfile.DType
+	shape    []int
+	constant *value
 }
 
-func (b *binder) bind() (kernel, error) {
+// binder makes the kernel of one node for given shapes. It embeds the node, with
+// its attributes.
+type binder struct {
+	*node
+	// in are the inputs; trailing ones that are left out are not listed.
+	in       []operand
+	workers  *compute.Workers
+	prepared *prepared
+}
+
+// has says whether input i is there.
+func (b *binder) has(i int) bool { return i < len(b.in) && b.in[i].dtype != 0 }
+
+func (b *binder) bind() (k kernel, err error) {
+	defer catch(&err)
 	for i, o := range b.in {
+		if o.dtype == 0 {
+			continue
+		}
 		n, err := checkedSize(o.shape)
 		if err != nil {
 			return nil, err
 		}
-		if n == 0 && (b.rule.integers == 0 || i < b.rule.integers) {
+		if !b.rule.typesOf(i).has(o.dtype) {
+			return nil, fmt.Errorf("input %d has type %s, which is lacking", i, o.dtype)
+		}
+		if n == 0 && !b.rule.empty {
 			return nil, fmt.Errorf("input %d has no elements", i)
 		}
 	}
-	return b.rule.bind(b)
-}
-
-// call makes a kernel of the backend from inputs as they are.
-func (b *binder) call(op string, attributes map[string]any) (kernel, error) {
-	in := make([]adapted, len(b.in))
-	for i, o := range b.in {
-		in[i] = adapted{operand: o}
+	if k, err = b.rule.bind(b); err != nil {
+		return nil, err
 	}
-	return b.adapt(op, attributes, in, nil)
-}
-
-// adapt makes a kernel of the backend whose inputs are adapted first; the result
-// gets the given shape, its own when that is nil.
-func (b *binder) adapt(op string, attributes map[string]any, in []adapted, shape []int) (kernel, error) {
-	operands := make([]operand, len(in))
-	for i, a := range in {
-		operands[i] = a.operand
-		if a.constant != nil && (a.copied || a.spread) {
-			operands[i].constant = nil
+	specs := k.results()
+	for i, t := range b.out {
+		if t >= 0 && i >= len(specs) {
+			return nil, fmt.Errorf("output %d is lacking", i)
 		}
 	}
-	back, err := newBackend(op, attributes, operands)
+	for _, s := range specs {
+		if _, err := checkedSize(s.shape); err != nil {
+			return nil, err
+		}
+	}
+	return k, nil
+}
+
+// known returns the value of input i, or says that it is not known before the
+// run.
+func (b *binder) known(i int) (*value, error) {
+	if v := b.in[i].constant; v != nil {
+		return v, nil
+	}
+	return nil, fmt.Errorf("input %d depends on what the graph is fed, which is lacking", i)
+}
+
+// int64s returns the numbers of input i, of type int64 or int32, that must be
+// known before the run: axes, shapes, pads and the like. It returns nil when the
+// input is left out.
+func (b *binder) int64s(i int) ([]int64, error) {
+	if !b.has(i) {
+		return nil, nil
+	}
+	v, err := b.known(i)
 	if err != nil {
 		return nil, err
 	}
-	if shape == nil {
-		shape = back.shape
-	} else if size(shape) != size(back.shape) {
-		return nil, fmt.Errorf("the backend makes shape %v where %v is due", back.shape, shape)
+	if len(v.shape) > 1 {
+		return nil, fmt.Errorf("input %d has rank %d in place of 1", i, len(v.shape))
 	}
-	return &call{back, in, shape}, nil
+	switch d := v.data.(type) {
+	case []int64:
+		return d, nil
+	case []int32:
+		wide := make([]int64, len(d))
+		for i, x := range d {
+			wide[i] = int64(x)
+		}
+		return wide, nil
+	}
+	return nil, fmt.Errorf("input %d has type %s in place of int64", i, v.dtype)
 }
 
-// reshaped is an input under another shape.
-func reshaped(o operand, shape []int) adapted {
-	if o.constant != nil {
-		o.constant = o.constant.withShape(shape)
+// intsOr returns the integers that older operator sets have as an attribute and
+// newer ones as input i; given is false when the node has neither.
+func (b *binder) intsOr(attribute string, i int) (v []int64, given bool, err error) {
+	if p := b.attributes[attribute]; p != nil {
+		return p.Ints, true, nil
 	}
-	o.shape = shape
-	return adapted{operand: o}
+	if !b.has(i) {
+		return nil, false, nil
+	}
+	v, err = b.int64s(i)
+	return v, true, err
+}
+
+// prepared is what kernels have made of stored constants, kept as long as the
+// session, so that plans for several batch sizes share it.
+type prepared struct {
+	made map[preparedKey]any
+}
+
+type preparedKey struct {
+	of   *value
+	what string
+}
+
+// prepare returns what from makes of input i, which is a constant: a packed form
+// of weights, say. Equal ones of one session are made once, when what, which names
+// the form with all that it depends on beside the numbers, is the same and the
+// constant is stored in the file.
+func prepare[T any](b *binder, i int, what string, from func(v *value) (T, error)) (T, error) {
+	v := b.in[i].constant
+	key := preparedKey{v, what}
+	if made, ok := b.prepared.made[key].(T); ok {
+		return made, nil
+	}
+	made, err := from(v)
+	if err == nil && b.param(i) == v {
+		b.prepared.made[key] = made
+	}
+	return made, err
 }
 
 // axis returns an axis that may be counted from the end; it must lie in [0, n).
@@ -175,4 +261,20 @@ func axis(a int64, n int) (int, error) {
 		return 0, fmt.Errorf("axis %d is out of range for rank %d", a, n)
 	}
 	return int(a), nil
+}
+
+func toInts(s []int64) []int {
+	out := make([]int, len(s))
+	for i, d := range s {
+		out[i] = int(d)
+	}
+	return out
+}
+
+func toInt64s(s []int) []int64 {
+	out := make([]int64, len(s))
+	for i, d := range s {
+		out[i] = int64(d)
+	}
+	return out
 }

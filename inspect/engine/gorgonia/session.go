@@ -9,6 +9,7 @@ import (
 	"sync"
 
 	"github.com/filterlens/filterlens/inspect/engine"
+	"github.com/filterlens/filterlens/inspect/engine/gorgonia/compute"
 )
 
 // keptPlans is how many batch sizes a session keeps plans for: a data set has
@@ -17,11 +18,14 @@ const keptPlans = 4
 
 // session is one loaded graph.
 type session struct {
-	model string
+	model   string
+	workers *compute.Workers
 
 	mu      sync.Mutex
 	program *program // nil once closed
 	plans   []kept
+	arena   []uint64 // the tensors of a run
+	scratch scratch
 }
 
 type kept struct {
@@ -60,7 +64,7 @@ func (s *session) ports(of func(*program) []port) []engine.Value {
 func (s *session) Close() error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.program, s.plans = nil, nil
+	s.program, s.plans, s.arena, s.scratch.free = nil, nil, nil, nil
 	return nil
 }
 
@@ -87,15 +91,13 @@ func (s *session) run(ctx context.Context, in, out map[string]*engine.Tensor) er
 	if p == nil {
 		return errors.New("the session is closed")
 	}
-	values := make([]*value, len(p.inputs))
 	shapes := make([][]int, len(p.inputs))
 	for i, port := range p.inputs {
 		t := in[port.Name]
 		if err := port.accept("input", t); err != nil {
 			return err
 		}
-		values[i] = &value{shape: toInts(t.Shape), floats: t.Float32()}
-		shapes[i] = values[i].shape
+		shapes[i] = toInts(t.Shape)
 	}
 	if err := strangers("input", p.inputs, in); err != nil {
 		return err
@@ -103,51 +105,67 @@ func (s *session) run(ctx context.Context, in, out map[string]*engine.Tensor) er
 	if err := strangers("output", p.outputs, out); err != nil {
 		return err
 	}
-	pl, err := s.planFor(shapes)
+	pl, err := s.planFor(ctx, shapes)
 	if err != nil {
 		return err
 	}
-	for _, port := range p.outputs {
-		t := out[port.Name]
-		if t == nil {
+	wanted := make([]bool, len(p.outputs))
+	for i, port := range p.outputs {
+		var t *engine.Tensor
+		if t, wanted[i] = out[port.Name]; t == nil {
 			continue
 		}
 		if err := port.accept("output", t); err != nil {
 			return err
 		}
-		if want := pl.shapes[port.tensor]; !slices.Equal(toInts(t.Shape), want) {
+		if want := pl.specs[port.tensor].shape; !slices.Equal(toInts(t.Shape), want) {
 			return fmt.Errorf("output %q has shape %v, given %v", port.Name, want, t.Shape)
 		}
 	}
-	results, err := p.run(ctx, pl, values)
-	if err != nil {
+	todo := pl.scheduleFor(p, wanted)
+	if todo.words > len(s.arena) {
+		s.arena = nil // so that it can be collected before there is a second one
+		s.arena = make([]uint64, todo.words)
+	}
+	todo.lieIn(s.arena)
+	defer todo.forget()
+	for i, v := range todo.inputs {
+		if v != nil {
+			v.data = in[p.inputs[i].Name].Data
+		}
+	}
+	if err := todo.run(&run{ctx: ctx, workers: s.workers, scratch: &s.scratch}); err != nil {
 		return err
 	}
-	for i, port := range p.outputs {
-		t, wanted := out[port.Name]
-		switch {
-		case !wanted:
-		case t == nil:
-			// A copy: the result may share memory with an input or a weight.
-			out[port.Name] = &engine.Tensor{Shape: toInt64s(results[i].shape), Data: slices.Clone(results[i].floats)}
-		default:
-			copy(t.Float32(), results[i].floats)
+	for i, v := range todo.output {
+		if v == nil {
+			continue
+		}
+		storage, _ := storageFor(v.dtype)
+		name := p.outputs[i].Name
+		if t := out[name]; t != nil {
+			storage.copy(t.Data, v.data)
+		} else {
+			// A copy: the result may be an input, a weight, or what the next run
+			// overwrites.
+			out[name] = &engine.Tensor{Shape: toInt64s(v.shape), Data: storage.clone(v.data)}
 		}
 	}
 	return nil
 }
 
 // planFor returns the plan for shapes of the inputs, made when there is none.
-func (s *session) planFor(shapes [][]int) (*plan, error) {
+func (s *session) planFor(ctx context.Context, shapes [][]int) (*plan, error) {
 	for _, k := range s.plans {
 		if slices.EqualFunc(k.shapes, shapes, slices.Equal) {
 			return k.plan, nil
 		}
 	}
-	pl, err := s.program.plan(shapes)
+	pl, err := s.program.plan(ctx, s.workers, shapes)
 	if err != nil {
 		return nil, err
 	}
+	s.program.describe(pl)
 	s.keep(shapes, pl)
 	return pl, nil
 }
@@ -165,17 +183,18 @@ func (p port) accept(kind string, t *engine.Tensor) error {
 	if t == nil {
 		return fmt.Errorf("%s %q is missing", kind, p.Name)
 	}
-	if _, ok := t.Data.([]float32); !ok {
+	held, ok := holds(p.dtype, t.Data)
+	if !ok {
 		return fmt.Errorf("%s %q has type %s, given data of Go type %T", kind, p.Name, p.DType, t.Data)
 	}
 	n, err := checkedSize(t.Shape)
 	if err != nil {
 		return fmt.Errorf("%s %q: %w", kind, p.Name, err)
 	}
-	if n != len(t.Float32()) {
-		return fmt.Errorf("%s %q: shape %v does not fit its data of %d elements", kind, p.Name, t.Shape, len(t.Float32()))
+	if n != held {
+		return fmt.Errorf("%s %q: shape %v does not fit its data of %d elements", kind, p.Name, t.Shape, held)
 	}
-	if n == 0 {
+	if n == 0 && kind == "input" {
 		return fmt.Errorf("%s %q has no elements", kind, p.Name)
 	}
 	if p.Shape == nil {
