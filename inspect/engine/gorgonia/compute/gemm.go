@@ -1,5 +1,7 @@
 package compute
 
+import "math"
+
 // Gemm is a product of two matrices of fixed shape,
 //
 //	C = Alpha*op(A)*op(B) + Beta*C,
@@ -15,34 +17,109 @@ type Gemm struct {
 	TransA, TransB bool
 	M, N, K        int
 	Alpha, Beta    float32
+
+	arch arch
 }
 
-// Scratch returns how many numbers of scratch memory Run wants on w.
+// Scratch returns how many numbers of scratch memory Run wants on w. It is
+// bounded, whatever the shape.
 func (g *Gemm) Scratch(w *Workers) int {
-	return 0
+	if g.M <= 0 || g.N <= 0 || g.K <= 0 || g.way() != byPanels {
+		return 0
+	}
+	p := g.product()
+	return p.scratch(w)
 }
 
 // Run multiplies. Neither a nor b may overlap c. scratch holds at least
-// Scratch(w) numbers of any value; Run allocates what is missing.
+// Scratch(w) numbers of any value; Run allocates if it does not. A matrix that is
+// too short for its shape is a fault of the caller and panics.
 func (g *Gemm) Run(w *Workers, a []float32, lda int, b []float32, ldb int, c []float32, ldc int, scratch []float32) {
-	w.Do(g.M, func(i int) {
-		for j := range g.N {
-			var s float32
-			for p := range g.K {
-				x, y := i*lda+p, p*ldb+j
-				if g.TransA {
-					x = p*lda + i
-				}
-				if g.TransB {
-					y = j*ldb + p
-				}
-				s += a[x] * b[y]
-			}
-			s *= g.Alpha
-			if g.Beta != 0 {
-				s += g.Beta * c[i*ldc+j]
-			}
-			c[i*ldc+j] = s
+	if g.M <= 0 || g.N <= 0 {
+		return
+	}
+	mustHold(c, g.M, g.N, ldc)
+	if g.K <= 0 {
+		for i := range g.M {
+			scale(c[i*ldc:][:g.N], g.Beta)
 		}
-	})
+		return
+	}
+	if g.TransA {
+		mustHold(a, g.K, g.M, lda)
+	} else {
+		mustHold(a, g.M, g.K, lda)
+	}
+	if g.TransB {
+		mustHold(b, g.N, g.K, ldb)
+	} else {
+		mustHold(b, g.K, g.N, ldb)
+	}
+	if h, ok := g.plain(&lda, &ldb); ok {
+		g = h
+	}
+	switch g.way() {
+	case byDots:
+		g.dots(w, a, lda, b, ldb, c, ldc)
+	case byTaps:
+		g.taps(w, a, lda, b, ldb, c, ldc)
+	default:
+		p := g.product()
+		p.a, p.ars, p.acs = a, lda, 1
+		if g.TransA {
+			p.ars, p.acs = 1, lda
+		}
+		p.fill = fillRows(b, ldb)
+		if g.TransB {
+			p.fill = fillColumns(b, ldb)
+		}
+		p.c, p.ldc = c, ldc
+		p.run(w, scratch)
+	}
+}
+
+// plain returns g without the transposes of vectors that lie without gaps, which
+// are none, and with those that make a column a row, if there are such.
+func (g *Gemm) plain(lda, ldb *int) (*Gemm, bool) {
+	h := *g
+	if h.M == 1 && h.TransA && *lda == 1 {
+		h.TransA, *lda = false, h.K
+	}
+	if h.N == 1 && !h.TransB && *ldb == 1 && !h.TransA {
+		h.TransB, *ldb = true, h.K
+	}
+	return &h, h != *g
+}
+
+func (g *Gemm) product() product {
+	return product{
+		arch: g.arch.or(), m: g.M, n: g.N, k: g.K, groups: 1, plane: g.N,
+		alpha: g.Alpha, beta: g.Beta, lo: negInf, hi: posInf,
+	}
+}
+
+var (
+	posInf = float32(math.Inf(1))
+	negInf = float32(math.Inf(-1))
+)
+
+// mustHold panics unless x holds a matrix of that many rows and columns.
+func mustHold(x []float32, rows, columns, ld int) {
+	if ld < columns && rows > 1 {
+		panic("compute: leading dimension smaller than a row")
+	}
+	_ = x[(rows-1)*ld+columns-1]
+}
+
+// scale multiplies x by f; if f is 0, x is set without being read.
+func scale(x []float32, f float32) {
+	switch f {
+	case 0:
+		clear(x)
+	case 1:
+	default:
+		for i := range x {
+			x[i] *= f
+		}
+	}
 }

@@ -1,0 +1,736 @@
+#include "textflag.h"
+
+// The kernels of gemm_amd64.go. Strides arrive as counts of numbers and are
+// turned into bytes here. Maxima and minima name the number as the last operand
+// of the instruction, which is the one that they return when it is not a number.
+
+// A tile's rows of A: SI is row 0, R8 the distance of rows, R9, R13, R14 three,
+// five and seven times that.
+#define TILE_ARGS \
+	MOVQ k+0(FP), CX \
+	MOVQ a+8(FP), SI \
+	MOVQ ars+16(FP), R8 \
+	SHLQ $2, R8 \
+	LEAQ (R8)(R8*2), R9 \
+	LEAQ (R8)(R8*4), R13 \
+	LEAQ (R9)(R8*4), R14 \
+	MOVQ acs+24(FP), R10 \
+	SHLQ $2, R10 \
+	MOVQ b+32(FP), BX \
+	MOVQ bs+40(FP), R11 \
+	SHLQ $2, R11 \
+	MOVQ c+48(FP), DX \
+	MOVQ ldc+56(FP), R12 \
+	SHLQ $2, R12
+
+// A dot's rows: SI and R9 are the rows of A, BX the first row of B, R8 the
+// distance of B's rows, R10 three times that.
+#define DOT_ARGS \
+	MOVQ k+0(FP), CX \
+	SHRQ $4, CX \
+	MOVQ a+8(FP), SI \
+	MOVQ lda+16(FP), R9 \
+	LEAQ (SI)(R9*4), R9 \
+	MOVQ b+24(FP), BX \
+	MOVQ ldb+32(FP), R8 \
+	SHLQ $2, R8 \
+	LEAQ (R8)(R8*2), R10 \
+	MOVQ out+40(FP), DX
+
+// The taps kernels: DI and SI run along dst and src, CX counts the numbers left;
+// R8, R9 and R10 are off, weights and the number of taps, R11 and R12 run along
+// them. AX is beta.
+#define TAPS_ARGS \
+	MOVQ dst+0(FP), DI \
+	MOVQ n+8(FP), CX \
+	MOVQ src+16(FP), SI \
+	MOVQ off+24(FP), R8 \
+	MOVQ weights+32(FP), R9 \
+	MOVQ taps+40(FP), R10 \
+	MOVL add+52(FP), AX
+
+#define STEP32 \
+	VMOVUPS (BX), Z16 \
+	VMOVUPS 64(BX), Z17 \
+	VBROADCASTSS (SI), Z18 \
+	VBROADCASTSS (SI)(R8*1), Z19 \
+	VBROADCASTSS (SI)(R8*2), Z20 \
+	VBROADCASTSS (SI)(R9*1), Z21 \
+	VBROADCASTSS (SI)(R8*4), Z22 \
+	VBROADCASTSS (SI)(R13*1), Z23 \
+	VBROADCASTSS (SI)(R9*2), Z24 \
+	VBROADCASTSS (SI)(R14*1), Z25 \
+	ADDQ R11, BX \
+	ADDQ R10, SI \
+	VFMADD231PS Z16, Z18, Z0 \
+	VFMADD231PS Z17, Z18, Z1 \
+	VFMADD231PS Z16, Z19, Z2 \
+	VFMADD231PS Z17, Z19, Z3 \
+	VFMADD231PS Z16, Z20, Z4 \
+	VFMADD231PS Z17, Z20, Z5 \
+	VFMADD231PS Z16, Z21, Z6 \
+	VFMADD231PS Z17, Z21, Z7 \
+	VFMADD231PS Z16, Z22, Z8 \
+	VFMADD231PS Z17, Z22, Z9 \
+	VFMADD231PS Z16, Z23, Z10 \
+	VFMADD231PS Z17, Z23, Z11 \
+	VFMADD231PS Z16, Z24, Z12 \
+	VFMADD231PS Z17, Z24, Z13 \
+	VFMADD231PS Z16, Z25, Z14 \
+	VFMADD231PS Z17, Z25, Z15
+
+#define SCALE32(A, B) \
+	VMULPS Z18, A, A \
+	VMULPS Z18, B, B
+
+#define ADDC32(A, B) \
+	VFMADD231PS (AX), Z19, A \
+	VFMADD231PS 64(AX), Z19, B \
+	ADDQ R12, AX
+
+#define BIAS32(AT, A, B) \
+	VBROADCASTSS AT(AX), Z19 \
+	VADDPS Z19, A, A \
+	VADDPS Z19, B, B
+
+#define STORE32(A, B) \
+	VMAXPS A, Z20, A \
+	VMAXPS B, Z20, B \
+	VMINPS A, Z21, A \
+	VMINPS B, Z21, B \
+	VMOVUPS A, (DX) \
+	VMOVUPS B, 64(DX) \
+	ADDQ R12, DX
+
+// func tile8x32(k int, a *float32, ars, acs int, b *float32, bs int, c *float32, ldc int, alpha, beta float32, bias *float32, lo, hi float32)
+TEXT ·tile8x32(SB), NOSPLIT, $0-88
+	TILE_ARGS
+	VXORPS Z0, Z0, Z0
+	VMOVAPS Z0, Z1
+	VMOVAPS Z0, Z2
+	VMOVAPS Z0, Z3
+	VMOVAPS Z0, Z4
+	VMOVAPS Z0, Z5
+	VMOVAPS Z0, Z6
+	VMOVAPS Z0, Z7
+	VMOVAPS Z0, Z8
+	VMOVAPS Z0, Z9
+	VMOVAPS Z0, Z10
+	VMOVAPS Z0, Z11
+	VMOVAPS Z0, Z12
+	VMOVAPS Z0, Z13
+	VMOVAPS Z0, Z14
+	VMOVAPS Z0, Z15
+	MOVQ CX, AX
+	SHRQ $1, CX
+	JZ odd
+loop:
+	STEP32
+	STEP32
+	DECQ CX
+	JNZ loop
+odd:
+	TESTQ $1, AX
+	JZ done
+	STEP32
+done:
+	VBROADCASTSS alpha+64(FP), Z18
+	SCALE32(Z0, Z1)
+	SCALE32(Z2, Z3)
+	SCALE32(Z4, Z5)
+	SCALE32(Z6, Z7)
+	SCALE32(Z8, Z9)
+	SCALE32(Z10, Z11)
+	SCALE32(Z12, Z13)
+	SCALE32(Z14, Z15)
+	MOVL beta+68(FP), AX
+	ADDL AX, AX
+	JZ bias
+	VBROADCASTSS beta+68(FP), Z19
+	MOVQ DX, AX
+	ADDC32(Z0, Z1)
+	ADDC32(Z2, Z3)
+	ADDC32(Z4, Z5)
+	ADDC32(Z6, Z7)
+	ADDC32(Z8, Z9)
+	ADDC32(Z10, Z11)
+	ADDC32(Z12, Z13)
+	ADDC32(Z14, Z15)
+bias:
+	MOVQ bias+72(FP), AX
+	TESTQ AX, AX
+	JZ store
+	BIAS32(0, Z0, Z1)
+	BIAS32(4, Z2, Z3)
+	BIAS32(8, Z4, Z5)
+	BIAS32(12, Z6, Z7)
+	BIAS32(16, Z8, Z9)
+	BIAS32(20, Z10, Z11)
+	BIAS32(24, Z12, Z13)
+	BIAS32(28, Z14, Z15)
+store:
+	VBROADCASTSS lo+80(FP), Z20
+	VBROADCASTSS hi+84(FP), Z21
+	STORE32(Z0, Z1)
+	STORE32(Z2, Z3)
+	STORE32(Z4, Z5)
+	STORE32(Z6, Z7)
+	STORE32(Z8, Z9)
+	STORE32(Z10, Z11)
+	STORE32(Z12, Z13)
+	STORE32(Z14, Z15)
+	VZEROUPPER
+	RET
+
+#define STEP8X16 \
+	VMOVUPS (BX), Z16 \
+	VFMADD231PS.BCST (SI), Z16, Z0 \
+	VFMADD231PS.BCST (SI)(R8*1), Z16, Z1 \
+	VFMADD231PS.BCST (SI)(R8*2), Z16, Z2 \
+	VFMADD231PS.BCST (SI)(R9*1), Z16, Z3 \
+	VFMADD231PS.BCST (SI)(R8*4), Z16, Z4 \
+	VFMADD231PS.BCST (SI)(R13*1), Z16, Z5 \
+	VFMADD231PS.BCST (SI)(R9*2), Z16, Z6 \
+	VFMADD231PS.BCST (SI)(R14*1), Z16, Z7 \
+	ADDQ R11, BX \
+	ADDQ R10, SI
+
+#define ADDC16(A) \
+	VFMADD231PS (AX), Z19, A \
+	ADDQ R12, AX
+
+#define STORE16(A) \
+	VMAXPS A, Z20, A \
+	VMINPS A, Z21, A \
+	VMOVUPS A, (DX) \
+	ADDQ R12, DX
+
+// func tile8x16(k int, a *float32, ars, acs int, b *float32, bs int, c *float32, ldc int, alpha, beta float32, bias *float32, lo, hi float32)
+TEXT ·tile8x16(SB), NOSPLIT, $0-88
+	TILE_ARGS
+	VXORPS Z0, Z0, Z0
+	VMOVAPS Z0, Z1
+	VMOVAPS Z0, Z2
+	VMOVAPS Z0, Z3
+	VMOVAPS Z0, Z4
+	VMOVAPS Z0, Z5
+	VMOVAPS Z0, Z6
+	VMOVAPS Z0, Z7
+	MOVQ CX, AX
+	SHRQ $1, CX
+	JZ odd
+loop:
+	STEP8X16
+	STEP8X16
+	DECQ CX
+	JNZ loop
+odd:
+	TESTQ $1, AX
+	JZ done
+	STEP8X16
+done:
+	VBROADCASTSS alpha+64(FP), Z18
+	SCALE32(Z0, Z1)
+	SCALE32(Z2, Z3)
+	SCALE32(Z4, Z5)
+	SCALE32(Z6, Z7)
+	MOVL beta+68(FP), AX
+	ADDL AX, AX
+	JZ bias
+	VBROADCASTSS beta+68(FP), Z19
+	MOVQ DX, AX
+	ADDC16(Z0)
+	ADDC16(Z1)
+	ADDC16(Z2)
+	ADDC16(Z3)
+	ADDC16(Z4)
+	ADDC16(Z5)
+	ADDC16(Z6)
+	ADDC16(Z7)
+bias:
+	MOVQ bias+72(FP), AX
+	TESTQ AX, AX
+	JZ store
+	VADDPS.BCST (AX), Z0, Z0
+	VADDPS.BCST 4(AX), Z1, Z1
+	VADDPS.BCST 8(AX), Z2, Z2
+	VADDPS.BCST 12(AX), Z3, Z3
+	VADDPS.BCST 16(AX), Z4, Z4
+	VADDPS.BCST 20(AX), Z5, Z5
+	VADDPS.BCST 24(AX), Z6, Z6
+	VADDPS.BCST 28(AX), Z7, Z7
+store:
+	VBROADCASTSS lo+80(FP), Z20
+	VBROADCASTSS hi+84(FP), Z21
+	STORE16(Z0)
+	STORE16(Z1)
+	STORE16(Z2)
+	STORE16(Z3)
+	STORE16(Z4)
+	STORE16(Z5)
+	STORE16(Z6)
+	STORE16(Z7)
+	VZEROUPPER
+	RET
+
+#define STEP6X16 \
+	VMOVUPS (BX), Y12 \
+	VMOVUPS 32(BX), Y13 \
+	VBROADCASTSS (SI), Y14 \
+	VBROADCASTSS (SI)(R8*1), Y15 \
+	VFMADD231PS Y12, Y14, Y0 \
+	VFMADD231PS Y13, Y14, Y1 \
+	VFMADD231PS Y12, Y15, Y2 \
+	VFMADD231PS Y13, Y15, Y3 \
+	VBROADCASTSS (SI)(R8*2), Y14 \
+	VBROADCASTSS (SI)(R9*1), Y15 \
+	VFMADD231PS Y12, Y14, Y4 \
+	VFMADD231PS Y13, Y14, Y5 \
+	VFMADD231PS Y12, Y15, Y6 \
+	VFMADD231PS Y13, Y15, Y7 \
+	VBROADCASTSS (SI)(R8*4), Y14 \
+	VBROADCASTSS (SI)(R13*1), Y15 \
+	VFMADD231PS Y12, Y14, Y8 \
+	VFMADD231PS Y13, Y14, Y9 \
+	VFMADD231PS Y12, Y15, Y10 \
+	VFMADD231PS Y13, Y15, Y11 \
+	ADDQ R11, BX \
+	ADDQ R10, SI
+
+#define SCALE6X16(A, B) \
+	VMULPS Y12, A, A \
+	VMULPS Y12, B, B
+
+#define ADDC6X16(A, B) \
+	VFMADD231PS (AX), Y13, A \
+	VFMADD231PS 32(AX), Y13, B \
+	ADDQ R12, AX
+
+#define BIAS6X16(AT, A, B) \
+	VBROADCASTSS AT(AX), Y13 \
+	VADDPS Y13, A, A \
+	VADDPS Y13, B, B
+
+#define STORE6X16(A, B) \
+	VMAXPS A, Y14, A \
+	VMAXPS B, Y14, B \
+	VMINPS A, Y15, A \
+	VMINPS B, Y15, B \
+	VMOVUPS A, (DX) \
+	VMOVUPS B, 32(DX) \
+	ADDQ R12, DX
+
+// func tile6x16(k int, a *float32, ars, acs int, b *float32, bs int, c *float32, ldc int, alpha, beta float32, bias *float32, lo, hi float32)
+TEXT ·tile6x16(SB), NOSPLIT, $0-88
+	TILE_ARGS
+	VXORPS Y0, Y0, Y0
+	VMOVAPS Y0, Y1
+	VMOVAPS Y0, Y2
+	VMOVAPS Y0, Y3
+	VMOVAPS Y0, Y4
+	VMOVAPS Y0, Y5
+	VMOVAPS Y0, Y6
+	VMOVAPS Y0, Y7
+	VMOVAPS Y0, Y8
+	VMOVAPS Y0, Y9
+	VMOVAPS Y0, Y10
+	VMOVAPS Y0, Y11
+	MOVQ CX, AX
+	SHRQ $1, CX
+	JZ odd
+loop:
+	STEP6X16
+	STEP6X16
+	DECQ CX
+	JNZ loop
+odd:
+	TESTQ $1, AX
+	JZ done
+	STEP6X16
+done:
+	VBROADCASTSS alpha+64(FP), Y12
+	SCALE6X16(Y0, Y1)
+	SCALE6X16(Y2, Y3)
+	SCALE6X16(Y4, Y5)
+	SCALE6X16(Y6, Y7)
+	SCALE6X16(Y8, Y9)
+	SCALE6X16(Y10, Y11)
+	MOVL beta+68(FP), AX
+	ADDL AX, AX
+	JZ bias
+	VBROADCASTSS beta+68(FP), Y13
+	MOVQ DX, AX
+	ADDC6X16(Y0, Y1)
+	ADDC6X16(Y2, Y3)
+	ADDC6X16(Y4, Y5)
+	ADDC6X16(Y6, Y7)
+	ADDC6X16(Y8, Y9)
+	ADDC6X16(Y10, Y11)
+bias:
+	MOVQ bias+72(FP), AX
+	TESTQ AX, AX
+	JZ store
+	BIAS6X16(0, Y0, Y1)
+	BIAS6X16(4, Y2, Y3)
+	BIAS6X16(8, Y4, Y5)
+	BIAS6X16(12, Y6, Y7)
+	BIAS6X16(16, Y8, Y9)
+	BIAS6X16(20, Y10, Y11)
+store:
+	VBROADCASTSS lo+80(FP), Y14
+	VBROADCASTSS hi+84(FP), Y15
+	STORE6X16(Y0, Y1)
+	STORE6X16(Y2, Y3)
+	STORE6X16(Y4, Y5)
+	STORE6X16(Y6, Y7)
+	STORE6X16(Y8, Y9)
+	STORE6X16(Y10, Y11)
+	VZEROUPPER
+	RET
+
+// SUM256 leaves the sum of Y's lanes in out[AT/4].
+#define SUM256(Y, X, AT) \
+	VEXTRACTF128 $1, Y, X15 \
+	VADDPS X15, X, X \
+	VHADDPS X, X, X \
+	VHADDPS X, X, X \
+	VMOVSS X, AT(DX)
+
+#define SUM512(Z, Y, X, AT) \
+	VEXTRACTF64X4 $1, Z, Y15 \
+	VADDPS Y15, Y, Y \
+	SUM256(Y, X, AT)
+
+// func dot2x4avx512(k int, a *float32, lda int, b *float32, ldb int, out *[8]float32)
+TEXT ·dot2x4avx512(SB), NOSPLIT, $0-48
+	DOT_ARGS
+	VXORPS Z0, Z0, Z0
+	VMOVAPS Z0, Z1
+	VMOVAPS Z0, Z2
+	VMOVAPS Z0, Z3
+	VMOVAPS Z0, Z4
+	VMOVAPS Z0, Z5
+	VMOVAPS Z0, Z6
+	VMOVAPS Z0, Z7
+	TESTQ CX, CX
+	JZ done
+loop:
+	VMOVUPS (SI), Z8
+	VMOVUPS (R9), Z9
+	VMOVUPS (BX), Z10
+	VMOVUPS (BX)(R8*1), Z11
+	VMOVUPS (BX)(R8*2), Z12
+	VMOVUPS (BX)(R10*1), Z13
+	VFMADD231PS Z8, Z10, Z0
+	VFMADD231PS Z8, Z11, Z1
+	VFMADD231PS Z8, Z12, Z2
+	VFMADD231PS Z8, Z13, Z3
+	VFMADD231PS Z9, Z10, Z4
+	VFMADD231PS Z9, Z11, Z5
+	VFMADD231PS Z9, Z12, Z6
+	VFMADD231PS Z9, Z13, Z7
+	ADDQ $64, SI
+	ADDQ $64, R9
+	ADDQ $64, BX
+	DECQ CX
+	JNZ loop
+done:
+	SUM512(Z0, Y0, X0, 0)
+	SUM512(Z1, Y1, X1, 4)
+	SUM512(Z2, Y2, X2, 8)
+	SUM512(Z3, Y3, X3, 12)
+	SUM512(Z4, Y4, X4, 16)
+	SUM512(Z5, Y5, X5, 20)
+	SUM512(Z6, Y6, X6, 24)
+	SUM512(Z7, Y7, X7, 28)
+	VZEROUPPER
+	RET
+
+// func dot1x4avx512(k int, a *float32, lda int, b *float32, ldb int, out *[8]float32)
+TEXT ·dot1x4avx512(SB), NOSPLIT, $0-48
+	DOT_ARGS
+	VXORPS Z0, Z0, Z0
+	VMOVAPS Z0, Z1
+	VMOVAPS Z0, Z2
+	VMOVAPS Z0, Z3
+	TESTQ CX, CX
+	JZ done
+loop:
+	VMOVUPS (SI), Z8
+	VFMADD231PS (BX), Z8, Z0
+	VFMADD231PS (BX)(R8*1), Z8, Z1
+	VFMADD231PS (BX)(R8*2), Z8, Z2
+	VFMADD231PS (BX)(R10*1), Z8, Z3
+	ADDQ $64, SI
+	ADDQ $64, BX
+	DECQ CX
+	JNZ loop
+done:
+	SUM512(Z0, Y0, X0, 0)
+	SUM512(Z1, Y1, X1, 4)
+	SUM512(Z2, Y2, X2, 8)
+	SUM512(Z3, Y3, X3, 12)
+	VZEROUPPER
+	RET
+
+#define DOTSTEP2X4(AT) \
+	VMOVUPS AT(SI), Y8 \
+	VMOVUPS AT(R9), Y9 \
+	VMOVUPS AT(BX), Y10 \
+	VMOVUPS AT(BX)(R8*1), Y11 \
+	VMOVUPS AT(BX)(R8*2), Y12 \
+	VMOVUPS AT(BX)(R10*1), Y13 \
+	VFMADD231PS Y8, Y10, Y0 \
+	VFMADD231PS Y8, Y11, Y1 \
+	VFMADD231PS Y8, Y12, Y2 \
+	VFMADD231PS Y8, Y13, Y3 \
+	VFMADD231PS Y9, Y10, Y4 \
+	VFMADD231PS Y9, Y11, Y5 \
+	VFMADD231PS Y9, Y12, Y6 \
+	VFMADD231PS Y9, Y13, Y7
+
+// func dot2x4avx2(k int, a *float32, lda int, b *float32, ldb int, out *[8]float32)
+TEXT ·dot2x4avx2(SB), NOSPLIT, $0-48
+	DOT_ARGS
+	VXORPS Y0, Y0, Y0
+	VMOVAPS Y0, Y1
+	VMOVAPS Y0, Y2
+	VMOVAPS Y0, Y3
+	VMOVAPS Y0, Y4
+	VMOVAPS Y0, Y5
+	VMOVAPS Y0, Y6
+	VMOVAPS Y0, Y7
+	TESTQ CX, CX
+	JZ done
+loop:
+	DOTSTEP2X4(0)
+	DOTSTEP2X4(32)
+	ADDQ $64, SI
+	ADDQ $64, R9
+	ADDQ $64, BX
+	DECQ CX
+	JNZ loop
+done:
+	SUM256(Y0, X0, 0)
+	SUM256(Y1, X1, 4)
+	SUM256(Y2, X2, 8)
+	SUM256(Y3, X3, 12)
+	SUM256(Y4, X4, 16)
+	SUM256(Y5, X5, 20)
+	SUM256(Y6, X6, 24)
+	SUM256(Y7, X7, 28)
+	VZEROUPPER
+	RET
+
+#define DOTSTEP1X4(AT) \
+	VMOVUPS AT(SI), Y8 \
+	VFMADD231PS AT(BX), Y8, Y0 \
+	VFMADD231PS AT(BX)(R8*1), Y8, Y1 \
+	VFMADD231PS AT(BX)(R8*2), Y8, Y2 \
+	VFMADD231PS AT(BX)(R10*1), Y8, Y3
+
+// func dot1x4avx2(k int, a *float32, lda int, b *float32, ldb int, out *[8]float32)
+TEXT ·dot1x4avx2(SB), NOSPLIT, $0-48
+	DOT_ARGS
+	VXORPS Y0, Y0, Y0
+	VMOVAPS Y0, Y1
+	VMOVAPS Y0, Y2
+	VMOVAPS Y0, Y3
+	TESTQ CX, CX
+	JZ done
+loop:
+	DOTSTEP1X4(0)
+	DOTSTEP1X4(32)
+	ADDQ $64, SI
+	ADDQ $64, BX
+	DECQ CX
+	JNZ loop
+done:
+	SUM256(Y0, X0, 0)
+	SUM256(Y1, X1, 4)
+	SUM256(Y2, X2, 8)
+	SUM256(Y3, X3, 12)
+	VZEROUPPER
+	RET
+
+// func tapsAVX512(dst *float32, n int, src *float32, off *int, weights *float32, taps int, bias float32, add int32, lo, hi float32)
+TEXT ·tapsAVX512(SB), NOSPLIT, $0-64
+	TAPS_ARGS
+	VBROADCASTSS bias+48(FP), Z20
+	VBROADCASTSS lo+56(FP), Z21
+	VBROADCASTSS hi+60(FP), Z22
+wide:
+	CMPQ CX, $64
+	JLT narrow
+	VMOVAPS Z20, Z0
+	VMOVAPS Z20, Z1
+	VMOVAPS Z20, Z2
+	VMOVAPS Z20, Z3
+	TESTL AX, AX
+	JZ wideTaps
+	VADDPS (DI), Z0, Z0
+	VADDPS 64(DI), Z1, Z1
+	VADDPS 128(DI), Z2, Z2
+	VADDPS 192(DI), Z3, Z3
+wideTaps:
+	XORQ R11, R11
+wideTap:
+	MOVQ (R8)(R11*8), R12
+	LEAQ (SI)(R12*4), R12
+	VBROADCASTSS (R9)(R11*4), Z4
+	VFMADD231PS (R12), Z4, Z0
+	VFMADD231PS 64(R12), Z4, Z1
+	VFMADD231PS 128(R12), Z4, Z2
+	VFMADD231PS 192(R12), Z4, Z3
+	INCQ R11
+	CMPQ R11, R10
+	JLT wideTap
+	VMAXPS Z0, Z21, Z0
+	VMAXPS Z1, Z21, Z1
+	VMAXPS Z2, Z21, Z2
+	VMAXPS Z3, Z21, Z3
+	VMINPS Z0, Z22, Z0
+	VMINPS Z1, Z22, Z1
+	VMINPS Z2, Z22, Z2
+	VMINPS Z3, Z22, Z3
+	VMOVUPS Z0, (DI)
+	VMOVUPS Z1, 64(DI)
+	VMOVUPS Z2, 128(DI)
+	VMOVUPS Z3, 192(DI)
+	ADDQ $256, DI
+	ADDQ $256, SI
+	SUBQ $64, CX
+	JMP wide
+narrow:
+	TESTQ CX, CX
+	JLE end
+	MOVL $0xffff, DX
+	CMPQ CX, $16
+	JGE whole
+	MOVL $1, DX
+	SHLL CX, DX
+	DECL DX
+whole:
+	KMOVW DX, K1
+	VMOVAPS Z20, Z0
+	TESTL AX, AX
+	JZ narrowTaps
+	VMOVUPS.Z (DI), K1, Z5
+	VADDPS Z5, Z0, Z0
+narrowTaps:
+	XORQ R11, R11
+narrowTap:
+	MOVQ (R8)(R11*8), R12
+	VMOVUPS.Z (SI)(R12*4), K1, Z5
+	VBROADCASTSS (R9)(R11*4), Z4
+	VFMADD231PS Z5, Z4, Z0
+	INCQ R11
+	CMPQ R11, R10
+	JLT narrowTap
+	VMAXPS Z0, Z21, Z0
+	VMINPS Z0, Z22, Z0
+	VMOVUPS Z0, K1, (DI)
+	ADDQ $64, DI
+	ADDQ $64, SI
+	SUBQ $16, CX
+	JMP narrow
+end:
+	VZEROUPPER
+	RET
+
+// masks<> holds eight words of ones and eight of zeros: from 4*(8-n) on, the mask
+// of n lanes.
+DATA masks<>+0(SB)/8, $0xffffffffffffffff
+DATA masks<>+8(SB)/8, $0xffffffffffffffff
+DATA masks<>+16(SB)/8, $0xffffffffffffffff
+DATA masks<>+24(SB)/8, $0xffffffffffffffff
+DATA masks<>+32(SB)/8, $0
+DATA masks<>+40(SB)/8, $0
+DATA masks<>+48(SB)/8, $0
+DATA masks<>+56(SB)/8, $0
+GLOBL masks<>(SB), RODATA|NOPTR, $64
+
+// func tapsAVX2(dst *float32, n int, src *float32, off *int, weights *float32, taps int, bias float32, add int32, lo, hi float32)
+TEXT ·tapsAVX2(SB), NOSPLIT, $0-64
+	TAPS_ARGS
+	VBROADCASTSS bias+48(FP), Y10
+	VBROADCASTSS lo+56(FP), Y11
+	VBROADCASTSS hi+60(FP), Y12
+wide:
+	CMPQ CX, $32
+	JLT narrow
+	VMOVAPS Y10, Y0
+	VMOVAPS Y10, Y1
+	VMOVAPS Y10, Y2
+	VMOVAPS Y10, Y3
+	TESTL AX, AX
+	JZ wideTaps
+	VADDPS (DI), Y0, Y0
+	VADDPS 32(DI), Y1, Y1
+	VADDPS 64(DI), Y2, Y2
+	VADDPS 96(DI), Y3, Y3
+wideTaps:
+	XORQ R11, R11
+wideTap:
+	MOVQ (R8)(R11*8), R12
+	LEAQ (SI)(R12*4), R12
+	VBROADCASTSS (R9)(R11*4), Y4
+	VFMADD231PS (R12), Y4, Y0
+	VFMADD231PS 32(R12), Y4, Y1
+	VFMADD231PS 64(R12), Y4, Y2
+	VFMADD231PS 96(R12), Y4, Y3
+	INCQ R11
+	CMPQ R11, R10
+	JLT wideTap
+	VMAXPS Y0, Y11, Y0
+	VMAXPS Y1, Y11, Y1
+	VMAXPS Y2, Y11, Y2
+	VMAXPS Y3, Y11, Y3
+	VMINPS Y0, Y12, Y0
+	VMINPS Y1, Y12, Y1
+	VMINPS Y2, Y12, Y2
+	VMINPS Y3, Y12, Y3
+	VMOVUPS Y0, (DI)
+	VMOVUPS Y1, 32(DI)
+	VMOVUPS Y2, 64(DI)
+	VMOVUPS Y3, 96(DI)
+	ADDQ $128, DI
+	ADDQ $128, SI
+	SUBQ $32, CX
+	JMP wide
+narrow:
+	TESTQ CX, CX
+	JLE end
+	MOVQ CX, DX
+	CMPQ DX, $8
+	JLT part
+	MOVQ $8, DX
+part:
+	NEGQ DX
+	LEAQ masks<>+32(SB), R13
+	VMOVUPS (R13)(DX*4), Y6
+	VMOVAPS Y10, Y0
+	TESTL AX, AX
+	JZ narrowTaps
+	VMASKMOVPS (DI), Y6, Y5
+	VADDPS Y5, Y0, Y0
+narrowTaps:
+	XORQ R11, R11
+narrowTap:
+	MOVQ (R8)(R11*8), R12
+	VMASKMOVPS (SI)(R12*4), Y6, Y5
+	VBROADCASTSS (R9)(R11*4), Y4
+	VFMADD231PS Y5, Y4, Y0
+	INCQ R11
+	CMPQ R11, R10
+	JLT narrowTap
+	VMAXPS Y0, Y11, Y0
+	VMINPS Y0, Y12, Y0
+	VMASKMOVPS Y0, Y6, (DI)
+	ADDQ $32, DI
+	ADDQ $32, SI
+	SUBQ $8, CX
+	JMP narrow
+end:
+	VZEROUPPER
+	RET
