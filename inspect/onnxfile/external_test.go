@@ -336,6 +336,27 @@ func TestReadErrors(t *testing.T) {
 	}
 }
 
+func TestReadIn(t *testing.T) {
+	root := tree(t, "w", "d/m.onnx", "d/w -> v", "d/v", "e/w -> ../secret", "secret")
+	b, err := os.ReadFile(filepath.Join(root, "d", "m.onnx"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for dir, want := range map[string]string{"d": "", "e": ErrOutside.Error(), ".": "no such file", "nowhere": "not opened from a folder"} {
+		f, err := ReadIn(bytes.NewReader(b), int64(len(b)), "bytes", filepath.Join(root, dir))
+		if err != nil {
+			t.Fatal(err)
+		}
+		got, err := f.Tensor(f.Model.Graph.Initializer[0]).Float32s(2)
+		if want == "" && (err != nil || !slices.Equal(got, []float32{0, 1})) || want != "" && (err == nil || !strings.Contains(err.Error(), want)) {
+			t.Errorf("%s: %v, %v", dir, got, err)
+		}
+		if err := f.Close(); err != nil {
+			t.Error(err)
+		}
+	}
+}
+
 func TestLayout(t *testing.T) {
 	root := tree(t, "w.bin", "m.onnx", "w.bin", "other.bin", "again -> w.bin", "secret", "hard = secret")
 	big := tensorOf("big", onnxpb.TensorProto_UINT8, 600)

@@ -96,6 +96,20 @@ func Read(r io.ReaderAt, size int64, name string) (*File, error) {
 	return readFile(r, size, name, payloadLimit)
 }
 
+// ReadIn is Read for a model whose external data is read from the folder dir, by
+// the rules that Open has for the folder of a path. A folder that cannot be opened
+// is an error of the tensors that lie there.
+func ReadIn(r io.ReaderAt, size int64, name, dir string) (*File, error) {
+	f, err := Read(r, size, name)
+	if err != nil {
+		return nil, err
+	}
+	if root, err := os.OpenRoot(dir); err == nil {
+		f.folders.given = root
+	}
+	return f, nil
+}
+
 func readFile(r io.ReaderAt, size int64, name string, limit int64) (*File, error) {
 	if size == 0 {
 		return nil, &FormatError{File: name, Offset: -1, Err: errors.New("the file is empty")}

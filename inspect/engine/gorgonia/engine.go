@@ -123,6 +123,9 @@ func (e *Engine) read(ctx context.Context, m engine.Model) (p *program, err erro
 }
 
 func openFile(m engine.Model) (*onnxfile.File, error) {
+	if m.Bytes != nil && m.Dir != "" {
+		return onnxfile.ReadIn(bytes.NewReader(m.Bytes), int64(len(m.Bytes)), m.Name, m.Dir)
+	}
 	if m.Bytes != nil {
 		return onnxfile.Read(bytes.NewReader(m.Bytes), int64(len(m.Bytes)), m.Name)
 	}
