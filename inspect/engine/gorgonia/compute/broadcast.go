@@ -121,14 +121,22 @@ func Add[T Number]() Binary[T, T] {
 
 func addBoth[T Number](dst, x, y []T) {
 	x, y = x[:len(dst)], y[:len(dst)]
-	for i := range dst {
+	done := 0
+	if d, ok := any(dst).([]float32); ok {
+		done = add32(d, any(x).([]float32), any(y).([]float32))
+	}
+	for i := done; i < len(dst); i++ {
 		dst[i] = x[i] + y[i]
 	}
 }
 
 func addOne[T Number](dst, x []T, y T) {
 	x = x[:len(dst)]
-	for i := range dst {
+	done := 0
+	if d, ok := any(dst).([]float32); ok {
+		done = addOne32(d, any(x).([]float32), float32(y))
+	}
+	for i := done; i < len(dst); i++ {
 		dst[i] = x[i] + y
 	}
 }
@@ -144,14 +152,22 @@ func Mul[T Number]() Binary[T, T] {
 
 func mulBoth[T Number](dst, x, y []T) {
 	x, y = x[:len(dst)], y[:len(dst)]
-	for i := range dst {
+	done := 0
+	if d, ok := any(dst).([]float32); ok {
+		done = mul32(d, any(x).([]float32), any(y).([]float32))
+	}
+	for i := done; i < len(dst); i++ {
 		dst[i] = x[i] * y[i]
 	}
 }
 
 func mulOne[T Number](dst, x []T, y T) {
 	x = x[:len(dst)]
-	for i := range dst {
+	done := 0
+	if d, ok := any(dst).([]float32); ok {
+		done = mulOne32(d, any(x).([]float32), float32(y))
+	}
+	for i := done; i < len(dst); i++ {
 		dst[i] = x[i] * y
 	}
 }

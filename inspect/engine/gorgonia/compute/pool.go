@@ -81,6 +81,10 @@ func poolRows(w *Workers, v *volume, planes int, f func(from []int, at, oz, oy i
 func MaxPool[T Number](w *Workers, dst, x []T, planes int, s Windows) {
 	v := s.volume()
 	least := lowest[T]()
+	spans := make([][2]int, v.kernel[2])
+	for k := range spans {
+		spans[k][0], spans[k][1] = v.places(k)
+	}
 	poolRows(w, &v, planes, func(from []int, at, _, _ int) {
 		d := dst[at : at+v.out[2]]
 		for i := range d {
@@ -97,8 +101,8 @@ func MaxPool[T Number](w *Workers, dst, x []T, planes int, s Windows) {
 			}
 			return
 		}
-		for k := range v.kernel[2] {
-			lo, hi := v.places(k)
+		for k, span := range spans {
+			lo, hi := span[0], span[1]
 			if lo == hi {
 				continue
 			}
@@ -112,6 +116,13 @@ func MaxPool[T Number](w *Workers, dst, x []T, planes int, s Windows) {
 
 // maxInto is dst[i] = max(dst[i], src[i*step]).
 func maxInto[T Number](dst, src []T, step int) {
+	if d, ok := any(dst).([]float32); ok && (step == 1 || step == 2) {
+		done := maxInto32(d, any(src).([]float32), step)
+		dst, src = dst[done:], src[min(len(src), done*step):]
+		if len(dst) == 0 {
+			return
+		}
+	}
 	switch step {
 	case 1:
 		src = src[:len(dst)]

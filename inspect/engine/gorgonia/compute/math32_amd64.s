@@ -1,0 +1,431 @@
+#include "textflag.h"
+
+// The functions of math32.go, eight numbers at a time, for processors with AVX2
+// and FMA: the same polynomials, with products and sums rounded once. Every
+// function takes dst, x and n, a multiple of 8.
+
+DATA log2e<>+0(SB)/4, $0x3fb8aa3b
+GLOBL log2e<>(SB), RODATA|NOPTR, $4
+DATA ln2Hi<>+0(SB)/4, $0x3f318000
+GLOBL ln2Hi<>(SB), RODATA|NOPTR, $4
+DATA ln2Lo<>+0(SB)/4, $0xb95e8083
+GLOBL ln2Lo<>(SB), RODATA|NOPTR, $4
+DATA e4<>+0(SB)/4, $0x3ab51218
+GLOBL e4<>(SB), RODATA|NOPTR, $4
+DATA e3<>+0(SB)/4, $0x3c091cf2
+GLOBL e3<>(SB), RODATA|NOPTR, $4
+DATA e2<>+0(SB)/4, $0x3d2aac79
+GLOBL e2<>(SB), RODATA|NOPTR, $4
+DATA e1<>+0(SB)/4, $0x3e2aaa49
+GLOBL e1<>(SB), RODATA|NOPTR, $4
+DATA e0<>+0(SB)/4, $0x3efffffe
+GLOBL e0<>(SB), RODATA|NOPTR, $4
+DATA one<>+0(SB)/4, $0x3f800000
+GLOBL one<>(SB), RODATA|NOPTR, $4
+DATA bias<>+0(SB)/4, $0x0000007f
+GLOBL bias<>(SB), RODATA|NOPTR, $4
+DATA least<>+0(SB)/4, $0xc2d00000
+GLOBL least<>(SB), RODATA|NOPTR, $4
+DATA most<>+0(SB)/4, $0x42b20000
+GLOBL most<>(SB), RODATA|NOPTR, $4
+DATA t4<>+0(SB)/4, $0xbbbb55fb
+GLOBL t4<>(SB), RODATA|NOPTR, $4
+DATA t3<>+0(SB)/4, $0x3ca92b67
+GLOBL t3<>(SB), RODATA|NOPTR, $4
+DATA t2<>+0(SB)/4, $0xbd5c2224
+GLOBL t2<>(SB), RODATA|NOPTR, $4
+DATA t1<>+0(SB)/4, $0x3e0883b4
+GLOBL t1<>(SB), RODATA|NOPTR, $4
+DATA t0<>+0(SB)/4, $0xbeaaaa9a
+GLOBL t0<>(SB), RODATA|NOPTR, $4
+DATA tanhSmall<>+0(SB)/4, $0x3f200000
+GLOBL tanhSmall<>(SB), RODATA|NOPTR, $4
+DATA s5<>+0(SB)/4, $0xba1bcbc1
+GLOBL s5<>(SB), RODATA|NOPTR, $4
+DATA s4<>+0(SB)/4, $0x3ba35400
+GLOBL s4<>(SB), RODATA|NOPTR, $4
+DATA s3<>+0(SB)/4, $0xbcdb3a1c
+GLOBL s3<>(SB), RODATA|NOPTR, $4
+DATA s2<>+0(SB)/4, $0x3de70c81
+GLOBL s2<>(SB), RODATA|NOPTR, $4
+DATA s1<>+0(SB)/4, $0xbec0936f
+GLOBL s1<>(SB), RODATA|NOPTR, $4
+DATA s0<>+0(SB)/4, $0x3e0375d3
+GLOBL s0<>(SB), RODATA|NOPTR, $4
+DATA erfSmall<>+0(SB)/4, $0x3f700000
+GLOBL erfSmall<>(SB), RODATA|NOPTR, $4
+DATA erfMost<>+0(SB)/4, $0x40800000
+GLOBL erfMost<>(SB), RODATA|NOPTR, $4
+DATA l6<>+0(SB)/4, $0xb94ec2cf
+GLOBL l6<>(SB), RODATA|NOPTR, $4
+DATA l5<>+0(SB)/4, $0x3b4840ba
+GLOBL l5<>(SB), RODATA|NOPTR, $4
+DATA l4<>+0(SB)/4, $0xbcb67e80
+GLOBL l4<>(SB), RODATA|NOPTR, $4
+DATA l3<>+0(SB)/4, $0x3dd51192
+GLOBL l3<>(SB), RODATA|NOPTR, $4
+DATA l2<>+0(SB)/4, $0x3f231658
+GLOBL l2<>(SB), RODATA|NOPTR, $4
+DATA l1<>+0(SB)/4, $0x3f905a19
+GLOBL l1<>(SB), RODATA|NOPTR, $4
+DATA l0<>+0(SB)/4, $0x393a1bde
+GLOBL l0<>(SB), RODATA|NOPTR, $4
+DATA sign<>+0(SB)/4, $0x80000000
+GLOBL sign<>(SB), RODATA|NOPTR, $4
+DATA sixth<>+0(SB)/4, $0x3e2aaaab
+GLOBL sixth<>(SB), RODATA|NOPTR, $4
+DATA half<>+0(SB)/4, $0x3f000000
+GLOBL half<>(SB), RODATA|NOPTR, $4
+DATA two<>+0(SB)/4, $0x40000000
+GLOBL two<>(SB), RODATA|NOPTR, $4
+
+#define ARGS \
+	MOVQ dst+0(FP), DI \
+	MOVQ x+8(FP), SI \
+	MOVQ n+16(FP), CX
+
+#define NEXT \
+	ADDQ $32, SI \
+	ADDQ $32, DI \
+	SUBQ $8, CX
+
+// What EXP needs in Y4 to Y15.
+#define CONSTANTS \
+	VBROADCASTSS log2e<>(SB), Y4 \
+	VBROADCASTSS ln2Hi<>(SB), Y5 \
+	VBROADCASTSS ln2Lo<>(SB), Y6 \
+	VBROADCASTSS e4<>(SB), Y7 \
+	VBROADCASTSS e3<>(SB), Y8 \
+	VBROADCASTSS e2<>(SB), Y9 \
+	VBROADCASTSS e1<>(SB), Y10 \
+	VBROADCASTSS e0<>(SB), Y11 \
+	VBROADCASTSS one<>(SB), Y12 \
+	VBROADCASTSS bias<>(SB), Y13 \
+	VBROADCASTSS least<>(SB), Y14 \
+	VBROADCASTSS most<>(SB), Y15
+
+// EXP makes exp(Y0) of Y0 by way of Y1, Y2 and Y3. The bounds leave NaN alone,
+// because VMINPS and VMAXPS return their last operand (here the first one) then.
+#define EXP \
+	VMINPS Y0, Y15, Y0 \
+	VMAXPS Y0, Y14, Y0 \
+	VMULPS Y4, Y0, Y1 \
+	VROUNDPS $0, Y1, Y1 \
+	VFNMADD231PS Y5, Y1, Y0 \
+	VFNMADD231PS Y6, Y1, Y0 \
+	VMULPS Y0, Y0, Y3 \
+	VMOVAPS Y7, Y2 \
+	VFMADD213PS Y8, Y0, Y2 \
+	VFMADD213PS Y9, Y0, Y2 \
+	VFMADD213PS Y10, Y0, Y2 \
+	VFMADD213PS Y11, Y0, Y2 \
+	VFMADD213PS Y0, Y3, Y2 \
+	VADDPS Y12, Y2, Y2 \
+	VCVTPS2DQ Y1, Y1 \
+	VPSRAD $1, Y1, Y3 \
+	VPSUBD Y3, Y1, Y1 \
+	VPADDD Y13, Y3, Y3 \
+	VPADDD Y13, Y1, Y1 \
+	VPSLLD $23, Y3, Y3 \
+	VPSLLD $23, Y1, Y1 \
+	VMULPS Y3, Y2, Y0 \
+	VMULPS Y1, Y0, Y0
+
+// func expAVX2(dst, x *float32, n int)
+TEXT ·expAVX2(SB), NOSPLIT, $0-24
+	ARGS
+	CONSTANTS
+
+expLoop:
+	VMOVUPS (SI), Y0
+	EXP
+	VMOVUPS Y0, (DI)
+	NEXT
+	JNE expLoop
+	VZEROUPPER
+	RET
+
+// func sigmoidAVX2(dst, x *float32, n int)
+TEXT ·sigmoidAVX2(SB), NOSPLIT, $0-24
+	ARGS
+	CONSTANTS
+
+sigmoidLoop:
+	VBROADCASTSS sign<>(SB), Y0
+	VXORPS (SI), Y0, Y0
+	EXP
+	VADDPS Y12, Y0, Y0
+	VDIVPS Y0, Y12, Y0
+	VMOVUPS Y0, (DI)
+	NEXT
+	JNE sigmoidLoop
+	VZEROUPPER
+	RET
+
+// func siluAVX2(dst, x *float32, n int)
+TEXT ·siluAVX2(SB), NOSPLIT, $0-24
+	ARGS
+	CONSTANTS
+
+siluLoop:
+	VBROADCASTSS sign<>(SB), Y0
+	VXORPS (SI), Y0, Y0
+	EXP
+	VADDPS Y12, Y0, Y0
+	VMOVUPS (SI), Y1
+	VDIVPS Y0, Y1, Y0
+	VMOVUPS Y0, (DI)
+	NEXT
+	JNE siluLoop
+	VZEROUPPER
+	RET
+
+// func tanhAVX2(dst, x *float32, n int)
+TEXT ·tanhAVX2(SB), NOSPLIT, $0-24
+	ARGS
+	CONSTANTS
+
+tanhLoop:
+	VBROADCASTSS sign<>(SB), Y0
+	VANDNPS (SI), Y0, Y0
+	VADDPS Y0, Y0, Y0
+	EXP
+	VADDPS Y12, Y0, Y0
+	VBROADCASTSS two<>(SB), Y1
+	VDIVPS Y0, Y1, Y0
+	VSUBPS Y0, Y12, Y0
+
+	// The polynomial for small numbers in Y1.
+	VMOVUPS (SI), Y2
+	VMULPS Y2, Y2, Y3
+	VBROADCASTSS t4<>(SB), Y1
+	VBROADCASTSS t3<>(SB), Y4
+	VFMADD213PS Y4, Y3, Y1
+	VBROADCASTSS t2<>(SB), Y4
+	VFMADD213PS Y4, Y3, Y1
+	VBROADCASTSS t1<>(SB), Y4
+	VFMADD213PS Y4, Y3, Y1
+	VBROADCASTSS t0<>(SB), Y4
+	VFMADD213PS Y4, Y3, Y1
+	VMULPS Y2, Y3, Y3
+	VFMADD213PS Y2, Y3, Y1
+
+	VBROADCASTSS sign<>(SB), Y4
+	VANDPS Y4, Y2, Y3
+	VORPS Y3, Y0, Y0
+	VANDNPS Y2, Y4, Y2
+	VBROADCASTSS tanhSmall<>(SB), Y4
+	VCMPPS $2, Y4, Y2, Y2
+	VBLENDVPS Y2, Y1, Y0, Y0
+	VBROADCASTSS log2e<>(SB), Y4
+	VMOVUPS Y0, (DI)
+	NEXT
+	JNE tanhLoop
+	VZEROUPPER
+	RET
+
+// func erfAVX2(dst, x *float32, n int)
+TEXT ·erfAVX2(SB), NOSPLIT, $0-24
+	ARGS
+	CONSTANTS
+
+erfLoop:
+	VBROADCASTSS sign<>(SB), Y0
+	VANDNPS (SI), Y0, Y1
+	VBROADCASTSS erfMost<>(SB), Y2
+	VMINPS Y1, Y2, Y1
+	VBROADCASTSS l6<>(SB), Y0
+	VBROADCASTSS l5<>(SB), Y2
+	VFMADD213PS Y2, Y1, Y0
+	VBROADCASTSS l4<>(SB), Y2
+	VFMADD213PS Y2, Y1, Y0
+	VBROADCASTSS l3<>(SB), Y2
+	VFMADD213PS Y2, Y1, Y0
+	VBROADCASTSS l2<>(SB), Y2
+	VFMADD213PS Y2, Y1, Y0
+	VBROADCASTSS l1<>(SB), Y2
+	VFMADD213PS Y2, Y1, Y0
+	VBROADCASTSS l0<>(SB), Y2
+	VFMADD213PS Y2, Y1, Y0
+	VBROADCASTSS sign<>(SB), Y2
+	VXORPS Y2, Y0, Y0
+	EXP
+	VSUBPS Y0, Y12, Y0
+
+	VMOVUPS (SI), Y2
+	VMULPS Y2, Y2, Y3
+	VBROADCASTSS s5<>(SB), Y1
+	VBROADCASTSS s4<>(SB), Y4
+	VFMADD213PS Y4, Y3, Y1
+	VBROADCASTSS s3<>(SB), Y4
+	VFMADD213PS Y4, Y3, Y1
+	VBROADCASTSS s2<>(SB), Y4
+	VFMADD213PS Y4, Y3, Y1
+	VBROADCASTSS s1<>(SB), Y4
+	VFMADD213PS Y4, Y3, Y1
+	VBROADCASTSS s0<>(SB), Y4
+	VFMADD213PS Y4, Y3, Y1
+	VFMADD213PS Y2, Y2, Y1
+
+	VBROADCASTSS sign<>(SB), Y4
+	VANDPS Y4, Y2, Y3
+	VORPS Y3, Y0, Y0
+	VANDNPS Y2, Y4, Y2
+	VBROADCASTSS erfSmall<>(SB), Y4
+	VCMPPS $2, Y4, Y2, Y2
+	VBLENDVPS Y2, Y1, Y0, Y0
+	VBROADCASTSS log2e<>(SB), Y4
+	VMOVUPS Y0, (DI)
+	NEXT
+	JNE erfLoop
+	VZEROUPPER
+	RET
+
+// func reluAVX2(dst, x *float32, n int)
+TEXT ·reluAVX2(SB), NOSPLIT, $0-24
+	ARGS
+	VXORPS Y1, Y1, Y1
+
+reluLoop:
+	VMAXPS (SI), Y1, Y0
+	VMOVUPS Y0, (DI)
+	NEXT
+	JNE reluLoop
+	VZEROUPPER
+	RET
+
+// func hardSwishAVX2(dst, x *float32, n int)
+TEXT ·hardSwishAVX2(SB), NOSPLIT, $0-24
+	ARGS
+	VBROADCASTSS sixth<>(SB), Y1
+	VBROADCASTSS half<>(SB), Y2
+	VBROADCASTSS one<>(SB), Y3
+	VXORPS Y4, Y4, Y4
+
+hardSwishLoop:
+	VMOVUPS (SI), Y0
+	VMULPS Y1, Y0, Y5
+	VADDPS Y2, Y5, Y5
+	VMINPS Y5, Y3, Y5
+	VMAXPS Y5, Y4, Y5
+	VMULPS Y5, Y0, Y0
+	VMOVUPS Y0, (DI)
+	NEXT
+	JNE hardSwishLoop
+	VZEROUPPER
+	RET
+
+// func clipAVX2(dst, x *float32, n int, least, most float32)
+TEXT ·clipAVX2(SB), NOSPLIT, $0-32
+	ARGS
+	VBROADCASTSS least+24(FP), Y1
+	VBROADCASTSS most+28(FP), Y2
+
+clipLoop:
+	VMAXPS (SI), Y1, Y0
+	VMINPS Y0, Y2, Y0
+	VMOVUPS Y0, (DI)
+	NEXT
+	JNE clipLoop
+	VZEROUPPER
+	RET
+
+// func addAVX2(dst, x, y *float32, n int)
+TEXT ·addAVX2(SB), NOSPLIT, $0-32
+	MOVQ dst+0(FP), DI
+	MOVQ x+8(FP), SI
+	MOVQ y+16(FP), DX
+	MOVQ n+24(FP), CX
+
+addLoop:
+	VMOVUPS (SI), Y0
+	VADDPS (DX), Y0, Y0
+	VMOVUPS Y0, (DI)
+	ADDQ $32, DX
+	NEXT
+	JNE addLoop
+	VZEROUPPER
+	RET
+
+// func mulAVX2(dst, x, y *float32, n int)
+TEXT ·mulAVX2(SB), NOSPLIT, $0-32
+	MOVQ dst+0(FP), DI
+	MOVQ x+8(FP), SI
+	MOVQ y+16(FP), DX
+	MOVQ n+24(FP), CX
+
+mulLoop:
+	VMOVUPS (SI), Y0
+	VMULPS (DX), Y0, Y0
+	VMOVUPS Y0, (DI)
+	ADDQ $32, DX
+	NEXT
+	JNE mulLoop
+	VZEROUPPER
+	RET
+
+// func addOneAVX2(dst, x *float32, n int, y float32)
+TEXT ·addOneAVX2(SB), NOSPLIT, $0-28
+	ARGS
+	VBROADCASTSS y+24(FP), Y1
+
+addOneLoop:
+	VADDPS (SI), Y1, Y0
+	VMOVUPS Y0, (DI)
+	NEXT
+	JNE addOneLoop
+	VZEROUPPER
+	RET
+
+// func mulOneAVX2(dst, x *float32, n int, y float32)
+TEXT ·mulOneAVX2(SB), NOSPLIT, $0-28
+	ARGS
+	VBROADCASTSS y+24(FP), Y1
+
+mulOneLoop:
+	VMULPS (SI), Y1, Y0
+	VMOVUPS Y0, (DI)
+	NEXT
+	JNE mulOneLoop
+	VZEROUPPER
+	RET
+
+// MAXINTO makes the greater of Y0 and Y1 in Y0; where Y0 is NaN it stays.
+#define MAXINTO \
+	VCMPPS $3, Y0, Y0, Y3 \
+	VMAXPS Y1, Y0, Y1 \
+	VBLENDVPS Y3, Y0, Y1, Y0
+
+// func maxIntoAVX2(dst, x *float32, n int)
+// dst[i] = max(dst[i], x[i])
+TEXT ·maxIntoAVX2(SB), NOSPLIT, $0-24
+	ARGS
+
+maxLoop:
+	VMOVUPS (DI), Y0
+	VMOVUPS (SI), Y1
+	MAXINTO
+	VMOVUPS Y0, (DI)
+	NEXT
+	JNE maxLoop
+	VZEROUPPER
+	RET
+
+// func maxInto2AVX2(dst, x *float32, n int)
+// dst[i] = max(dst[i], x[2*i]); it reads x[2*n-1] too.
+TEXT ·maxInto2AVX2(SB), NOSPLIT, $0-24
+	ARGS
+
+maxLoop2:
+	VMOVUPS (DI), Y0
+	VMOVUPS (SI), Y1
+	VMOVUPS 32(SI), Y2
+	VSHUFPS $0x88, Y2, Y1, Y1
+	VPERMPD $0xd8, Y1, Y1
+	MAXINTO
+	VMOVUPS Y0, (DI)
+	ADDQ $32, SI
+	NEXT
+	JNE maxLoop2
+	VZEROUPPER
+	RET
