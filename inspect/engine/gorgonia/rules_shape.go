@@ -13,7 +13,7 @@ import (
 func rulesShape() map[string]rule {
 	withAxes := []typeSet{anySet, 1 << onnxfile.Int64}
 	return map[string]rule{
-		"Shape":     {attributes: []string{"start", "end"}, least: 1, most: 1, types: []typeSet{anySet}, empty: true, bind: bindShape},
+		"Shape":     {attributes: []string{"end", "start"}, least: 1, most: 1, types: []typeSet{anySet}, empty: true, bind: bindShape},
 		"Flatten":   {attributes: []string{"axis"}, least: 1, most: 1, types: []typeSet{anySet}, empty: true, bind: bindFlatten},
 		"Reshape":   {attributes: []string{"allowzero"}, least: 2, most: 2, types: withAxes, empty: true, bind: bindReshape},
 		"Squeeze":   {attributes: []string{"axes"}, least: 1, most: 2, types: withAxes, empty: true, check: checkAxes, bind: bindSqueeze},
