@@ -75,6 +75,24 @@ const latencyRuns = 30
 // engine itself, as a deployment would. Models must be classifiers of the same
 // labels; their inputs may differ in size and channels.
 func Evaluate(ctx context.Context, eng engine.Engine, models []*inspect.Model, set *dataset.Set, index []int, opt Options) ([]Evaluation, error) {
+	return EvaluateEach(ctx, slices.Repeat([]engine.Engine{eng}, len(models)), models, set, index, opt, nil)
+}
+
+// A Run is what one model was given for a batch, and what it answered.
+type Run struct {
+	// Index holds the numbers of the samples in the set, Labels theirs.
+	Index, Labels []int
+	// In is the model's input; where the file fixes a larger batch than there are
+	// samples, the rows behind them repeat the first. Out holds the outputs, a row for
+	// each sample. Both are valid until the next batch.
+	In  *engine.Tensor
+	Out []float32
+}
+
+// EvaluateEach is Evaluate with an engine for each model, so that one model can be
+// run on two. watch, unless nil, is called for each model and batch, in the order of
+// the models; an error of it ends the evaluation.
+func EvaluateEach(ctx context.Context, engines []engine.Engine, models []*inspect.Model, set *dataset.Set, index []int, opt Options, watch func(model int, r Run) error) ([]Evaluation, error) {
 	if opt.Progress == nil {
 		opt.Progress = func(string, int, int) {}
 	}
@@ -97,10 +115,10 @@ func Evaluate(ctx context.Context, eng engine.Engine, models []*inspect.Model, s
 			return nil, err
 		}
 		ps[i].rows.half = ps[i].half
-		if sessions[i], err = eng.Load(ctx, engine.Model{Name: m.File, Path: m.File}); err != nil {
+		if sessions[i], err = engines[i].Load(ctx, engine.Model{Name: m.File, Path: m.File}); err != nil {
 			return nil, err
 		}
-		ps[i].eng = eng
+		ps[i].eng = engines[i]
 		if t, ok := sessions[i].(interface {
 			Providers() (map[string][]string, error)
 		}); ok {
@@ -179,6 +197,12 @@ func Evaluate(ctx context.Context, eng engine.Engine, models []*inspect.Model, s
 			v, ms, err := run(i, of[i].batch.X, n)
 			if err != nil {
 				return nil, err
+			}
+			if watch != nil {
+				r := Run{Index: b.Index, Labels: b.Labels, In: p.rows.tensor(of[i].batch.X, n), Out: v}
+				if err := watch(i, r); err != nil {
+					return nil, err
+				}
 			}
 			if n == batch {
 				times[i] = append(times[i], ms/float64(n))
