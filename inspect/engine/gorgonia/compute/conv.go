@@ -23,6 +23,8 @@ type Conv struct {
 	// them in place; on several goroutines at once. Every result belongs to
 	// exactly one call, the runs' lengths are open.
 	After func(y []float32)
+
+	arch arch
 }
 
 // OutH returns the height of the output.
@@ -38,54 +40,74 @@ func (c *Conv) OutW() int {
 // Scratch returns how many numbers of scratch memory Run wants on w. It does not
 // grow with the number of images.
 func (c *Conv) Scratch(w *Workers) int {
-	return 0
+	if c.N == 0 {
+		return 0
+	}
+	if c.depthwise() {
+		return newDepthwise(c).scratch() * w.N()
+	}
+	p := c.product()
+	return p.scratch(w)
 }
 
 // Run convolves x with weights into out. bias has one number for each filter, or
 // is nil. out overlaps nothing else. scratch holds at least Scratch(w) numbers
-// of any value; Run allocates what is missing.
+// of any value; Run allocates if it does not. A tensor that is too short for its
+// shape is a fault of the caller and panics.
 func (c *Conv) Run(w *Workers, x, weights, bias, out, scratch []float32) {
 	oh, ow := c.OutH(), c.OutW()
-	cg, fg := c.C/c.Groups, c.Filters/c.Groups
-	w.Do(c.N*c.Filters, func(plane int) {
-		n, f := plane/c.Filters, plane%c.Filters
-		y := out[plane*oh*ow : (plane+1)*oh*ow]
-		for oy := range oh {
-			for ox := range ow {
-				var s float32
-				if bias != nil {
-					s = bias[f]
-				}
-				for ch := range cg {
-					for ky := range c.KernelH {
-						iy := oy*c.StrideH - c.PadTop + ky*c.DilationH
-						if iy < 0 || iy >= c.H {
-							continue
-						}
-						for kx := range c.KernelW {
-							ix := ox*c.StrideW - c.PadLeft + kx*c.DilationW
-							if ix < 0 || ix >= c.W {
-								continue
-							}
-							s += weights[((f*cg+ch)*c.KernelH+ky)*c.KernelW+kx] *
-								x[((n*c.C+f/fg*cg+ch)*c.H+iy)*c.W+ix]
-						}
-					}
-				}
-				y[oy*ow+ox] = s
-			}
-		}
-		if c.Clamp {
-			for i, v := range y {
-				if v < c.Min {
-					y[i] = c.Min
-				} else if v > c.Max {
-					y[i] = c.Max
-				}
-			}
-		}
-		if c.After != nil {
-			c.After(y)
-		}
-	})
+	taps := c.KernelH * c.KernelW
+	x = x[:c.N*c.C*c.H*c.W]
+	weights = weights[:c.Filters*c.C/c.Groups*taps]
+	out = out[:c.N*c.Filters*oh*ow]
+	if bias != nil {
+		bias = bias[:c.Filters]
+	}
+	if c.N == 0 {
+		return
+	}
+	if c.depthwise() {
+		newDepthwise(c).run(w, x, weights, bias, out, scratch)
+		return
+	}
+	p := c.product()
+	cols := c.columns()
+	cols.x = x
+	p.a, p.ars, p.acs, p.ga = weights, p.k, 1, p.m*p.k
+	p.c, p.bias, p.fill = out, bias, cols.fill
+	p.run(w, scratch)
+}
+
+func (c *Conv) depthwise() bool {
+	return c.Groups == c.C && c.Groups > 1
+}
+
+func (c *Conv) product() product {
+	area := c.OutH() * c.OutW()
+	lo, hi := c.limits()
+	return product{
+		arch: c.arch.or(), m: c.Filters / c.Groups, n: c.N * area, k: c.C / c.Groups * c.KernelH * c.KernelW,
+		groups: c.Groups, ldc: area, plane: area, cplane: c.Filters * area, gc: c.Filters / c.Groups * area,
+		alpha: 1, lo: lo, hi: hi, after: c.After,
+	}
+}
+
+func (c *Conv) columns() *columns {
+	cols := &columns{
+		group: c.C / c.Groups * c.H * c.W, image: c.C * c.H * c.W, h: c.H, w: c.W,
+		kh: c.KernelH, kw: c.KernelW, sh: c.StrideH, sw: c.StrideW, dh: c.DilationH, dw: c.DilationW,
+		top: c.PadTop, left: c.PadLeft, oh: c.OutH(), ow: c.OutW(),
+	}
+	if c.KernelH == 1 && c.KernelW == 1 && c.StrideH == 1 && c.StrideW == 1 && cols.oh == c.H && cols.ow == c.W && c.PadTop == 0 && c.PadLeft == 0 {
+		// Every position sees itself: a plane is one row.
+		cols.h, cols.w, cols.oh, cols.ow = 1, c.H*c.W, 1, c.H*c.W
+	}
+	return cols
+}
+
+func (c *Conv) limits() (lo, hi float32) {
+	if c.Clamp {
+		return c.Min, c.Max
+	}
+	return negInf, posInf
 }
