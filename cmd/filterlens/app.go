@@ -122,7 +122,7 @@ func version() string {
 			}
 		}
 	}
-	return fmt.Sprintf("filterlens %s%s%s (%s %s/%s)", v, rev, dirty, runtime.Version(), runtime.GOOS, runtime.GOARCH)
+	return fmt.Sprintf("filterlens %s%s%s (%s %s/%s; engines: %s)", v, rev, dirty, runtime.Version(), runtime.GOOS, runtime.GOARCH, strings.Join(engineNames(), ", "))
 }
 
 var (

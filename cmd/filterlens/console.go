@@ -26,7 +26,7 @@ type console struct {
 	color          bool
 	bar            *bar
 	begin          time.Time
-	warned         []string
+	warned, said   []string
 }
 
 func newConsole(c *cli.Context) *console {
@@ -86,6 +86,18 @@ func (k *console) warnSkipped(list []dataset.Skipped) {
 	if len(list) > 0 {
 		k.warn("left out of the data: %d: %s", len(list), dataset.SkippedText(list))
 	}
+}
+
+// say says, once, what --quiet does not silence and the report tells in its own
+// words.
+func (k *console) say(format string, a ...any) {
+	s := fmt.Sprintf(format, a...)
+	if slices.Contains(k.said, s) {
+		return
+	}
+	k.said = append(k.said, s)
+	k.bar.clear()
+	fmt.Fprintln(k.stderr, "filterlens: "+oneLine(s))
 }
 
 // log says what is going on and takes long, such as a download.

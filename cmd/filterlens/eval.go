@@ -10,6 +10,7 @@ import (
 	"github.com/filterlens/filterlens/afcc/probe"
 	"github.com/filterlens/filterlens/inspect"
 	"github.com/filterlens/filterlens/inspect/dataset"
+	"github.com/filterlens/filterlens/inspect/engine"
 	"github.com/filterlens/filterlens/inspect/report"
 )
 
@@ -24,7 +25,6 @@ func evalCommand() *cli.Command {
 			outputFlags("write to `FILE` (- is standard output)"), shapeFlags(), dataFlags(),
 			[]cli.Flag{&cli.BoolFlag{Name: "subset", Usage: "the data has samples of some labels only; the others are those of --labels or those that the model records", Category: groupData, DisableDefaultText: true}},
 			[]cli.Flag{&cli.StringFlag{Name: "split", Value: "eval", Usage: "samples: eval, stats, fit, all, or test or train as shipped", Category: groupData}},
-			[]cli.Flag{&cli.StringFlag{Name: "engine", Value: "onnxruntime", Usage: "onnxruntime, or gorgonia: pure Go, fewer operators, a second opinion", Category: groupRun}},
 			runFlags(runBatch, runBatchDefault)),
 		Action: evaluate,
 	}
@@ -89,13 +89,17 @@ func evaluateModels(ctx context.Context, c *cli.Context, k *console, models []*i
 	if err != nil {
 		return nil, err
 	}
-	eng, err := openEngine(ctx, c, k)
-	if err != nil {
-		return nil, err
-	}
-	defer eng.Close()
 	opt := probe.Options{Preprocess: pre, Split: splitOptions(c), Batch: c.Int("batch"), Progress: k.bar.progress}
-	evals, err := probe.Evaluate(ctx, eng, models, set, index, opt)
+	e := &report.Evaluations{
+		Schema: report.EvaluationSchema, Data: c.String("data"), Format: set.Format(), Labels: len(set.Labels()),
+		Split: c.String("split"), SHA256: hash, Preprocess: pre.String(), Seed: c.Uint64("seed"),
+	}
+	var evals []probe.Evaluation
+	err = withEngine(ctx, c, k, func(eng engine.Engine) (err error) {
+		e.Engine, e.EngineVersion, e.Provider = eng.Name(), eng.Version(), eng.Provider()
+		evals, err = probe.Evaluate(ctx, eng, models, set, index, opt)
+		return err
+	})
 	k.bar.end()
 	var mismatch *probe.LabelMismatchError
 	if errors.As(err, &mismatch) {
@@ -103,11 +107,6 @@ func evaluateModels(ctx context.Context, c *cli.Context, k *console, models []*i
 	}
 	if err != nil {
 		return nil, err
-	}
-	e := &report.Evaluations{
-		Schema: report.EvaluationSchema, Data: c.String("data"), Format: set.Format(), Labels: len(set.Labels()),
-		Split: c.String("split"), SHA256: hash, Preprocess: pre.String(), Seed: c.Uint64("seed"),
-		Engine: eng.Name(), EngineVersion: eng.Version(), Provider: eng.Provider(),
 	}
 	for i, v := range evals {
 		e.Models = append(e.Models, report.EvaluatedModel{File: models[i].File, Evaluation: v})

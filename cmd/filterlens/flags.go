@@ -142,7 +142,7 @@ func refuseSubset(c *cli.Context) error {
 // runFlags say how a model is run; batch is what --batch means, else the default
 // of it.
 func runFlags(batch, otherwise string) []cli.Flag {
-	return slices.Concat(libraryFlags(), []cli.Flag{
+	return slices.Concat([]cli.Flag{engineFlag("")}, libraryFlags(), []cli.Flag{
 		&cli.StringFlag{Name: "ep", Value: "cpu", Usage: "execution provider: cpu or cuda", Category: groupRun},
 		&cli.BoolFlag{Name: "tf32", Usage: "with --ep cuda: round factors to 10 bits of mantissa, which is faster and changes results", Category: groupRun, DisableDefaultText: true},
 		&cli.IntFlag{Name: "device-id", Usage: "number of the GPU", Category: groupRun},

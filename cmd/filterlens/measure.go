@@ -14,6 +14,7 @@ import (
 	"github.com/filterlens/filterlens/afcc/probe"
 	"github.com/filterlens/filterlens/inspect"
 	"github.com/filterlens/filterlens/inspect/dataset"
+	"github.com/filterlens/filterlens/inspect/engine"
 	"github.com/filterlens/filterlens/inspect/report"
 )
 
@@ -314,12 +315,11 @@ func openMeasuredData(c *cli.Context, k *console, m *inspect.Model, opt *probe.O
 
 // measureModel opens the runtime and measures.
 func measureModel(ctx context.Context, c *cli.Context, k *console, m *inspect.Model, set *dataset.Set, opt probe.Options) (*probe.Result, error) {
-	eng, err := openEngine(ctx, c, k)
-	if err != nil {
-		return nil, err
-	}
-	defer eng.Close()
-	res, err := probe.Measure(ctx, eng, m, set, opt)
+	var res *probe.Result
+	err := withEngine(ctx, c, k, func(eng engine.Engine) (err error) {
+		res, err = probe.Measure(ctx, eng, m, set, opt)
+		return err
+	})
 	k.bar.end()
 	if err != nil {
 		return nil, err

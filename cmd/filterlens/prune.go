@@ -14,6 +14,7 @@ import (
 	"github.com/filterlens/filterlens/export"
 	"github.com/filterlens/filterlens/inspect"
 	"github.com/filterlens/filterlens/inspect/dataset"
+	"github.com/filterlens/filterlens/inspect/engine"
 	"github.com/filterlens/filterlens/inspect/report"
 )
 
@@ -206,16 +207,16 @@ func pruneModel(ctx context.Context, c *cli.Context, k *console, m *inspect.Mode
 		v := c.Float64("max-drop")
 		opt.MaxDrop = &v
 	}
-	eng, err := openEngine(ctx, c, k)
-	if err != nil {
-		return nil, err
-	}
-	defer eng.Close()
 	out := c.String("output")
 	if out == "-" {
 		out = ""
 	}
-	return export.Prune(ctx, eng, m, res, out, k.stdout, opt)
+	var r *export.Report
+	err = withEngine(ctx, c, k, func(eng engine.Engine) (err error) {
+		r, err = export.Prune(ctx, eng, m, res, out, k.stdout, opt)
+		return err
+	})
+	return r, err
 }
 
 // judging returns how samples are made and split: as for the statistics, unless

@@ -37,7 +37,7 @@ func TestMain(m *testing.M) {
 	testscript.Main(m, map[string]func(){"filterlens": main})
 }
 
-// TestScripts runs testdata/script. Each script has in its environment
+// TestScripts runs testdata/script or, without cgo, testdata/nocgo. Each script has in its environment
 //
 //	$VGG       a fixture model, with its preprocessing and labels recorded
 //	$EFFNET    the other fixture model
@@ -62,11 +62,19 @@ func TestScripts(t *testing.T) {
 		variants[name] = filepath.Join(dir, strings.ToLower(name)+".onnx")
 		writeVariant(t, vgg, variants[name], edit)
 	}
+	// A binary without cgo has scripts of its own.
+	scripts := "testdata/script"
+	if !ort.Available {
+		scripts = "testdata/nocgo"
+	}
 	library := sync.OnceValues(func() (ort.Library, error) {
+		if !ort.Available {
+			return ort.Library{}, nil
+		}
 		return ort.Locate(context.Background(), ort.Options{Log: func(s string) { t.Log(s) }})
 	})
 	testscript.Run(t, testscript.Params{
-		Dir:                 "testdata/script",
+		Dir:                 scripts,
 		RequireExplicitExec: true,
 		Setup: func(e *testscript.Env) error {
 			lib, err := library()

@@ -67,6 +67,9 @@ func FromEvaluations(e *Evaluations) Document {
 		Column{Title: "p90", Key: "latency_p90_ms", Right: true, Drop: 3},
 		Column{Title: "images/s", Key: "images_per_second", Right: true, Drop: 1},
 		Column{Title: "nodes", Key: "nodes", Sparse: several, Hidden: !several, Drop: 4},
+		Column{Title: "engine", Key: "engine", Hidden: true},
+		Column{Title: "engine version", Key: "engine_version", Hidden: true},
+		Column{Title: "provider", Key: "provider", Hidden: true},
 	)
 	t := &Table{Main: true, Columns: cols}
 	batch, runs := 0, 0
@@ -86,7 +89,7 @@ func FromEvaluations(e *Evaluations) Document {
 			v := 1000 / m.Throughput.Median
 			rate = Cell{Text: digits(v, 4), Raw: v}
 		}
-		t.Rows = append(t.Rows, append(append(row, latency...), rate, Words(nodesText(m.Nodes))))
+		t.Rows = append(t.Rows, append(append(row, latency...), rate, Words(nodesText(m.Nodes)), Words(e.Engine), Words(e.EngineVersion), Words(e.Provider)))
 	}
 	s.Table = t
 	s.Notes = []string{

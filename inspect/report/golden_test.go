@@ -164,6 +164,8 @@ func TestGolden(t *testing.T) {
 	info := ort.Info{Library: ort.Library{Path: "/lib/libonnxruntime.so", Source: "cache"}, Version: "1.30.0",
 		Providers: []ort.ProviderInfo{{Name: "cpu", Library: "/lib/libonnxruntime.so", Usable: true}, {Name: "cuda", Shape: ort.ShapeBuiltIn, Library: "/gpu/libonnxruntime.so", Provider: "/gpu/libonnxruntime_providers_cuda.so", Usable: true},
 			{Name: "cuda", Shape: ort.ShapePlugin, Reason: "not in this build"}}}
+	engines := []RuntimeEngine{{Name: "onnxruntime", Version: "1.30.0", Usable: true}, {Name: "gorgonia", Version: "onnx-go v0.5.0", Usable: true}}
+	lacking := []RuntimeEngine{{Name: "onnxruntime", Reason: "this binary was built without cgo"}, engines[1]}
 	unverified := goldenPrune()
 	unverified.Verified, unverified.Before, unverified.After = false, nil, nil
 	same := &inspect.Comparison{A: "a.onnx", B: "a.onnx", Same: true, Tensors: goldenComparison().Tensors[1:2], Totals: inspect.ComparisonTotals{Tensors: 1}}
@@ -190,7 +192,8 @@ func TestGolden(t *testing.T) {
 		{"stats", FromStats(res), res},
 		{"filters", FromFilters(&res.Layers[0], res.Data.Labels, res.Theta), nil},
 		{"eval", FromEvaluations(goldenEvaluations()), goldenEvaluations()},
-		{"runtime", FromRuntime(NewRuntime(info)), NewRuntime(info)},
+		{"runtime", FromRuntime(NewRuntime(info, engines)), NewRuntime(info, engines)},
+		{"runtime-none", FromRuntime(NewRuntime(ort.Info{}, lacking)), NewRuntime(ort.Info{}, lacking)},
 		{"compare", FromComparison(goldenComparison()), NewComparison(goldenComparison())},
 		{"compare-same", FromComparison(same), nil},
 		{"measuring", FromMeasuring(goldenMeasuring()), goldenMeasuring()},

@@ -11,11 +11,23 @@ const RuntimeSchema = "filterlens.runtime/1"
 
 // A Runtime is what `runtime` writes as JSON.
 type Runtime struct {
-	Schema    string     `json:"schema"`
-	Library   string     `json:"library"`
-	Source    string     `json:"source"`
-	Version   string     `json:"version"`
-	Providers []Provider `json:"providers"`
+	Schema string `json:"schema"`
+	// Engines lists those that this binary could run models with. Library, Source
+	// and Version are those of ONNX Runtime, "" where there is none.
+	Engines   []RuntimeEngine `json:"engines"`
+	Library   string          `json:"library"`
+	Source    string          `json:"source"`
+	Version   string          `json:"version"`
+	Providers []Provider      `json:"providers"`
+}
+
+// A RuntimeEngine is an engine of Runtime.
+type RuntimeEngine struct {
+	// Name is as --engine takes it; Version is "" where it is not usable.
+	Name    string `json:"name"`
+	Version string `json:"version,omitempty"`
+	Usable  bool   `json:"usable"`
+	Reason  string `json:"reason,omitempty"`
 }
 
 // A Provider is an execution provider of Runtime.
@@ -32,9 +44,10 @@ type Provider struct {
 	Reason          string `json:"reason,omitempty"`
 }
 
-// NewRuntime returns info with its schema.
-func NewRuntime(info ort.Info) Runtime {
-	r := Runtime{Schema: RuntimeSchema, Library: info.Library.Path, Source: info.Library.Source, Version: info.Version, Providers: []Provider{}}
+// NewRuntime returns info, which is empty where there is no ONNX Runtime, with the
+// engines and its schema.
+func NewRuntime(info ort.Info, engines []RuntimeEngine) Runtime {
+	r := Runtime{Schema: RuntimeSchema, Engines: engines, Library: info.Library.Path, Source: info.Library.Source, Version: info.Version, Providers: []Provider{}}
 	for _, p := range info.Providers {
 		r.Providers = append(r.Providers, Provider{p.Name, p.Shape, p.Library, p.Provider, p.Usable, p.Reason})
 	}
@@ -73,8 +86,24 @@ func FromRuntime(r Runtime) Document {
 		}
 		t.Rows = append(t.Rows, []Cell{Words(p.Name), Words(p.Shape), usable, Words(p.Library), Words(p.ProviderLibrary), with})
 	}
-	return Document{Title: "ONNX Runtime " + r.Version, Sections: []Section{{
-		Facts: []Fact{{"library", Words(r.Library)}, {"source", Words(source)}},
-		Table: t,
-	}}}
+	d := Document{Title: "No ONNX Runtime", Sections: []Section{{Facts: []Fact{{"library", Words("none")}}, Table: t}, engineSection(r.Engines)}}
+	if r.Version != "" {
+		d.Title = "ONNX Runtime " + r.Version
+		d.Sections[0].Facts = []Fact{{"library", Words(r.Library)}, {"source", Words(source)}}
+	}
+	return d
+}
+
+func engineSection(engines []RuntimeEngine) Section {
+	t := &Table{Columns: []Column{
+		{Title: "engine", Key: "engine"}, {Title: "usable", Key: "usable"}, {Title: "version, or why not", Key: "version", Wrap: true},
+	}}
+	for _, e := range engines {
+		row := []Cell{Words(e.Name), {Text: "no", Raw: false, Tone: Removed}, Words(e.Reason)}
+		if e.Usable {
+			row[1], row[2] = Cell{Text: "yes", Raw: true, Tone: Added}, Words(e.Version)
+		}
+		t.Rows = append(t.Rows, row)
+	}
+	return Section{Title: "Engines", Table: t}
 }

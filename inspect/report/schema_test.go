@@ -297,8 +297,8 @@ func TestOtherSchemas(t *testing.T) {
 	}{
 		{"compare", []any{NewComparison(goldenComparison())}, map[string]any{
 			"comparison": Comparison{}, "change": inspect.Change{}, "tensor": inspect.TensorComparison{}, "side": inspect.TensorSide{}, "values": inspect.ValueComparison{}, "totals": inspect.ComparisonTotals{}}},
-		{"runtime", []any{Runtime{Schema: RuntimeSchema, Providers: []Provider{{Name: "cuda", Shape: ort.ShapePlugin, Library: "l", ProviderLibrary: "p", Reason: "no"}, {Name: "cpu", Usable: true}}}}, map[string]any{
-			"runtime": Runtime{}, "provider": Provider{}}},
+		{"runtime", []any{Runtime{Schema: RuntimeSchema, Engines: []RuntimeEngine{{Name: "onnxruntime", Reason: "no"}, {Name: "gorgonia", Version: "1", Usable: true}}, Providers: []Provider{{Name: "cuda", Shape: ort.ShapePlugin, Library: "l", ProviderLibrary: "p", Reason: "no"}, {Name: "cpu", Usable: true}}}}, map[string]any{
+			"runtime": Runtime{}, "engine": RuntimeEngine{}, "provider": Provider{}}},
 		{"eval", []any{evaluations}, map[string]any{
 			"evaluations": Evaluations{}, "model": EvaluatedModel{}, "timing": probe.Timing{}, "skipped": dataset.Skipped{}}},
 		{"stats", []any{goldenResult(), result}, map[string]any{

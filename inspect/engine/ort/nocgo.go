@@ -19,8 +19,8 @@ var _ engine.Engine = (*Engine)(nil)
 
 func unavailable() error {
 	return &engine.UnavailableError{
-		What: "ONNX Runtime cannot be loaded: this binary was built without cgo",
-		Hint: "it has the pure-Go engine only, --engine gorgonia",
+		What: "this binary was built without cgo; it has the pure-Go engine only",
+		Hint: "use that, --engine gorgonia, or a binary built with cgo, which has ONNX Runtime",
 	}
 }
 
