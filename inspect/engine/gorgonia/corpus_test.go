@@ -78,8 +78,8 @@ func refusal(err error, g *onnxpb.GraphProto) (*gorgonia.UnsupportedError, error
 		return u, fmt.Errorf("the refusal names no node: %v", err)
 	}
 	for _, n := range u.Nodes {
-		if n.Op == "" || n.Reason == "" {
-			return u, fmt.Errorf("the refusal lacks an operator or a reason: %+v", n)
+		if n.Reason == "" {
+			return u, fmt.Errorf("the refusal lacks a reason: %+v", n)
 		}
 		if n.Index < 0 || n.Index >= len(g.GetNode()) {
 			return u, fmt.Errorf("the refusal names node %d of %d: %+v", n.Index, len(g.GetNode()), n)
