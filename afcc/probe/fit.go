@@ -245,7 +245,7 @@ func (p *measurer) collectPass(ctx context.Context, group []*head, cache [][]flo
 	}
 	defer sess.Close()
 	err = p.pass(ctx, stage, sess, dataset.Sequential(p.fit.Index, p.batch), done, under.sync,
-		func(b *dataset.Batch, _, out map[string]*engine.Tensor) {
+		func(b *dataset.Batch, _, out map[string]*engine.Tensor) error {
 			for j, h := range group {
 				if cache[j] == nil {
 					continue
@@ -259,6 +259,7 @@ func (p *measurer) collectPass(ctx context.Context, group []*head, cache [][]flo
 			if more {
 				lengths.want(out)
 			}
+			return nil
 		},
 		func(b *dataset.Batch, out map[string]*engine.Tensor) error {
 			for j, h := range group {
@@ -564,7 +565,10 @@ func (p *measurer) streamEpochs(ctx context.Context, group []*head, a attempt, n
 		}
 		err := p.pass(ctx, stageOf(fmt.Sprintf("training heads, epoch %d of %d", epoch+1, r.Epochs), number, groups), t.sess,
 			dataset.Shuffled(p.fit.Index, r.Batch, p.opt.Split.Seed, uint64(epoch)), done, save,
-			func(b *dataset.Batch, in, out map[string]*engine.Tensor) { t.feed(b.Labels, in, out) },
+			func(b *dataset.Batch, in, out map[string]*engine.Tensor) error {
+				t.feed(b.Labels, in, out)
+				return nil
+			},
 			func(b *dataset.Batch, out map[string]*engine.Tensor) error {
 				t.took(len(b.Labels), out)
 				return nil

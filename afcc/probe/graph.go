@@ -177,11 +177,16 @@ func (b *builder) input(name string, dtype onnxfile.DType, dims ...int64) string
 	return b.prefix + name
 }
 
-// outputOf adds an operator whose one output is an output of the graph.
+// outputOf adds an operator whose one output, of type float, is an output of the graph.
 func (b *builder) outputOf(name, op string, in []string, dims []int64, attrs ...*onnxpb.AttributeProto) string {
+	return b.outputAs(name, onnxfile.Float, op, in, dims, attrs...)
+}
+
+// outputAs is outputOf for other types.
+func (b *builder) outputAs(name string, dtype onnxfile.DType, op string, in []string, dims []int64, attrs ...*onnxpb.AttributeProto) string {
 	out := b.prefix + name
 	b.named(out, op, in, attrs...)
-	b.g.Output = append(b.g.Output, valueInfo(out, onnxfile.Float, dims...))
+	b.g.Output = append(b.g.Output, valueInfo(out, dtype, dims...))
 	return out
 }
 
@@ -236,10 +241,16 @@ func (b *builder) features(t *Tap) string {
 // batchSum adds an output that is the sum over the samples of a batch: B x D
 // becomes D.
 func (b *builder) batchSum(name, x string, d int64) string {
+	in, attrs := b.overBatch(x)
+	return b.outputOf(name, "ReduceSum", in, []int64{d}, attrs...)
+}
+
+// overBatch returns the inputs and attributes of a ReduceSum over the samples of x.
+func (b *builder) overBatch(x string) (in []string, attrs []*onnxpb.AttributeProto) {
 	if b.opset < 13 {
-		return b.outputOf(name, "ReduceSum", []string{x}, []int64{d}, attrInts("axes", 0), attrInt("keepdims", 0))
+		return []string{x}, []*onnxpb.AttributeProto{attrInts("axes", 0), attrInt("keepdims", 0)}
 	}
-	return b.outputOf(name, "ReduceSum", []string{x, b.constInt([]int64{0}, 1)}, []int64{d}, attrInt("keepdims", 0))
+	return []string{x, b.constInt([]int64{0}, 1)}, []*onnxpb.AttributeProto{attrInt("keepdims", 0)}
 }
 
 // noBias returns the inputs of a Gemm without bias, which opsets before 11 do

@@ -135,7 +135,7 @@ func (p *measurer) judgePass(ctx context.Context, b *builder, answer string, wei
 	batch, _ := p.judgeBatch(heads)
 	err = p.pass(ctx, "judging heads", sess, dataset.Sequential(p.eval.Index, batch),
 		done, func() error { return p.saveJudging(heads, p.done, labels, own) },
-		func(_ *dataset.Batch, in, out map[string]*engine.Tensor) {
+		func(_ *dataset.Batch, in, out map[string]*engine.Tensor) error {
 			for n, t := range weights {
 				in[n] = t
 			}
@@ -147,6 +147,7 @@ func (p *measurer) judgePass(ctx context.Context, b *builder, answer string, wei
 					}
 				}
 			}
+			return nil
 		},
 		func(b *dataset.Batch, out map[string]*engine.Tensor) error {
 			n := len(b.Labels)

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"sync"
 
 	"github.com/filterlens/filterlens/inspect/dataset"
@@ -56,7 +57,8 @@ func (p *measurer) labelMeans(ctx context.Context, heads []*head) error {
 // of the repeated measurements from first to end. A batch holds samples of one
 // label, so that the sum is a reduction inside the graph, that of the runs a
 // product with the counts of the samples, and only F*P numbers for each leave the
-// runtime.
+// runtime; of each label instead of each batch where that is done in the graph
+// (graphSums), with the same result.
 func (p *measurer) meansPass(ctx context.Context, heads []*head, first, end int, stage string, under *meansState) (err error) {
 	defer func() {
 		if cerr := under.close(); err == nil {
@@ -81,54 +83,66 @@ func (p *measurer) meansPass(ctx context.Context, heads []*head, first, end int,
 	if runs > 0 {
 		weights = b.input("weights", onnxfile.Float, int64(runs), rows)
 	}
-	sums, runSums := make([]string, len(heads)), make([]string, len(heads))
+	g := (*graphSums)(nil)
+	count, countRuns := "", ""
+	if p.sumsInGraph(b) {
+		g = b.newGraphSums()
+		if whole {
+			count = b.input("count", onnxfile.Double)
+		}
+		if runs > 0 {
+			countRuns = b.input("count.runs", onnxfile.Double, int64(runs), 1)
+		}
+	}
+	// What a run gives of each head: of each batch the sum, or of each label the mean.
+	names, runNames := make([]string, len(heads)), make([]string, len(heads))
 	for i, h := range heads {
 		d, x := h.d(), b.features(h.tap)
 		if runs > 0 {
-			runSums[i] = b.outputOf(fmt.Sprintf("runs.%d", i), "MatMul", []string{weights, x}, []int64{int64(runs), int64(d)})
+			shape, product := []int64{int64(runs), int64(d)}, []string{weights, x}
 			h.runMeans = make([][]float32, runs)
 			for r := range h.runMeans {
 				h.runMeans[r] = make([]float32, p.k*d)
 			}
 			h.runAcc = make([]float64, runs*d)
-			h.runSum = engine.NewFloat32(make([]float32, runs*d), int64(runs), int64(d))
+			h.runSum = engine.NewFloat32(make([]float32, runs*d), shape...)
+			if name := fmt.Sprintf("runs.%d", i); g != nil {
+				runNames[i] = g.add(b, name, b.node("MatMul", product), countRuns, &h.runAcc, shape...).mean
+			} else {
+				runNames[i] = b.outputOf(name, "MatMul", product, shape)
+			}
 		}
 		if whole {
 			if counted != "" {
 				x = b.node("Mul", []string{x, counted})
 			}
-			sums[i] = b.batchSum(fmt.Sprintf("sum.%d", i), x, int64(d))
 			h.means = make([]float32, p.k*d)
 			h.acc = make([]float64, d)
-			h.sum = engine.NewFloat32(make([]float32, d), int64(d))
+			if g != nil {
+				in, attrs := b.overBatch(x)
+				names[i] = g.add(b, fmt.Sprint(i), b.node("ReduceSum", in, attrs...), count, &h.acc, int64(d)).mean
+			} else {
+				names[i] = b.batchSum(fmt.Sprintf("sum.%d", i), x, int64(d))
+				h.sum = engine.NewFloat32(make([]float32, d), int64(d))
+			}
 		}
 	}
 	seen := make([]int, p.k)
 	drawn := make([]float64, runs)
-	done, label, count := under.load(seen, drawn)
+	done, label, n := under.load(seen, drawn)
+	divided := false // the label's means are there
 	flush := func() error {
-		if label >= 0 && count > 0 {
-			for _, h := range heads {
-				d := h.d()
-				of := h.means[label*d : (label+1)*d]
-				if whole {
-					for j, s := range h.acc {
-						of[j] = float32(s / float64(count))
-					}
-				}
-				for r, n := range drawn {
-					mean := h.runMeans[r][label*d : (label+1)*d]
-					if n == 0 {
-						copy(mean, of)
-						continue
-					}
-					for j, s := range h.runAcc[r*d : (r+1)*d] {
-						mean[j] = float32(s / n)
-					}
+		if label >= 0 && n > 0 {
+			if g != nil && !divided {
+				if err := g.sync(ctx); err != nil {
+					return err
 				}
 			}
+			for _, h := range heads {
+				h.divide(label, n, drawn, whole, divided)
+			}
 		}
-		if err := under.labelDone(label, count, p.done); err != nil {
+		if err := under.labelDone(label, n, p.done); err != nil {
 			return err
 		}
 		for _, h := range heads {
@@ -136,7 +150,7 @@ func (p *measurer) meansPass(ctx context.Context, heads []*head, first, end int,
 			clear(h.runAcc)
 		}
 		clear(drawn)
-		count = 0
+		n, divided = 0, false
 		return nil
 	}
 	draws := newResampler(p.stats.Index, p.set.Label, p.opt.Stability, p.opt.Split.Seed)
@@ -145,33 +159,26 @@ func (p *measurer) meansPass(ctx context.Context, heads []*head, first, end int,
 		return err
 	}
 	defer sess.Close()
-	err = p.pass(ctx, stage, sess, p.set.ByLabel(p.stats.Index, p.batch),
-		done, func() error { return under.save(label, count, p.done, drawn) },
-		func(b *dataset.Batch, in, out map[string]*engine.Tensor) {
-			n := len(b.Index)
-			filled := max(n, p.fixed)
-			if counted != "" {
-				in[counted] = engine.NewFloat32(append(ones(n), make([]float32, filled-n)...), int64(filled), 1)
+	if g != nil {
+		if err := g.begin(p, sess); err != nil {
+			return err
+		}
+	}
+	plan := p.set.ByLabel(p.stats.Index, p.batch)
+	ends := p.labelEnds(plan)
+	save := func() error {
+		if g != nil {
+			if g.held != nil && ctx.Err() != nil {
+				return nil // a session that was cancelled hands nothing out
 			}
-			if runs > 0 {
-				w := make([]float32, runs*filled)
-				for i, sample := range b.Index {
-					for r, x := range draws.of(b.Labels[i], sample)[first:end] {
-						w[r*filled+i] = x
-					}
-				}
-				in[weights] = engine.NewFloat32(w, int64(runs), int64(filled))
+			if err := g.sync(ctx); err != nil {
+				return err
 			}
-			for i, h := range heads {
-				if whole {
-					out[sums[i]] = h.sum
-				}
-				if runs > 0 {
-					out[runSums[i]] = h.runSum
-				}
-			}
-		},
-		func(b *dataset.Batch, _ map[string]*engine.Tensor) error {
+		}
+		return under.save(label, n, p.done, drawn)
+	}
+	err = p.pass(ctx, stage, sess, plan, done, save,
+		func(b *dataset.Batch, in, out map[string]*engine.Tensor) error {
 			if b.Labels[0] != label {
 				if err := flush(); err != nil {
 					return err
@@ -183,20 +190,76 @@ func (p *measurer) meansPass(ctx context.Context, heads []*head, first, end int,
 					return errors.New("a batch holds samples of two labels")
 				}
 			}
-			for _, h := range heads {
+			size := len(b.Index)
+			filled := max(size, p.fixed)
+			if counted != "" {
+				in[counted] = engine.NewFloat32(append(ones(size), make([]float32, filled-size)...), int64(filled), 1)
+			}
+			total := slices.Clone(drawn)
+			if runs > 0 {
+				w := make([]float32, runs*filled)
+				for i, sample := range b.Index {
+					of := draws.of(label, sample)[first:end]
+					for r, x := range of {
+						w[r*filled+i] = x
+					}
+					add(total, of)
+				}
+				in[weights] = engine.NewFloat32(w, int64(runs), int64(filled))
+			}
+			if g != nil {
+				g.feed(n == 0, in, out)
 				if whole {
-					add(h.acc, h.sum.Float32())
+					in[count] = &engine.Tensor{Data: []float64{float64(n + size)}}
 				}
 				if runs > 0 {
-					add(h.runAcc, h.runSum.Float32())
+					in[countRuns] = &engine.Tensor{Shape: []int64{int64(runs), 1}, Data: total}
+				}
+				if !ends[p.done+size+len(b.Skipped)] {
+					return nil
 				}
 			}
-			for _, sample := range b.Index {
+			for i, h := range heads {
+				if whole {
+					out[names[i]] = h.sum
+					if g != nil {
+						d := h.d()
+						out[names[i]] = engine.NewFloat32(h.means[label*d:(label+1)*d], int64(d))
+					}
+				}
 				if runs > 0 {
+					out[runNames[i]] = h.runSum
+				}
+			}
+			return nil
+		},
+		func(b *dataset.Batch, out map[string]*engine.Tensor) error {
+			if g != nil {
+				g.took()
+				divided = ends[p.done+len(b.Index)+len(b.Skipped)]
+			}
+			for _, h := range heads {
+				switch {
+				case g == nil:
+					if whole {
+						add(h.acc, h.sum.Float32())
+					}
+					if runs > 0 {
+						add(h.runAcc, h.runSum.Float32())
+					}
+				case divided:
+					for r, mean := range h.runMeans {
+						d := h.d()
+						copy(mean[label*d:(label+1)*d], h.runSum.Float32()[r*d:(r+1)*d])
+					}
+				}
+			}
+			if runs > 0 {
+				for _, sample := range b.Index {
 					add(drawn, draws.of(label, sample)[first:end])
 				}
 			}
-			count += len(b.Labels)
+			n += len(b.Labels)
 			seen[label] += len(b.Labels)
 			return nil
 		})
@@ -216,6 +279,44 @@ func (p *measurer) meansPass(ctx context.Context, heads []*head, first, end int,
 		h.acc, h.sum = nil, nil
 	}
 	return nil
+}
+
+// labelEnds returns the numbers of samples of a plan at which the batches of a label
+// end.
+func (p *measurer) labelEnds(plan [][]int) map[int]bool {
+	ends := make(map[int]bool)
+	at := 0
+	for i, b := range plan {
+		at += len(b)
+		if i+1 == len(plan) || p.set.Label(plan[i+1][0]) != p.set.Label(b[0]) {
+			ends[at] = true
+		}
+	}
+	return ends
+}
+
+// divide makes means of the sums over n samples of a label, unless they are divided
+// already. A repeated measurement that has drawn none of the label takes the mean over
+// all.
+func (h *head) divide(label, n int, drawn []float64, whole, divided bool) {
+	d := h.d()
+	of := h.means[label*d : (label+1)*d]
+	if whole && !divided {
+		for j, s := range h.acc {
+			of[j] = float32(s / float64(n))
+		}
+	}
+	for r, n := range drawn {
+		mean := h.runMeans[r][label*d : (label+1)*d]
+		switch {
+		case n == 0:
+			copy(mean, of)
+		case !divided:
+			for j, s := range h.runAcc[r*d : (r+1)*d] {
+				mean[j] = float32(s / n)
+			}
+		}
+	}
 }
 
 // add adds v to sum, on all cores where that is worth starting them.

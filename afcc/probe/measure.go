@@ -331,7 +331,7 @@ func (p *measurer) trunk() (*builder, error) {
 // called when it is time to save what was gathered, and when the context ends the
 // pass.
 func (p *measurer) pass(ctx context.Context, stage string, sess engine.Session, plan [][]int, from int, save func() error,
-	feed func(b *dataset.Batch, in, out map[string]*engine.Tensor), use func(b *dataset.Batch, out map[string]*engine.Tensor) error) error {
+	feed func(b *dataset.Batch, in, out map[string]*engine.Tensor) error, use func(b *dataset.Batch, out map[string]*engine.Tensor) error) error {
 	total := 0
 	for _, b := range plan {
 		total += len(b)
@@ -357,7 +357,9 @@ func (p *measurer) pass(ctx context.Context, stage string, sess engine.Session, 
 		if len(b.Index) > 0 {
 			in := map[string]*engine.Tensor{p.image: p.rows.tensor(b.X, len(b.Index))}
 			out := map[string]*engine.Tensor{}
-			feed(&b, in, out)
+			if err := feed(&b, in, out); err != nil {
+				return interrupted(err)
+			}
 			if err := sess.Run(ctx, in, out); err != nil {
 				return interrupted(err)
 			}

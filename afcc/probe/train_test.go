@@ -18,9 +18,10 @@ type spy struct {
 	provider string // "" is that of the engine
 	plain    bool   // sessions hold nothing
 	// most is the largest number of values that one run was given, by what the
-	// session is for; holds counts calls of Hold with something to hold, by the
+	// session is for, gave the number that all of its runs gave back; holds counts calls of Hold with something to hold, by the
 	// session's name, puts those of Put.
 	most  map[string]int
+	gave  map[string]int
 	holds map[string]int
 	puts  int
 }
@@ -38,7 +39,7 @@ func (s *spy) Load(ctx context.Context, m engine.Model) (engine.Session, error) 
 		return nil, err
 	}
 	if s.most == nil {
-		s.most, s.holds = map[string]int{}, map[string]int{}
+		s.most, s.gave, s.holds = map[string]int{}, map[string]int{}, map[string]int{}
 	}
 	w := watched{sess, s, m.Name[strings.LastIndex(m.Name, "(")+1:]}
 	if s.plain {
@@ -60,7 +61,13 @@ func (w watched) Run(ctx context.Context, in, out map[string]*engine.Tensor) err
 	}
 	kind, _, _ := strings.Cut(w.name, " ")
 	w.spy.most[kind] = max(w.spy.most[kind], n)
-	return w.Session.Run(ctx, in, out)
+	err := w.Session.Run(ctx, in, out)
+	for _, t := range out {
+		if t != nil {
+			w.spy.gave[kind] += int(engine.Elements(t.Shape))
+		}
+	}
+	return err
 }
 
 func (w watched) Hold(fixed map[string]*engine.Tensor, carry map[string]string) error {
