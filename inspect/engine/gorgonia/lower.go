@@ -42,7 +42,11 @@ func readProgram(ctx context.Context, f *onnxfile.File, w *compute.Workers) (*pr
 	if err := p.order(); err != nil {
 		return nil, err
 	}
-	return p, p.fold(ctx, w)
+	if err := p.fold(ctx, w); err != nil {
+		return nil, err
+	}
+	p.fuse()
+	return p, nil
 }
 
 // lowering turns a graph of the file into a program, exactly: nodes that no
@@ -165,6 +169,9 @@ func (l *lowering) nodes(g *onnxpb.GraphProto) ([]*node, error) {
 				out = ""
 			}
 			made.out = append(made.out, l.tensor(out))
+		}
+		for len(made.out) > 1 && made.out[len(made.out)-1] < 0 {
+			made.out = made.out[:len(made.out)-1]
 		}
 		made.rule = known[made.op]
 		live = append(live, made)
@@ -294,7 +301,7 @@ func (l *lowering) readConstants(ctx context.Context, p *program) error {
 		p.constants[t] = v
 	}
 	for _, n := range p.nodes {
-		n.constants = p.constants
+		n.program = p
 	}
 	return nil
 }

@@ -45,10 +45,11 @@ type node struct {
 	name, op string
 	opset    int64
 	attributes
-	in        []int // tensors, -1 for an optional input that is left out
-	out       []int // tensors, -1 for an output that nothing reads
-	rule      rule
-	constants []*value // those of the program
+	in      []int // tensors, -1 for an optional input that is left out
+	out     []int // tensors, -1 for an output that nothing reads
+	rule    rule
+	then    epilogue // what a rule that says so does with the first output
+	program *program
 }
 
 func (n *node) String() string { return fmt.Sprintf("node %d %q (%s)", n.index, n.name, n.op) }
@@ -60,7 +61,7 @@ func (n *node) unsupported(reason string) Unsupported {
 // param returns the constant behind input i, nil when it is computed or absent.
 func (n *node) param(i int) *value {
 	if i < len(n.in) && n.in[i] >= 0 {
-		return n.constants[n.in[i]]
+		return n.program.constants[n.in[i]]
 	}
 	return nil
 }

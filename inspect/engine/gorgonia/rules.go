@@ -30,6 +30,10 @@ type rule struct {
 	// empty says that bind knows what to do with inputs without elements; they are
 	// refused otherwise.
 	empty bool
+	// then says that bind honours the node's epilogue (node.then), a function of
+	// single numbers that follows it in the graph: bind has it applied to the
+	// first output, which is float, in place of nothing.
+	then bool
 	// check refuses what attributes and stored constants alone tell, for graphs
 	// whose shapes are not known when they are loaded; may be nil.
 	check func(n *node) error

@@ -64,7 +64,7 @@ func TestPrepare(t *testing.T) {
 	keep := &prepared{make(map[preparedKey]any)}
 	made := 0
 	for range 3 {
-		b := &binder{node: &node{in: []int{0, 1}, constants: []*value{stored, nil}}, in: []operand{{constant: stored}, {constant: planned}}, prepared: keep}
+		b := &binder{node: &node{in: []int{0, 1}, program: &program{constants: []*value{stored, nil}}}, in: []operand{{constant: stored}, {constant: planned}}, prepared: keep}
 		for i := range b.in {
 			for _, what := range []string{"packed", "turned"} {
 				got, err := prepare(b, i, what, func(v *value) (float32, error) { made++; return 10 * v.floats()[0], nil })

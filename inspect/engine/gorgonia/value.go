@@ -56,8 +56,11 @@ func (v *value) int32s() []int32    { return typed[int32](v) }
 func (v *value) uint8s() []uint8    { return typed[uint8](v) }
 func (v *value) bools() []bool      { return typed[bool](v) }
 
-// typed returns the data of v, nil when it has another Go type.
+// typed returns the data of v, nil when it has another Go type or v is nil.
 func typed[T element](v *value) []T {
+	if v == nil {
+		return nil
+	}
 	d, _ := v.data.([]T)
 	return d
 }
