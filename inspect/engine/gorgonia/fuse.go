@@ -22,12 +22,9 @@ func (p *program) fuse() {
 			}
 		}
 	}
-	for _, join := range []func(*node) bool{f.normalization, f.silu, f.function} {
+	for _, join := range []func(*node) bool{f.normalization, f.silu, f.unread, f.function} {
 		p.nodes = slices.DeleteFunc(p.nodes, join)
 	}
-	p.nodes = slices.DeleteFunc(p.nodes, func(n *node) bool {
-		return !slices.ContainsFunc(n.out, func(t int) bool { return t >= 0 && f.readers[t] > 0 })
-	})
 	p.dropUnread()
 }
 
@@ -156,6 +153,11 @@ func (f *fusion) silu(n *node) bool {
 		return false         // the Sigmoid is the node that nobody reads now
 	}
 	return false
+}
+
+// unread takes out a node that nobody reads any more.
+func (f *fusion) unread(n *node) bool {
+	return !slices.ContainsFunc(n.out, func(t int) bool { return t >= 0 && f.readers[t] > 0 })
 }
 
 func bindSiLU(b *binder) (kernel, error) {

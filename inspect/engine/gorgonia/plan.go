@@ -162,6 +162,7 @@ func (p *program) fold(ctx context.Context, w *compute.Workers) error {
 		}
 	}
 	pl := &plan{specs: make([]spec, len(p.constants)), known: p.constants}
+	readers := p.readers()
 	for t, c := range p.constants {
 		if c != nil {
 			pl.specs[t] = c.spec()
@@ -174,12 +175,20 @@ func (p *program) fold(ctx context.Context, w *compute.Workers) error {
 		}
 		if !p.foldNode(ctx, w, pl, n, &budget) {
 			left = append(left, n)
+			continue
+		}
+		// At once, so that weights of which another form is made need not be held
+		// until all are.
+		for _, t := range n.in {
+			if t < 0 {
+				continue
+			}
+			if readers[t]--; readers[t] == 0 {
+				p.constants[t] = nil
+			}
 		}
 	}
-	if len(left) < len(p.nodes) {
-		p.nodes = left
-		p.dropUnread()
-	}
+	p.nodes = left
 	return nil
 }
 
