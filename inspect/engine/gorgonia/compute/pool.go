@@ -161,6 +161,15 @@ func lowest[T Number]() T {
 	return x
 }
 
+// highest is the number above all others.
+func highest[T Number]() T {
+	least := lowest[T]()
+	if most := least - 1; most > least {
+		return most // integers wrap around
+	}
+	return -least
+}
+
 // MaxPoolIndices is MaxPool that also writes where in x each number was found,
 // the first of equals; -1 for a window that lies in the padding. With columns
 // the last two places of the index are counted column by column.

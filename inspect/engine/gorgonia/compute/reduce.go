@@ -198,8 +198,12 @@ func Product[T Number](row []T) T {
 	return p
 }
 
-// Most is the greatest number of a row that is not empty, NaN when one is NaN.
+// Most is the greatest number of a row, NaN when one is NaN; of none it is minus
+// infinity or the least integer.
 func Most[T Number](row []T) T {
+	if len(row) == 0 {
+		return lowest[T]()
+	}
 	m := row[0]
 	for _, v := range row[1:] {
 		if v > m || v != v {
@@ -209,8 +213,12 @@ func Most[T Number](row []T) T {
 	return m
 }
 
-// Least is the least number of a row that is not empty, NaN when one is NaN.
+// Least is the least number of a row, NaN when one is NaN; of none it is infinity
+// or the greatest integer.
 func Least[T Number](row []T) T {
+	if len(row) == 0 {
+		return highest[T]()
+	}
 	m := row[0]
 	for _, v := range row[1:] {
 		if v < m || v != v {
@@ -268,8 +276,17 @@ func TopK[T Number](least bool) func(dst []int64, row []T) {
 // CumSum writes the sums of the row up to each place, without that place when
 // exclusive, from the end when reverse.
 func CumSum[T Number](exclusive, reverse bool) func(dst, row []T) {
+	return cumulate(0, func(x, y T) T { return x + y }, exclusive, reverse)
+}
+
+// CumProd is CumSum of products.
+func CumProd[T Number](exclusive, reverse bool) func(dst, row []T) {
+	return cumulate(1, func(x, y T) T { return x * y }, exclusive, reverse)
+}
+
+func cumulate[T Number](first T, f func(x, y T) T, exclusive, reverse bool) func(dst, row []T) {
 	return func(dst, row []T) {
-		var s T
+		s := first
 		for k := range row {
 			i := k
 			if reverse {
@@ -278,7 +295,7 @@ func CumSum[T Number](exclusive, reverse bool) func(dst, row []T) {
 			if exclusive {
 				dst[i] = s
 			}
-			s += row[i]
+			s = f(s, row[i])
 			if !exclusive {
 				dst[i] = s
 			}
