@@ -157,7 +157,7 @@ func TestLoadRefuses(t *testing.T) {
 		edit func(n *net)
 		want string
 	}{
-		{"lacking", func(n *net) { n.node("Celu", nil, "z", "y"); n.output("z") }, `does not compute Celu: the operator is lacking (node 1 "/z")`},
+		{"lacking", func(n *net) { n.node("NonZero", nil, "z", "y"); n.output("z") }, `does not compute NonZero: the operator is lacking (node 1 "/z")`},
 		{"domain", func(n *net) { n.g.Node[0].Domain = proto.String("com.example") }, `com.example.Relu: the operator is lacking (node 0 "/y")`},
 		{"attribute", func(n *net) { n.g.Node[0].Attribute = attrs{"consumed": 1}.proto() }, `Relu: attribute consumed is not known for it`},
 		{"arity", func(n *net) { n.g.Node[0].Input = []string{"x", "x"} }, `Relu: 2 inputs are not among its forms`},
@@ -176,7 +176,7 @@ func TestLoadRefuses(t *testing.T) {
 		{"no output", func(n *net) { n.g.Node = nil }, `output "y" is computed by no node`},
 		{"unnamed input", func(n *net) { n.input("", 1) }, `input name "" is empty or not unique`},
 		{"no inputs", func(n *net) { n.g.Input = nil; n.floats("x", make([]float32, 3), 3) }, `no inputs or no outputs`},
-		{"integers", func(n *net) { n.g.Input[0].GetType().GetTensorType().ElemType = proto.Int32(7) }, `Relu: input 0 has type int64, which is lacking`},
+		{"integers", func(n *net) { n.g.Input[0].GetType().GetTensorType().ElemType = proto.Int32(7) }, `Relu: type int64 is not part of operator set 13`},
 		{"sequence", func(n *net) {
 			n.g.Input[0].Type = &onnxpb.TypeProto{Value: &onnxpb.TypeProto_SequenceType{SequenceType: new(onnxpb.TypeProto_Sequence)}}
 		}, `input "x" has type sequence, which the pure-Go engine does not compute`},
@@ -186,7 +186,7 @@ func TestLoadRefuses(t *testing.T) {
 			n.g.Initializer = append(n.g.Initializer, &onnxpb.TensorProto{Name: proto.String("w"), DataType: proto.Int32(int32(onnxfile.Double)), Dims: []int64{1}, DoubleData: []float64{1}})
 			n.node("Add", nil, "z", "y", "w")
 			n.output("z")
-		}, `Add: input 1 is a constant of type double, which is lacking`},
+		}, `Add: inputs 0 and 1 have types float and double`},
 		{"cut weights", func(n *net) {
 			n.g.Initializer = append(n.g.Initializer, &onnxpb.TensorProto{Name: proto.String("w"), DataType: proto.Int32(int32(onnxfile.Float)), Dims: []int64{1 << 20}, FloatData: []float32{1}})
 			n.node("Add", nil, "z", "y", "w")
@@ -229,12 +229,12 @@ func TestLoadRefuses(t *testing.T) {
 func TestUnsupportedListsAll(t *testing.T) {
 	n := newNet(t, 13)
 	n.input("x", "N", 3, 4, 4)
-	n.node("Softmax", attrs{"axis": 1}, "a", "x") // known from the shape
-	n.node("Celu", nil, "b", "x")
+	n.node("DepthToSpace", attrs{"blocksize": 2}, "a", "x") // known from the shape
+	n.node("NonZero", nil, "b", "x")
 	n.node("Relu", nil, "c", "b")
-	n.node("Celu", nil, "d", "c")
-	n.node("MaxPool", attrs{"kernel_shape": []int64{2, 2}, "dilations": []int64{2, 2}}, "e", "d")
-	n.node("Sum", nil, "f", "a", "e")
+	n.node("NonZero", nil, "d", "c")
+	n.node("MaxPool", nil, "e", "d")
+	n.node("Unique", nil, "f", "a", "e")
 	n.output("f")
 	_, err := Open(Options{}).Load(t.Context(), engine.Model{Name: "bad", Bytes: n.bytes()})
 	var u *UnsupportedError
@@ -245,10 +245,10 @@ func TestUnsupportedListsAll(t *testing.T) {
 	for _, n := range u.Nodes {
 		got = append(got, fmt.Sprint(n.Index, n.Node, n.Op))
 	}
-	if want := "[0/aSoftmax 1/bCelu 3/dCelu 4/eMaxPool 5/fSum]"; fmt.Sprint(got) != want {
+	if want := "[0/aDepthToSpace 1/bNonZero 3/dNonZero 4/eMaxPool 5/fUnique]"; fmt.Sprint(got) != want {
 		t.Errorf("got %v, want %s", got, want)
 	}
-	if want := `Celu: the operator is lacking (node 1 "/b", 3 "/d")`; !strings.Contains(err.Error(), want) {
+	if want := `NonZero: the operator is lacking (node 1 "/b", 3 "/d")`; !strings.Contains(err.Error(), want) {
 		t.Errorf("%v does not contain %s", err, want)
 	}
 }
@@ -268,10 +268,10 @@ func TestSymbolicSizes(t *testing.T) {
 		t.Error(err)
 	}
 	var e *engine.Error
-	if err := run(5); !errors.As(err, &e) || e.Op != "run" || !errors.As(err, new(*UnsupportedError)) {
+	if err := run(3); !errors.As(err, &e) || e.Op != "run" || !errors.As(err, new(*UnsupportedError)) {
 		t.Errorf("got %v", err)
 	}
-	n.node("Celu", nil, "z", "y")
+	n.node("NonZero", nil, "z", "y")
 	n.output("z")
 	if _, err := Open(Options{}).Load(t.Context(), engine.Model{Bytes: n.bytes()}); !errors.As(err, new(*UnsupportedError)) {
 		t.Errorf("got %v", err)
@@ -412,17 +412,14 @@ func TestConvolutionInParts(t *testing.T) {
 	}
 }
 
-// So is a pooling.
-func TestMaxPoolInParts(t *testing.T) {
+// Pooling of images that several workers share.
+func TestMaxPoolOfLargeImages(t *testing.T) {
 	const samples, size = 3, 1200
 	model, feed, _, values := oneNode(t, 13, "MaxPool", attrs{"kernel_shape": []int64{2, 2}, "strides": []int64{2, 2}}, []arg{fed(samples, 2, size, size)}, 5)
 	s := load(t, Open(Options{}), engine.Model{Name: "pool", Bytes: model})
 	out := map[string]*engine.Tensor{"y": nil}
 	if err := s.Run(t.Context(), feed, out); err != nil {
 		t.Fatal(err)
-	}
-	if _, ok := s.(*session).plans[0].plan.kernels[0].(*parts); !ok {
-		t.Fatal("the test wants a pooling in parts")
 	}
 	x, y := values[0].floats(), out["y"].Float32()
 	for n := range samples * 2 {
@@ -453,8 +450,7 @@ func TestCatch(t *testing.T) {
 	}
 }
 
-// Gorgonia does not tell minus infinity from the lowest number where nothing
-// else is in the window; the documentation of the operator says so.
+// ONNX Runtime makes the lowest finite number of it in some sizes.
 func TestMaxPoolOfNothing(t *testing.T) {
 	inf := float32(math.Inf(-1))
 	model, feed, _, _ := oneNode(t, 13, "MaxPool", attrs{"kernel_shape": []int64{1, 2}}, []arg{{shape: []int64{1, 1, 1, 3}, floats: []float32{inf, inf, 1}}}, 1)
@@ -462,7 +458,7 @@ func TestMaxPoolOfNothing(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if got := out["y"].Float32(); got[0] != -math.MaxFloat32 || got[1] != 1 {
+	if got := out["y"].Float32(); got[0] != inf || got[1] != 1 {
 		t.Errorf("got %v", got)
 	}
 }
