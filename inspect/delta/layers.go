@@ -224,12 +224,11 @@ type follower struct {
 	claimed map[int32]bool    // classes of B that stand for one of A
 	scale   map[int32]float64 // of a class of A, what B multiplies it by
 	assumed map[int32]bool    // classes of A of which to is an assumption
-	gone    map[int32]bool    // classes of A that no filter of B stands for
 }
 
 func newFollower(m *matcher, opt Options) *follower {
 	f := &follower{m: m, opt: opt, ca: followChannels(m.a.graph), cb: followChannels(m.b.graph),
-		to: map[int32]int32{}, claimed: map[int32]bool{}, scale: map[int32]float64{}, assumed: map[int32]bool{}, gone: map[int32]bool{}}
+		to: map[int32]int32{}, claimed: map[int32]bool{}, scale: map[int32]float64{}, assumed: map[int32]bool{}}
 	for in, x := range f.ca.inputs {
 		if y := f.cb.inputs[in]; len(x.ids) == len(y.ids) {
 			f.identity(x.ids, y.ids, false)
@@ -381,11 +380,6 @@ func (f *follower) layer(ctx context.Context, l *layerPair) error {
 	}
 	fd.Channels.CountA, fd.Channels.CountB = len(inA), len(inB)
 	s.forced, _ = f.positions(outA, outB)
-	for i := range s.forced {
-		if s.forced[i] < 0 && f.gone[f.ca.find(outA[i])] {
-			s.forced[i] = -2
-		}
-	}
 	if each {
 		if a.weight.cols != b.weight.cols {
 			return note("the kernels differ in size")
@@ -590,14 +584,6 @@ func (f *follower) remember(s *assignment, outA, outB []int32, each bool) {
 	}
 	if 10*found < len(s.to) && len(outA) == len(outB) {
 		f.identity(outA, outB, true) // the layer is another one; go on by index
-		return
-	}
-	for i, q := range s.to {
-		if a := f.ca.find(outA[i]); q < 0 {
-			if _, ok := f.to[a]; !ok {
-				f.gone[a] = true
-			}
-		}
 	}
 }
 

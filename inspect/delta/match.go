@@ -220,6 +220,7 @@ func match(ctx context.Context, a, b *graph) (*matcher, error) {
 		m.likeWeights,
 		func() int { return m.structure(byShape) },
 		func() int { return m.structure(byForm) },
+		m.following,
 		func() int { return m.names(byForm) },
 		func() int { return m.oneWay(byContent, false) },
 		func() int { return m.oneWay(byShape, false) },
@@ -418,6 +419,63 @@ func (m *matcher) names(level int) (n int) {
 		}
 	}
 	return n
+}
+
+// following pairs ops without constants that read partners: an activation goes
+// with the layer before it.
+func (m *matcher) following() (n int) {
+	for i, a := range m.a.ops {
+		if m.a.pair[i] >= 0 || len(a.ins) == 0 || a.weight != nil || len(a.operands) > 0 {
+			continue
+		}
+		found, several := -1, false
+		for _, r := range m.partners(a) {
+			j := r.op.id
+			if m.b.pair[j] < 0 && j != found && m.a.labels[byShape][i] == m.b.labels[byShape][j] && m.sameIns(a, r.op) {
+				found, several = j, found >= 0
+			}
+		}
+		// Twins of a must not claim the same.
+		for _, r := range m.readersOf(a.ins[0]) {
+			several = several || r.op != nil && r.op != a && m.a.pair[r.op.id] < 0 && m.a.labels[byShape][r.op.id] == m.a.labels[byShape][i] && found >= 0 && m.sameIns(r.op, m.b.ops[found])
+		}
+		if found >= 0 && !several {
+			m.join(i, found, false)
+			n++
+		}
+	}
+	return n
+}
+
+// partners lists the ops of b that read the partner of what a reads first.
+func (m *matcher) partners(a *op) (list []reader) {
+	x := a.ins[0]
+	if x.op != nil {
+		if j := m.a.pair[x.op.id]; j >= 0 {
+			for _, r := range m.b.readers[j] {
+				if r.op != nil {
+					list = append(list, r)
+				}
+			}
+		}
+		return list
+	}
+	for _, o := range m.b.ops {
+		for k, y := range o.ins {
+			if y.op == nil && y.in == x.in {
+				list = append(list, reader{op: o, pos: k})
+			}
+		}
+	}
+	return list
+}
+
+// readersOf lists the ops of a that read a tensor.
+func (m *matcher) readersOf(x ref) []reader {
+	if x.op != nil {
+		return m.a.readers[x.op.id]
+	}
+	return nil
 }
 
 // oneWay pairs ops that are computed from the same, or from which the same is

@@ -355,9 +355,14 @@ func TestTuned(t *testing.T) {
 		convs := m.ops("Conv")
 		n := convs[len(convs)/2]
 		b := m.clone()
-		v := b.weights(n.Input[1])
-		tune(v, 0.1, rand.New(rand.NewPCG(7, 8)))
-		b.set(n.Input[1], v)
+		all := b.weights(n.Input[1])
+		r := rand.New(rand.NewPCG(7, 8))
+		for v, rows := all, int(b.init(n.Input[1]).Dims[0]); len(v) > 0; rows-- {
+			k := len(v) / rows
+			tune(v[:k], 0.1, r)
+			v = v[k:]
+		}
+		b.set(n.Input[1], all)
 		d := compared(t, m, b, Options{})
 		expect(t, d, n.GetName()+": changed weight")
 		x := node(d, n.GetName())
@@ -386,7 +391,11 @@ func TestRetrained(t *testing.T) {
 		for _, p := range b.Graph.Initializer {
 			if p.GetDataType() == int32(onnxfile.Float) && !strings.Contains(p.GetName(), "running") {
 				v := floatsOf(p)
-				tune(v, 0.05, r)
+				for rest, rows := v, int(p.Dims[0]); rows > 0; rows-- {
+					k := len(rest) / rows
+					tune(rest[:k], 0.05, r)
+					rest = rest[k:]
+				}
 				b.set(p.GetName(), v)
 			}
 		}
