@@ -15,7 +15,7 @@ import (
 // The operator sets whose forms the rules know.
 const (
 	oldestOpset = 7
-	newestOpset = 22
+	newestOpset = 28
 )
 
 // maxSteps bounds the nodes of a graph; the largest published classifiers have
