@@ -194,9 +194,6 @@ func (p port) accept(kind string, t *engine.Tensor) error {
 	if n != held {
 		return fmt.Errorf("%s %q: shape %v does not fit its data of %d elements", kind, p.Name, t.Shape, held)
 	}
-	if n == 0 && kind == "input" {
-		return fmt.Errorf("%s %q has no elements", kind, p.Name)
-	}
 	if p.Shape == nil {
 		return nil
 	}
