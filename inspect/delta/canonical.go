@@ -643,12 +643,12 @@ func (c *canon) layer(s *scope, n *inspect.Node) (bool, error) {
 		weight.flipped = false
 	}
 	if alpha != 1 {
+		if weight.rows > maxBias {
+			return false, nil
+		}
 		weight.scale = make([]float64, weight.rows)
 		for i := range weight.scale {
 			weight.scale[i] = alpha
-		}
-		if weight.rows > maxBias {
-			return false, nil
 		}
 	}
 	o.weight = &weight

@@ -31,11 +31,11 @@ type channelList struct {
 }
 
 // maxChannels bounds the identities along one axis, and their sum over a graph
-// a hundred times that, whatever the shapes in a file claim.
+// sixteen times that, whatever the shapes in a file claim.
 const maxChannels = 1 << 18
 
 func followChannels(g *graph) *channels {
-	c := &channels{g: g, outs: make([][]channelList, len(g.ops)), inputs: map[int]channelList{}, room: 100 * maxChannels}
+	c := &channels{g: g, outs: make([][]channelList, len(g.ops)), inputs: map[int]channelList{}, room: 16 * maxChannels}
 	for _, o := range g.ops {
 		c.outs[o.id] = c.follow(o)
 		for len(c.outs[o.id]) < len(o.outs) {
