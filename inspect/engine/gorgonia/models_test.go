@@ -1,7 +1,6 @@
 package gorgonia
 
 import (
-	"errors"
 	"math/rand/v2"
 	"os"
 	"path/filepath"
@@ -99,32 +98,6 @@ func TestModelsAgainstORT(t *testing.T) {
 			}
 		})
 	}
-}
-
-// Everything that EfficientNet-B0 needs and the engine lacks is named at once.
-func TestEfficientNetIsRefused(t *testing.T) {
-	d, err := arch.EfficientNetB0(arch.Options{Width: 0.25, Zero: true})
-	if err != nil {
-		t.Fatal(err)
-	}
-	_, err = Open(Options{}).Load(t.Context(), engine.Model{Name: "net", Path: write(t, d)})
-	var e *engine.Error
-	var u *UnsupportedError
-	if !errors.As(err, &e) || e.Op != "load" || e.Model != "net" || !errors.As(err, &u) {
-		t.Fatalf("got %v", err)
-	}
-	depthwise := 0
-	for _, n := range u.Nodes {
-		if n.Op != "Conv" || n.Reason != "grouped convolution is lacking" || n.Node == "" {
-			t.Errorf("unexpected: %+v", n)
-			continue
-		}
-		depthwise++
-	}
-	if depthwise != 16 {
-		t.Errorf("%d depthwise convolutions named, the network has 16", depthwise)
-	}
-	t.Log(err)
 }
 
 // BenchmarkFixture gives the time of one batch of 32 images, per image in the

@@ -43,8 +43,12 @@ func (c *Conv) Scratch(w *Workers) int {
 	if c.N == 0 {
 		return 0
 	}
-	if c.depthwise() {
+	switch {
+	case c.depthwise():
 		return newDepthwise(c).scratch() * w.N()
+	case c.few():
+		n := c.N * c.OutH() * c.OutW()
+		return n * (c.C*c.KernelH*c.KernelW + c.Filters)
 	}
 	p := c.product()
 	return p.scratch(w)
@@ -70,9 +74,13 @@ func (c *Conv) Run(w *Workers, x, weights, bias, out, scratch []float32) {
 		newDepthwise(c).run(w, x, weights, bias, out, scratch)
 		return
 	}
-	p := c.product()
 	cols := c.columns()
 	cols.x = x
+	if c.few() {
+		c.runFew(w, cols, weights, bias, out, scratch)
+		return
+	}
+	p := c.product()
 	p.a, p.ars, p.acs, p.ga = weights, p.k, 1, p.m*p.k
 	p.c, p.bias, p.fill = out, bias, cols.fill
 	p.run(w, scratch)
@@ -80,6 +88,45 @@ func (c *Conv) Run(w *Workers, x, weights, bias, out, scratch []float32) {
 
 func (c *Conv) depthwise() bool {
 	return c.Groups == c.C && c.Groups > 1
+}
+
+// fewPositions is the number of outputs of a filter up to which a tile would be
+// half empty.
+const fewPositions = 8
+
+func (c *Conv) few() bool {
+	return c.Groups == 1 && c.N*c.OutH()*c.OutW() <= fewPositions
+}
+
+// runFew multiplies the filters, where they lie, with what each position sees,
+// and neither is packed: reading the weights takes the time.
+func (c *Conv) runFew(w *Workers, cols *columns, weights, bias, out, scratch []float32) {
+	if need := c.Scratch(w); len(scratch) < need {
+		scratch = make([]float32, need)
+	}
+	area := cols.oh * cols.ow
+	n := c.N * area
+	k := c.C * c.KernelH * c.KernelW
+	seen, sums := scratch[:n*k], scratch[n*k:][:n*c.Filters]
+	cols.rows(seen, k, n)
+	g := Gemm{M: c.Filters, N: n, K: k, TransB: true, Alpha: 1, arch: c.arch}
+	g.dots(w, weights, k, seen, k, sums, n)
+	lo, hi := c.limits()
+	for image := range c.N {
+		y := out[image*c.Filters*area:][:c.Filters*area]
+		for f := range c.Filters {
+			var b float32
+			if bias != nil {
+				b = bias[f]
+			}
+			for p := range area {
+				y[f*area+p] = clamp(sums[f*n+image*area+p]+b, lo, hi)
+			}
+		}
+		if c.After != nil {
+			c.After(y)
+		}
+	}
 }
 
 func (c *Conv) product() product {
@@ -94,7 +141,7 @@ func (c *Conv) product() product {
 
 func (c *Conv) columns() *columns {
 	cols := &columns{
-		group: c.C / c.Groups * c.H * c.W, image: c.C * c.H * c.W, h: c.H, w: c.W,
+		arch: c.arch.or(), group: c.C / c.Groups * c.H * c.W, image: c.C * c.H * c.W, h: c.H, w: c.W,
 		kh: c.KernelH, kw: c.KernelW, sh: c.StrideH, sw: c.StrideW, dh: c.DilationH, dw: c.DilationW,
 		top: c.PadTop, left: c.PadLeft, oh: c.OutH(), ow: c.OutW(),
 	}

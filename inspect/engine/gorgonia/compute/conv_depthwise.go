@@ -8,11 +8,11 @@ package compute
 // the columns x with x%StrideW == b.
 type depthwise struct {
 	*Conv
-	oh, ow     int
-	rows       int // of a phase plane
-	pitch      int // of its rows
-	off        []int
-	flat, outs int // outputs computed in one go, over all rows; 0 for row by row
+	oh, ow int
+	rows   int   // of a phase plane
+	pitch  int   // of its rows
+	off    []int // of each number of the kernel
+	flat   int   // outputs computed in one go, over all rows; 0 for row by row
 }
 
 // flatWidth is the width of the output below which rows are computed together.
@@ -50,11 +50,20 @@ func (d *depthwise) run(w *Workers, x, weights, bias, out, scratch []float32) {
 	lo, hi := d.limits()
 	taps := len(d.off)
 	fan := d.Filters / d.C
+	patches := d.patches()
+	padded := make([]bool, w.N()) // the workers whose planes have their padding
 	share(w, d.N*d.C, func(worker, plane int) {
 		s := scratch[worker*each:][:each]
 		flat := s[:d.flat]
 		s = s[d.flat:]
-		d.lay(s, x[plane*d.H*d.W:][:d.H*d.W])
+		if !padded[worker] {
+			clear(s)
+			padded[worker] = true
+		}
+		in := x[plane*d.H*d.W:][:d.H*d.W]
+		for _, p := range patches {
+			kernels.take(s[p.to:], d.pitch, in[p.from:], d.StrideH*d.W, p.rows, p.n, d.StrideW)
+		}
 		for f := plane * fan; f < (plane+1)*fan; f++ {
 			y := out[f*d.oh*d.ow:][:d.oh*d.ow]
 			filter := f % d.Filters
@@ -65,9 +74,7 @@ func (d *depthwise) run(w *Workers, x, weights, bias, out, scratch []float32) {
 			}
 			if d.flat > 0 {
 				kernels.taps(flat, s, d.off, weights, b, false, lo, hi)
-				for oy := range d.oh {
-					copy(y[oy*d.ow:][:d.ow], flat[oy*d.pitch:])
-				}
+				kernels.take(y, d.ow, flat, d.pitch, d.oh, d.ow, 1)
 			} else {
 				for oy := range d.oh {
 					kernels.taps(y[oy*d.ow:][:d.ow], s[oy*d.pitch:], d.off, weights, b, false, lo, hi)
@@ -80,20 +87,37 @@ func (d *depthwise) run(w *Workers, x, weights, bias, out, scratch []float32) {
 	})
 }
 
-// lay writes the phase planes of x.
-func (d *depthwise) lay(dst, x []float32) {
-	c := columns{sw: d.StrideW}
+// patch is the part of a phase plane that lies within the input: where its rows
+// start there and in the input.
+type patch struct{ to, from, rows, n int }
+
+// patches returns one for each phase; what is left of the planes is padding.
+func (d *depthwise) patches() []patch {
+	var all []patch
 	for a := range d.StrideH {
 		for b := range d.StrideW {
-			for r := range d.rows {
-				row := dst[((a*d.StrideW+b)*d.rows+r)*d.pitch:][:d.pitch]
-				iy := r*d.StrideH + a - d.PadTop
-				if iy < 0 || iy >= d.H {
-					clear(row)
-					continue
-				}
-				c.row(row, x[iy*d.W:][:d.W], b-d.PadLeft)
+			top, bottom := within(a-d.PadTop, d.StrideH, d.H, d.rows)
+			left, right := within(b-d.PadLeft, d.StrideW, d.W, d.pitch)
+			if top < bottom && left < right {
+				all = append(all, patch{
+					to:   ((a*d.StrideW+b)*d.rows+top)*d.pitch + left,
+					from: (a-d.PadTop+top*d.StrideH)*d.W + b - d.PadLeft + left*d.StrideW,
+					rows: bottom - top, n: right - left,
+				})
 			}
 		}
 	}
+	return all
+}
+
+// within returns for which i in [0, n) first + i*stride lies in [0, size): those in
+// [lo, hi).
+func within(first, stride, size, n int) (lo, hi int) {
+	if first < 0 {
+		lo = min(n, ceilDiv(-first, stride))
+	}
+	if first < size {
+		hi = min(n, ceilDiv(size-first, stride))
+	}
+	return lo, max(lo, hi)
 }

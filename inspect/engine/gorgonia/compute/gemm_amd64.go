@@ -32,6 +32,12 @@ func tapsAVX512(dst *float32, n int, src *float32, off *int, weights *float32, t
 //go:noescape
 func tapsAVX2(dst *float32, n int, src *float32, off *int, weights *float32, taps int, bias float32, add int32, lo, hi float32)
 
+//go:noescape
+func copyRows(dst *float32, pitch int, src *float32, distance, rows, n int)
+
+//go:noescape
+func evenRows(dst *float32, pitch int, src *float32, distance, rows, n int)
+
 // arches returns the sets of kernels that this processor can run, the fastest
 // last.
 func arches() []arch {
@@ -95,5 +101,20 @@ func (x arch) taps(dst, src []float32, off []int, weights []float32, bias float3
 		tapsAVX2(&dst[0], len(dst), &src[0], &off[0], &weights[0], len(weights), bias, adds, lo, hi)
 	default:
 		tapsAVX512(&dst[0], len(dst), &src[0], &off[0], &weights[0], len(weights), bias, adds, lo, hi)
+	}
+}
+
+// take copies rows, as takePortable does.
+func (x arch) take(dst []float32, pitch int, src []float32, distance, rows, n, step int) {
+	switch {
+	case rows == 0 || n == 0:
+	case x == portable || step > 2:
+		takePortable(dst, pitch, src, distance, rows, n, step)
+	case step == 1:
+		_, _ = dst[(rows-1)*pitch+n-1], src[(rows-1)*distance+n-1]
+		copyRows(&dst[0], pitch, &src[0], distance, rows, n)
+	default:
+		_, _ = dst[(rows-1)*pitch+n-1], src[(rows-1)*distance+2*(n-1)]
+		evenRows(&dst[0], pitch, &src[0], distance, rows, n)
 	}
 }

@@ -49,6 +49,26 @@
 	MOVQ taps+40(FP), R10 \
 	MOVL add+52(FP), AX
 
+// The ends of rows are copied once more where the width of a vector does not
+// divide them. In rows, DI and SI are the rows, R8 and R9 their distances, R10 how
+// many are left, R11 their length; R12 and R13 run along them, AX is the last
+// start of a vector.
+#define ROWS_ARGS \
+	MOVQ dst+0(FP), DI \
+	MOVQ pitch+8(FP), R8 \
+	SHLQ $2, R8 \
+	MOVQ src+16(FP), SI \
+	MOVQ distance+24(FP), R9 \
+	SHLQ $2, R9 \
+	MOVQ rows+32(FP), R10 \
+	MOVQ n+40(FP), R11
+
+#define NEXT_ROW(L) \
+	ADDQ R8, DI \
+	ADDQ R9, SI \
+	DECQ R10 \
+	JNZ L
+
 #define STEP32 \
 	VMOVUPS (BX), Z16 \
 	VMOVUPS 64(BX), Z17 \
@@ -604,51 +624,74 @@ wideTap:
 narrow:
 	TESTQ CX, CX
 	JLE end
-	MOVL $0xffff, DX
-	CMPQ CX, $16
-	JGE whole
-	MOVL $1, DX
-	SHLL CX, DX
-	DECL DX
-whole:
+	MOVQ $1, DX
+	SHLQ CX, DX
+	DECQ DX
 	KMOVW DX, K1
+	SHRQ $16, DX
+	KMOVW DX, K2
+	SHRQ $16, DX
+	KMOVW DX, K3
+	SHRQ $16, DX
+	KMOVW DX, K4
 	VMOVAPS Z20, Z0
+	VMOVAPS Z20, Z1
+	VMOVAPS Z20, Z2
+	VMOVAPS Z20, Z3
 	TESTL AX, AX
 	JZ narrowTaps
-	VMOVUPS.Z (DI), K1, Z5
-	VADDPS Z5, Z0, Z0
+	VADDPS (DI), Z0, K1, Z0
+	VADDPS 64(DI), Z1, K2, Z1
+	VADDPS 128(DI), Z2, K3, Z2
+	VADDPS 192(DI), Z3, K4, Z3
 narrowTaps:
 	XORQ R11, R11
 narrowTap:
 	MOVQ (R8)(R11*8), R12
-	VMOVUPS.Z (SI)(R12*4), K1, Z5
+	LEAQ (SI)(R12*4), R12
 	VBROADCASTSS (R9)(R11*4), Z4
-	VFMADD231PS Z5, Z4, Z0
+	VFMADD231PS (R12), Z4, K1, Z0
+	VFMADD231PS 64(R12), Z4, K2, Z1
+	VFMADD231PS 128(R12), Z4, K3, Z2
+	VFMADD231PS 192(R12), Z4, K4, Z3
 	INCQ R11
 	CMPQ R11, R10
 	JLT narrowTap
 	VMAXPS Z0, Z21, Z0
+	VMAXPS Z1, Z21, Z1
+	VMAXPS Z2, Z21, Z2
+	VMAXPS Z3, Z21, Z3
 	VMINPS Z0, Z22, Z0
+	VMINPS Z1, Z22, Z1
+	VMINPS Z2, Z22, Z2
+	VMINPS Z3, Z22, Z3
 	VMOVUPS Z0, K1, (DI)
-	ADDQ $64, DI
-	ADDQ $64, SI
-	SUBQ $16, CX
-	JMP narrow
+	VMOVUPS Z1, K2, 64(DI)
+	VMOVUPS Z2, K3, 128(DI)
+	VMOVUPS Z3, K4, 192(DI)
 end:
 	VZEROUPPER
 	RET
 
-// masks<> holds eight words of ones and eight of zeros: from 4*(8-n) on, the mask
-// of n lanes.
+// masks<> holds 32 words of ones and 32 of zeros: from 4*(32-n) on, the masks of n
+// lanes.
 DATA masks<>+0(SB)/8, $0xffffffffffffffff
 DATA masks<>+8(SB)/8, $0xffffffffffffffff
 DATA masks<>+16(SB)/8, $0xffffffffffffffff
 DATA masks<>+24(SB)/8, $0xffffffffffffffff
-DATA masks<>+32(SB)/8, $0
-DATA masks<>+40(SB)/8, $0
-DATA masks<>+48(SB)/8, $0
-DATA masks<>+56(SB)/8, $0
-GLOBL masks<>(SB), RODATA|NOPTR, $64
+DATA masks<>+32(SB)/8, $0xffffffffffffffff
+DATA masks<>+40(SB)/8, $0xffffffffffffffff
+DATA masks<>+48(SB)/8, $0xffffffffffffffff
+DATA masks<>+56(SB)/8, $0xffffffffffffffff
+DATA masks<>+64(SB)/8, $0xffffffffffffffff
+DATA masks<>+72(SB)/8, $0xffffffffffffffff
+DATA masks<>+80(SB)/8, $0xffffffffffffffff
+DATA masks<>+88(SB)/8, $0xffffffffffffffff
+DATA masks<>+96(SB)/8, $0xffffffffffffffff
+DATA masks<>+104(SB)/8, $0xffffffffffffffff
+DATA masks<>+112(SB)/8, $0xffffffffffffffff
+DATA masks<>+120(SB)/8, $0xffffffffffffffff
+GLOBL masks<>(SB), RODATA|NOPTR, $256
 
 // func tapsAVX2(dst *float32, n int, src *float32, off *int, weights *float32, taps int, bias float32, add int32, lo, hi float32)
 TEXT ·tapsAVX2(SB), NOSPLIT, $0-64
@@ -701,36 +744,145 @@ wideTap:
 narrow:
 	TESTQ CX, CX
 	JLE end
-	MOVQ CX, DX
-	CMPQ DX, $8
-	JLT part
-	MOVQ $8, DX
-part:
-	NEGQ DX
-	LEAQ masks<>+32(SB), R13
-	VMOVUPS (R13)(DX*4), Y6
+	NEGQ CX
+	LEAQ masks<>+128(SB), R13
+	VMOVUPS (R13)(CX*4), Y6
+	VMOVUPS 32(R13)(CX*4), Y7
+	VMOVUPS 64(R13)(CX*4), Y8
+	VMOVUPS 96(R13)(CX*4), Y9
 	VMOVAPS Y10, Y0
+	VMOVAPS Y10, Y1
+	VMOVAPS Y10, Y2
+	VMOVAPS Y10, Y3
 	TESTL AX, AX
 	JZ narrowTaps
 	VMASKMOVPS (DI), Y6, Y5
 	VADDPS Y5, Y0, Y0
+	VMASKMOVPS 32(DI), Y7, Y5
+	VADDPS Y5, Y1, Y1
+	VMASKMOVPS 64(DI), Y8, Y5
+	VADDPS Y5, Y2, Y2
+	VMASKMOVPS 96(DI), Y9, Y5
+	VADDPS Y5, Y3, Y3
 narrowTaps:
 	XORQ R11, R11
 narrowTap:
 	MOVQ (R8)(R11*8), R12
-	VMASKMOVPS (SI)(R12*4), Y6, Y5
+	LEAQ (SI)(R12*4), R12
 	VBROADCASTSS (R9)(R11*4), Y4
+	VMASKMOVPS (R12), Y6, Y5
 	VFMADD231PS Y5, Y4, Y0
+	VMASKMOVPS 32(R12), Y7, Y5
+	VFMADD231PS Y5, Y4, Y1
+	VMASKMOVPS 64(R12), Y8, Y5
+	VFMADD231PS Y5, Y4, Y2
+	VMASKMOVPS 96(R12), Y9, Y5
+	VFMADD231PS Y5, Y4, Y3
 	INCQ R11
 	CMPQ R11, R10
 	JLT narrowTap
 	VMAXPS Y0, Y11, Y0
+	VMAXPS Y1, Y11, Y1
+	VMAXPS Y2, Y11, Y2
+	VMAXPS Y3, Y11, Y3
 	VMINPS Y0, Y12, Y0
+	VMINPS Y1, Y12, Y1
+	VMINPS Y2, Y12, Y2
+	VMINPS Y3, Y12, Y3
 	VMASKMOVPS Y0, Y6, (DI)
-	ADDQ $32, DI
-	ADDQ $32, SI
-	SUBQ $8, CX
-	JMP narrow
+	VMASKMOVPS Y1, Y7, 32(DI)
+	VMASKMOVPS Y2, Y8, 64(DI)
+	VMASKMOVPS Y3, Y9, 96(DI)
 end:
+	VZEROUPPER
+	RET
+
+// func copyRows(dst *float32, pitch int, src *float32, distance, rows, n int)
+TEXT ·copyRows(SB), NOSPLIT, $0-48
+	ROWS_ARGS
+	CMPQ R11, $8
+	JGE wide
+	CMPQ R11, $4
+	JGE four
+one:
+	XORQ CX, CX
+oneLoop:
+	MOVL (SI)(CX*4), AX
+	MOVL AX, (DI)(CX*4)
+	INCQ CX
+	CMPQ CX, R11
+	JLT oneLoop
+	NEXT_ROW(one)
+	RET
+four:
+	VMOVUPS (SI), X0
+	VMOVUPS -16(SI)(R11*4), X1
+	VMOVUPS X0, (DI)
+	VMOVUPS X1, -16(DI)(R11*4)
+	NEXT_ROW(four)
+	RET
+wide:
+	LEAQ -8(R11), AX
+wideRow:
+	XORQ CX, CX
+	JMP wideTest
+wideLoop:
+	VMOVUPS (SI)(CX*4), Y0
+	VMOVUPS Y0, (DI)(CX*4)
+	ADDQ $8, CX
+wideTest:
+	CMPQ CX, AX
+	JLT wideLoop
+	VMOVUPS (SI)(AX*4), Y0
+	VMOVUPS Y0, (DI)(AX*4)
+	NEXT_ROW(wideRow)
+	VZEROUPPER
+	RET
+
+// func evenRows(dst *float32, pitch int, src *float32, distance, rows, n int)
+TEXT ·evenRows(SB), NOSPLIT, $0-48
+	ROWS_ARGS
+	CMPQ R11, $8
+	JGE wide
+	CMPQ R11, $4
+	JGE four
+one:
+	XORQ CX, CX
+oneLoop:
+	MOVL (SI)(CX*8), AX
+	MOVL AX, (DI)(CX*4)
+	INCQ CX
+	CMPQ CX, R11
+	JLT oneLoop
+	NEXT_ROW(one)
+	RET
+four:
+	VMOVUPS (SI), X0
+	VSHUFPS $0xd8, 12(SI), X0, X0
+	VMOVUPS -32(SI)(R11*8), X1
+	VSHUFPS $0xd8, -20(SI)(R11*8), X1, X1
+	VMOVUPS X0, (DI)
+	VMOVUPS X1, -16(DI)(R11*4)
+	NEXT_ROW(four)
+	RET
+wide:
+	LEAQ -8(R11), AX
+wideRow:
+	XORQ CX, CX
+	JMP wideTest
+wideLoop:
+	VMOVUPS (SI)(CX*8), Y0
+	VSHUFPS $0xd8, 28(SI)(CX*8), Y0, Y0
+	VPERMPD $0xd8, Y0, Y0
+	VMOVUPS Y0, (DI)(CX*4)
+	ADDQ $8, CX
+wideTest:
+	CMPQ CX, AX
+	JLT wideLoop
+	VMOVUPS (SI)(AX*8), Y0
+	VSHUFPS $0xd8, 28(SI)(AX*8), Y0, Y0
+	VPERMPD $0xd8, Y0, Y0
+	VMOVUPS Y0, (DI)(AX*4)
+	NEXT_ROW(wideRow)
 	VZEROUPPER
 	RET

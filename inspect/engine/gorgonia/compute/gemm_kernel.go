@@ -157,6 +157,21 @@ func tapsPortable(dst, src []float32, off []int, weights []float32, bias float32
 	}
 }
 
+// takePortable copies rows of n numbers, of which those of src lie step apart;
+// pitch and distance are those of the rows of dst and src.
+func takePortable(dst []float32, pitch int, src []float32, distance, rows, n, step int) {
+	for r := range rows {
+		d, s := dst[r*pitch:][:n], src[r*distance:]
+		if step == 1 {
+			copy(d, s)
+			continue
+		}
+		for i := range d {
+			d[i] = s[i*step]
+		}
+	}
+}
+
 // clamp limits v to [lo, hi], unless it is not a number.
 func clamp(v, lo, hi float32) float32 {
 	if v < lo {

@@ -17,3 +17,7 @@ func (x arch) dot(rows, k int, a []float32, lda int, b []float32, ldb int, out *
 func (x arch) taps(dst, src []float32, off []int, weights []float32, bias float32, add bool, lo, hi float32) {
 	tapsPortable(dst, src, off, weights, bias, add, lo, hi)
 }
+
+func (x arch) take(dst []float32, pitch int, src []float32, distance, rows, n, step int) {
+	takePortable(dst, pitch, src, distance, rows, n, step)
+}
