@@ -97,7 +97,7 @@ func (p *program) sampleShapes() (shapes [][]int, ok bool) {
 		s := make([]int64, len(in.Shape))
 		for i, d := range in.Shape {
 			switch {
-			case d > 0:
+			case d >= 0:
 				s[i] = d
 			case d < 0 && i == 0:
 				s[i] = 1

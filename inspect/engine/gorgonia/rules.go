@@ -185,6 +185,9 @@ func (b *binder) known(i int) (*value, error) {
 	if v := b.in[i].constant; v != nil {
 		return v, nil
 	}
+	if o := b.in[i]; size(o.shape) == 0 {
+		return newValue(spec{o.dtype, o.shape}), nil
+	}
 	return nil, fmt.Errorf("input %d depends on what the graph is fed, which is lacking", i)
 }
 

@@ -37,7 +37,7 @@ func rulesShape() map[string]rule {
 		"GatherND":       {attributes: []string{"batch_dims"}, least: 2, most: 2, types: withAxes, bind: bindGatherND},
 		"DepthToSpace":   {attributes: []string{"blocksize", "mode"}, least: 1, most: 1, types: any1, bind: bindDepthToSpace},
 		"SpaceToDepth":   {attributes: []string{"blocksize", "mode"}, least: 1, most: 1, types: any1, bind: bindSpaceToDepth},
-		"Trilu":          {attributes: []string{"upper"}, least: 1, most: 2, types: withAxes, bind: bindTrilu},
+		"Trilu":          {attributes: []string{"upper"}, least: 1, most: 2, types: withAxes, empty: true, bind: bindTrilu},
 	}
 	maps.Copy(all, rulesMake())
 	maps.Copy(all, rulesResize())
