@@ -3,11 +3,14 @@ package probe
 import (
 	"math"
 	"math/rand/v2"
+	"path/filepath"
+	"slices"
 	"testing"
 
 	"gorgonia.org/gorgonia"
 	"gorgonia.org/tensor"
 
+	"github.com/filterlens/filterlens/afcc"
 	"github.com/filterlens/filterlens/inspect/engine"
 	pure "github.com/filterlens/filterlens/inspect/engine/gorgonia"
 )
@@ -268,4 +271,74 @@ func TestStepsAgainstSolver(t *testing.T) {
 			})
 		}
 	})
+}
+
+// TestEnginesAgree measures fixtures on ONNX Runtime and on the pure-Go engine:
+// taps, heads that each engine trains itself, label means, evaluation. Model and
+// heads must be as often right, and clusters may differ only where rounding
+// decides, in fields within a thousandth of the threshold; it logs how many do.
+func TestEnginesAgree(t *testing.T) {
+	if testing.Short() {
+		t.Skip("measures two models twice")
+	}
+	theirs := runtime(t)
+	for name, layers := range map[string][]string{
+		"vgg16-glyphs20.onnx": nil,
+		// The stem, a depthwise convolution, one behind squeeze and excitation, the last.
+		"efficientnet-b0-glyphs20.onnx": {
+			"/features/features.0/features.0.0/Conv", "/features/features.3/features.3.0/block/block.1/block.1.0/Conv",
+			"/features/features.5/features.5.1/block/block.3/block.3.0/Conv", "/features/features.8/features.8.0/Conv",
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			m := openModel(t, filepath.Join("..", "..", "fixtures", name))
+			set := openSet(t, filepath.Join("..", "..", "fixtures", "glyphs20"))
+			measure := func(eng engine.Engine) (*Result, []Fields) {
+				var fields []Fields
+				opt := Options{Theta: afcc.DefaultTheta, Recipe: DefaultRecipe(), Layers: layers,
+					Each: func(_ *Layer, f Fields) error {
+						f.W, f.Means = slices.Clone(f.W), slices.Clone(f.Means)
+						fields = append(fields, f)
+						return nil
+					}}
+				opt.Recipe.Epochs = 3
+				opt.Split.Seed, opt.Split.PerLabel = 1, 60
+				opt.Preprocess.Mean, opt.Preprocess.Std = []float32{0.5}, []float32{0.5}
+				res, err := Measure(t.Context(), eng, m, set, opt)
+				if err != nil {
+					t.Fatal(err)
+				}
+				return res, fields
+			}
+			a, fieldsA := measure(theirs)
+			b, fieldsB := measure(pure.Open(pure.Options{}))
+			if len(a.Layers) == 0 || len(layers) > 0 && len(a.Layers) != len(layers) || len(a.Layers) != len(b.Layers) || len(fieldsA) != len(a.Layers) || len(fieldsB) != len(b.Layers) {
+				t.Fatalf("%d and %d layers, %d and %d with fields", len(a.Layers), len(b.Layers), len(fieldsA), len(fieldsB))
+			}
+			if a.Accuracy != b.Accuracy {
+				t.Errorf("accuracy %v and %v", a.Accuracy, b.Accuracy)
+			}
+			apart := 0.0
+			for i, l := range a.Layers {
+				apart = max(apart, meansAgree(t, l.Name(), fieldsA[i].Means, fieldsB[i].Means))
+				if l.Accuracy != b.Layers[i].Accuracy {
+					t.Errorf("layer %s: the head's accuracy is %v and %v", l.Name(), l.Accuracy, b.Layers[i].Accuracy)
+				}
+			}
+			t.Logf("label means differ by at most %.2g of their layer's largest", apart)
+			d, err := Compare(a, b)
+			if err != nil {
+				t.Fatal(err)
+			}
+			logDifferences(t, "heads of its own", d)
+			if len(d.Unpaired) > 0 {
+				t.Errorf("unpaired: %v", d.Unpaired)
+			}
+			for i, l := range d.Layers {
+				for _, differ := range l.Differ {
+					onlyRounding(t, l.Layer, differ, fieldsA[i].Matrix(nil, differ.Filter), fieldsB[i].Matrix(nil, differ.Filter), float32(a.Theta))
+				}
+			}
+		})
+	}
 }
