@@ -9,6 +9,7 @@
 //	filterlens prune --afcc MODEL --data DIR -o OUT a diluted model, verified
 //	filterlens compare A B                          what changed
 //	filterlens eval MODEL... --data DIR             accuracy and latency
+//	filterlens eval MODEL --engine both             two engines, and where they part
 //	filterlens runtime [install]                    which ONNX Runtime; get it
 //
 // A MODEL of inspect is a file, - for standard input, or a folder, which stands
@@ -20,7 +21,7 @@
 //
 // Results go to standard output, everything else to standard error. The exit
 // code is 0 when it is done, 1 for a verdict (the models differ, a verification
-// failed, a check has findings), 2 for what the user can put right (usage, an
+// failed, a check has findings, two engines part), 2 for what the user can put right (usage, an
 // unreadable or malformed file, be it one of many), 3 when the runtime or the
 // execution provider could not be loaded, 4 when inference failed, and 130 after
 // an interrupt.
@@ -69,7 +70,7 @@ func newApp(stdin io.Reader, stdout, stderr io.Writer) *cli.App {
 		Name:        "filterlens",
 		Usage:       "look into ONNX image classifiers: structure, what each filter recognises, diluted models",
 		UsageText:   "filterlens VERB [flags] ...   (flags may stand anywhere behind the verb)",
-		Description: "Exit codes: 0 done; 1 a verdict (compare: they differ; prune: verification failed; inspect --check: findings);\n2 usage, or an unreadable or malformed file; 3 the runtime or the execution provider\ncould not be loaded; 4 inference failed; 130 interrupted.",
+		Description: "Exit codes: 0 done; 1 a verdict (compare: they differ; prune: verification failed; inspect --check: findings;\neval --engine both: they part); 2 usage, or an unreadable or malformed file; 3 the runtime\nor the execution provider could not be loaded; 4 inference failed; 130 interrupted.",
 		Reader:      stdin, Writer: stdout, ErrWriter: stderr,
 		HideVersion: true, HideHelpCommand: true,
 		DisableSliceFlagSeparator: true,

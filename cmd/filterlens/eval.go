@@ -18,14 +18,17 @@ func evalCommand() *cli.Command {
 	return &cli.Command{
 		Name:      "eval",
 		Usage:     "accuracy and latency of models, the way the other verbs measure them",
-		UsageText: "filterlens eval MODEL... --data DIR [flags]",
+		UsageText: "filterlens eval MODEL... --data DIR [flags]\nfilterlens eval MODEL --engine both (--data DIR | --random N) [flags]",
 		Description: "All models see every batch, one after the other, and the same samples: by default the\n" +
-			"evaluation split on which inspect and prune judge, too.",
+			"evaluation split on which inspect and prune judge, too.\n\n" +
+			"--engine both runs one model on ONNX Runtime and on the pure-Go engine and tells how their outputs differ, " +
+			"which answers are others, and the first node at which the engines part. It ends with 0 when they agree " +
+			"within the tolerance, with 1 when they part.",
 		Flags: slices.Concat(
 			outputFlags("write to `FILE` (- is standard output)"), shapeFlags(), dataFlags(),
 			[]cli.Flag{&cli.BoolFlag{Name: "subset", Usage: "the data has samples of some labels only; the others are those of --labels or those that the model records", Category: groupData, DisableDefaultText: true}},
 			[]cli.Flag{&cli.StringFlag{Name: "split", Value: "eval", Usage: "samples: eval, stats, fit, all, or test or train as shipped", Category: groupData}},
-			runFlags(runBatch, runBatchDefault)),
+			runFlagsWith(engineFlag(", both compares the two"), runBatch, runBatchDefault), bothFlags()),
 		Action: evaluate,
 	}
 }
@@ -35,12 +38,15 @@ func evaluate(c *cli.Context) error {
 	switch {
 	case len(paths) == 0:
 		return usage("eval: no model given; write filterlens eval MODEL.onnx --data DIR")
-	case !c.IsSet("data"):
+	case !c.IsSet("data") && c.String("engine") != bothEngines:
 		return usage("eval: no data given; write --data DIR")
 	case slices.Contains(paths, "-"):
 		return usage("eval needs models in files, not standard input")
 	}
 	if err := checkEngineFlags(c); err != nil {
+		return err
+	}
+	if err := checkBothFlags(c); err != nil {
 		return err
 	}
 	out, err := outputOf(c, paths...)
@@ -62,6 +68,9 @@ func evaluate(c *cli.Context) error {
 		defer m.Close()
 		models = append(models, m)
 	}
+	if c.String("engine") == bothEngines {
+		return compareEngines(c, k, out, models[0])
+	}
 	e, err := evaluateModels(c.Context, c, k, models)
 	if err != nil {
 		return err
@@ -76,18 +85,15 @@ func evaluateModels(ctx context.Context, c *cli.Context, k *console, models []*i
 		return nil, err
 	}
 	defer set.Close()
-	pre, err := preprocessOf(c, k, models[0])
+	s, err := judgedSamples(c, k, set, models[0])
 	if err != nil {
 		return nil, err
 	}
+	pre, index, hash := s.pre, s.index, s.hash
 	for _, m := range models[1:] {
 		if a, b := metadata(models[0], preprocessKey), metadata(m, preprocessKey); a != b && !c.IsSet("preprocess") {
 			k.warn("all models get the preprocessing of %s, %s; %s records %q", models[0].File, pre, m.File, b)
 		}
-	}
-	index, hash, err := samplesOf(c, set)
-	if err != nil {
-		return nil, err
 	}
 	opt := probe.Options{Preprocess: pre, Split: splitOptions(c), Batch: c.Int("batch"), Progress: k.bar.progress}
 	e := &report.Evaluations{
@@ -118,6 +124,27 @@ func evaluateModels(ctx context.Context, c *cli.Context, k *console, models []*i
 	e.Skipped = set.Skipped()
 	e.Warnings = k.warned
 	return e, nil
+}
+
+// judged are samples to evaluate models on, and how they are made.
+type judged struct {
+	pre   dataset.Preprocess
+	index []int
+	hash  string // of a split
+}
+
+// judgedSamples reads the flags that say which samples of a data set are run, and
+// how they are preprocessed for a model.
+func judgedSamples(c *cli.Context, k *console, set *dataset.Set, m *inspect.Model) (*judged, error) {
+	pre, err := preprocessOf(c, k, m)
+	if err != nil {
+		return nil, err
+	}
+	index, hash, err := samplesOf(c, set)
+	if err != nil {
+		return nil, err
+	}
+	return &judged{pre, index, hash}, nil
 }
 
 // samplesOf returns the samples named by --split, and the hash of a split.

@@ -30,6 +30,7 @@ const (
 	groupHeads      = "Measuring: heads"
 	groupWork       = "Measuring: memory and kept work"
 	groupRun        = "Running"
+	groupBoth       = "Two engines"
 )
 
 func outputFlags(output string) []cli.Flag {
@@ -142,7 +143,11 @@ func refuseSubset(c *cli.Context) error {
 // runFlags say how a model is run; batch is what --batch means, else the default
 // of it.
 func runFlags(batch, otherwise string) []cli.Flag {
-	return slices.Concat([]cli.Flag{engineFlag("")}, libraryFlags(), []cli.Flag{
+	return runFlagsWith(engineFlag(""), batch, otherwise)
+}
+
+func runFlagsWith(engine cli.Flag, batch, otherwise string) []cli.Flag {
+	return slices.Concat([]cli.Flag{engine}, libraryFlags(), []cli.Flag{
 		&cli.StringFlag{Name: "ep", Value: "cpu", Usage: "execution provider: cpu or cuda", Category: groupRun},
 		&cli.BoolFlag{Name: "tf32", Usage: "with --ep cuda: round factors to 10 bits of mantissa, which is faster and changes results", Category: groupRun, DisableDefaultText: true},
 		&cli.IntFlag{Name: "device-id", Usage: "number of the GPU", Category: groupRun},

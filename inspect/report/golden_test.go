@@ -192,6 +192,8 @@ func TestGolden(t *testing.T) {
 		{"stats", FromStats(res), res},
 		{"filters", FromFilters(&res.Layers[0], res.Data.Labels, res.Theta), nil},
 		{"eval", FromEvaluations(goldenEvaluations()), goldenEvaluations()},
+		{"duel", FromDuel(goldenDuel()), goldenDuel()},
+		{"duel-random", FromDuel(randomDuel()), randomDuel()},
 		{"runtime", FromRuntime(NewRuntime(info, engines)), NewRuntime(info, engines)},
 		{"runtime-none", FromRuntime(NewRuntime(ort.Info{}, lacking)), NewRuntime(ort.Info{}, lacking)},
 		{"compare", FromComparison(goldenComparison()), NewComparison(goldenComparison())},

@@ -301,6 +301,9 @@ func TestOtherSchemas(t *testing.T) {
 			"runtime": Runtime{}, "engine": RuntimeEngine{}, "provider": Provider{}}},
 		{"eval", []any{evaluations}, map[string]any{
 			"evaluations": Evaluations{}, "model": EvaluatedModel{}, "timing": probe.Timing{}, "skipped": dataset.Skipped{}}},
+		{"duel", []any{goldenDuel(), randomDuel(), goldenSkippedDuel()}, map[string]any{
+			"duel": Duel{}, "data": DuelData{}, "engine": DuelEngine{}, "output": DuelOutput{}, "extreme": DuelExtreme{}, "answer": DuelAnswer{}, "tensor": DuelTensor{},
+			"evaluation": probe.Evaluation{}, "timing": probe.Timing{}, "skipped": dataset.Skipped{}}},
 		{"stats", []any{goldenResult(), result}, map[string]any{
 			"result": probe.Result{}, "data": probe.Data{}, "split": probe.Split{}, "part": probe.Part{}, "recipe": probe.Recipe{}, "asked": probe.Asked{}, "layer": probe.Layer{}, "range": probe.FilterRange{}, "stats": afcc.Stats{},
 			"averages": afcc.Averages{}, "filter": afcc.Filter{}, "stability": afcc.Stability{}, "filter_stability": afcc.FilterStability{}, "label_frequency": afcc.LabelFrequency{},

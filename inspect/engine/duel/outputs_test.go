@@ -103,16 +103,16 @@ func TestRandom(t *testing.T) {
 	m := open(t, filepath.Join(fixtures, "vgg16-glyphs20.onnx"))
 	gemm := nodes(m, "Gemm")[0]
 	bad := wrong{eng, scaled(m, gemm, 1, -1)}
-	run := func(opt duel.RandomOptions) (duel.Output, map[string]*engine.Tensor) {
+	run := func(opt duel.RandomOptions) (duel.Output, duel.Sample) {
 		t.Helper()
-		outputs, in, err := duel.Random(t.Context(), eng, bad, m, opt)
+		outputs, worst, err := duel.Random(t.Context(), eng, bad, m, opt)
 		if err != nil {
 			t.Fatal(err)
 		}
-		return outputs[0], in
+		return outputs[0], worst
 	}
 	opt := duel.RandomOptions{Samples: 10, Batch: 4, Seed: 5, Tolerance: duel.DefaultTolerance()}
-	o, in := run(opt)
+	o, worst := run(opt)
 	if o.Samples != 10 || o.Beyond != 10 || len(o.Answers) == 0 {
 		t.Errorf("%+v", o)
 	}
@@ -124,12 +124,15 @@ func TestRandom(t *testing.T) {
 	if other, _ := run(opt); reflect.DeepEqual(o, other) {
 		t.Error("another seed changes nothing")
 	}
-	x := in[m.Inputs[0].Name]
+	if worst.Number != o.Relative.Sample {
+		t.Errorf("sample %d, %+v", worst.Number, o.Relative)
+	}
+	x := worst.In[m.Inputs[0].Name]
 	if x.Shape[0] != 1 {
 		t.Fatalf("the worst sample has shape %v", x.Shape)
 	}
 	// Alone, it differs as it did among others.
-	trail, err := duel.Walk(t.Context(), eng, bad, m, in, duel.Options{Tolerance: opt.Tolerance})
+	trail, err := duel.Walk(t.Context(), eng, bad, m, worst.In, duel.Options{Tolerance: opt.Tolerance})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -22,6 +22,13 @@ type RandomOptions struct {
 	Progress func(stage string, done, total int)
 }
 
+// Sample is one of those that were run. In feeds it alone or, where the file fixes a
+// larger batch, with those that ran beside it.
+type Sample struct {
+	Number int
+	In     map[string]*engine.Tensor
+}
+
 // Output is an output of a model and how the engines differ on it.
 type Output struct {
 	Name string
@@ -31,21 +38,21 @@ type Output struct {
 // Random runs m on both engines with the same made-up inputs: numbers from a standard
 // normal distribution, as those of preprocessed images are, for float16 of magnitudes
 // from 1/8 to 2, zeros and ones for integers and booleans, always the same for a
-// seed. It returns how the outputs differ, in the order of the file, and the input of
-// the sample that differs most, or the first, for Walk.
+// seed. It returns how the outputs differ, in the order of the file, and the sample
+// that differs most, or the first, with its input for Walk.
 //
 // An input with an open dimension besides the first and one of a type without numbers
 // are an error that names it; others are of the engines.
-func Random(ctx context.Context, a, b engine.Engine, m *inspect.Model, opt RandomOptions) (outputs []Output, worst map[string]*engine.Tensor, err error) {
+func Random(ctx context.Context, a, b engine.Engine, m *inspect.Model, opt RandomOptions) (outputs []Output, worst Sample, err error) {
 	if err := opt.Tolerance.Check(); err != nil {
-		return nil, nil, err
+		return nil, worst, err
 	}
 	if opt.Progress == nil {
 		opt.Progress = func(string, int, int) {}
 	}
 	// Refused before anything is loaded.
 	if _, err := opt.inputs(m, 0, 1); err != nil {
-		return nil, nil, err
+		return nil, worst, err
 	}
 	batch := min(opt.Samples, opt.Batch)
 	if n := fixedBatch(m); n > 0 {
@@ -54,7 +61,7 @@ func Random(ctx context.Context, a, b engine.Engine, m *inspect.Model, opt Rando
 	p := new(pair)
 	defer func() { err = errors.Join(err, p.close()) }()
 	if err := p.load(ctx, a, b, m); err != nil {
-		return nil, nil, err
+		return nil, worst, err
 	}
 	for _, v := range m.Outputs {
 		outputs = append(outputs, Output{Name: v.Name, Outputs: Outputs{Tolerance: opt.Tolerance}})
@@ -63,36 +70,33 @@ func Random(ctx context.Context, a, b engine.Engine, m *inspect.Model, opt Rando
 		n := min(batch, opt.Samples-done)
 		in, err := opt.inputs(m, done, n)
 		if err != nil {
-			return nil, nil, err
+			return nil, worst, err
 		}
 		samples := make([]int, n)
 		for i := range samples {
 			samples[i] = done + i
 		}
 		if err := p.run(ctx, m, in, samples, outputs); err != nil {
-			return nil, nil, err
+			return nil, worst, err
 		}
 		opt.Progress("running on both", done+n, opt.Samples)
 	}
-	at := 0
 	most := -1.0
 	for _, o := range outputs {
 		if i := o.Worst(); i >= 0 && o.Relative.Difference > most {
-			at, most = i, o.Relative.Difference
+			worst.Number, most = i, o.Relative.Difference
 		}
 	}
-	done := at - at%batch
-	n := min(batch, opt.Samples-done)
-	in, err := opt.inputs(m, done, n)
-	if err != nil || fixedBatch(m) > 0 {
-		return outputs, in, err
+	done := worst.Number - worst.Number%batch
+	if worst.In, err = opt.inputs(m, done, min(batch, opt.Samples-done)); err != nil {
+		return nil, Sample{}, err
 	}
 	for _, v := range m.Inputs {
 		if len(v.Shape.Dims) > 0 && v.Shape.Dims[0].Value < 0 {
-			in[v.Name] = Row(in[v.Name], at-done, 1)
+			worst.In[v.Name] = Row(worst.In[v.Name], worst.Number-done, 1)
 		}
 	}
-	return outputs, in, nil
+	return outputs, worst, nil
 }
 
 // fixedBatch returns the first dimension of the inputs, 0 where one leaves it open.

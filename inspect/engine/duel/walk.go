@@ -49,12 +49,12 @@ type Tap struct {
 
 // Trail is what Walk finds.
 type Trail struct {
-	// Taps are the outputs of layers, or of all nodes, and the graph's own outputs,
-	// in the order in which they are computed.
+	// Taps are the outputs of layers, or of all nodes, the graph's own outputs, and
+	// Parting and Agreeing, in the order in which they are computed.
 	Taps []Tap
-	// Parting is the first tensor beyond the tolerance. It need not be among Taps:
-	// when a layer parts, all that was computed between it and the layers that agree
-	// is looked at as well. nil when all agree.
+	// Parting is the first tensor beyond the tolerance, of any node: when a layer
+	// parts, all that is computed between it and the layers that agree is looked at
+	// as well. nil when all agree.
 	Parting *Tap
 	// Agreeing is the last tensor before Parting, on the way to it, that was compared
 	// and agrees; nil when there is none.
@@ -98,6 +98,13 @@ func Walk(ctx context.Context, a, b engine.Engine, m *inspect.Model, in map[stri
 		}
 	}
 	t.Agreeing = w.agreeing(t.Parting)
+	for _, tap := range []*Tap{t.Parting, t.Agreeing} {
+		if tap != nil && !slices.Contains(wanted, tap.Tensor) {
+			wanted = append(wanted, tap.Tensor)
+		}
+	}
+	w.sort(wanted)
+	t.Taps = w.known(wanted)
 	return t, nil
 }
 
@@ -217,8 +224,12 @@ func (w *walker) layers() []string {
 			list = append(list, v.Name)
 		}
 	}
-	slices.SortFunc(list, func(a, b string) int { return w.place[a] - w.place[b] })
+	w.sort(list)
 	return list
+}
+
+func (w *walker) sort(tensors []string) {
+	slices.SortFunc(tensors, func(a, b string) int { return w.place[a] - w.place[b] })
 }
 
 func (w *walker) comparable(tensor string) bool {
@@ -239,7 +250,7 @@ func (w *walker) between(tensor string) []string {
 		}
 		return true
 	})
-	slices.SortFunc(list, func(a, b string) int { return w.place[a] - w.place[b] })
+	w.sort(list)
 	return list
 }
 

@@ -117,11 +117,11 @@ func nodes(m *inspect.Model, op string) (list []int) {
 
 func noise(t *testing.T, m *inspect.Model, eng engine.Engine) map[string]*engine.Tensor {
 	t.Helper()
-	_, in, err := duel.Random(t.Context(), eng, eng, m, duel.RandomOptions{Samples: 1, Batch: 1, Seed: 3})
+	_, sample, err := duel.Random(t.Context(), eng, eng, m, duel.RandomOptions{Samples: 1, Batch: 1, Seed: 3})
 	if err != nil {
 		t.Fatal(err)
 	}
-	return in
+	return sample.In
 }
 
 // An engine that is wrong from one node on is found out, and that node is named:
@@ -167,8 +167,9 @@ func TestWalkNamesTheNode(t *testing.T) {
 				if a := trail.Agreeing; a != nil && (a.Parts || a.Node >= f.node) {
 					t.Errorf("%s: %q: the last that agrees is %+v", name, n.Name, a)
 				}
-				if !slices.ContainsFunc(trail.Taps, func(t duel.Tap) bool { return t.Parts }) {
-					t.Errorf("%s: %q: no tap parts", name, n.Name)
+				first := slices.IndexFunc(trail.Taps, func(t duel.Tap) bool { return t.Parts })
+				if first < 0 || p != nil && trail.Taps[first].Tensor != p.Tensor {
+					t.Errorf("%s: %q: the taps are %+v", name, n.Name, trail.Taps)
 				}
 			}
 		}
@@ -193,7 +194,7 @@ func TestEnginesAgree(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			m := open(t, filepath.Join(fixtures, name))
 			tol := duel.DefaultTolerance()
-			outputs, in, err := duel.Random(t.Context(), eng, pure, m, duel.RandomOptions{Samples: 20, Batch: 8, Seed: 1, Tolerance: tol})
+			outputs, sample, err := duel.Random(t.Context(), eng, pure, m, duel.RandomOptions{Samples: 20, Batch: 8, Seed: 1, Tolerance: tol})
 			if lacks := new(gorgonia.UnsupportedError); errors.As(err, &lacks) {
 				t.Skip(err)
 			}
@@ -203,7 +204,7 @@ func TestEnginesAgree(t *testing.T) {
 			if o := outputs[0]; o.Samples != 20 || o.Values != 400 || o.Beyond != 0 || len(o.Answers) != 0 {
 				t.Errorf("%+v", o)
 			}
-			trail, err := duel.Walk(t.Context(), eng, pure, m, in, duel.Options{Tolerance: tol, All: true})
+			trail, err := duel.Walk(t.Context(), eng, pure, m, sample.In, duel.Options{Tolerance: tol, All: true})
 			if err != nil {
 				t.Fatal(err)
 			}

@@ -1,8 +1,8 @@
 // Package schema holds the published forms of what the verbs write as JSON, as
 // JSON Schema 2020-12: inspect, stats (inspect --data), measuring (inspect --data
 // --dry-run), definitions (inspect --explain), prune, plan (prune --dry-run),
-// compare, compare-stats (compare of two measurements), eval and runtime. It is
-// data; nothing else enters.
+// compare, compare-stats (compare of two measurements), eval, duel (eval --engine
+// both) and runtime. It is data; nothing else enters.
 package schema
 
 import "embed"
