@@ -248,7 +248,7 @@ func agree(got, want *engine.Tensor, dtype onnxfile.DType) (worst float64, err e
 	}
 	a, b := floating(got, dtype), floating(want, dtype)
 	if b == nil {
-		if !reflect.DeepEqual(got.Data, want.Data) {
+		if !reflect.DeepEqual(got.Data, want.Data) && engine.Elements(want.Shape) > 0 {
 			return 0, fmt.Errorf("made %s where %s is due", brief(got.Data), brief(want.Data))
 		}
 		return 0, nil
