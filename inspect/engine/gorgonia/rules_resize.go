@@ -16,7 +16,7 @@ func rulesResize() map[string]rule {
 	return map[string]rule{
 		"Resize": withHalf(rule{
 			attributes: []string{"antialias", "axes", "coordinate_transformation_mode", "cubic_coeff_a", "exclude_outside", "extrapolation_value", "keep_aspect_ratio_policy", "mode", "nearest_mode"},
-			least:      2, most: 4, types: []typeSet{anySet &^ halfSet, realSet, scales, 1 << onnxfile.Int64}, check: checkResize, bind: bindResize,
+			least:      1, most: 4, types: []typeSet{anySet &^ halfSet, realSet, scales, 1 << onnxfile.Int64}, check: checkResize, bind: bindResize,
 			// roi and scales may be there and have no elements.
 			empty: true,
 		}),
@@ -172,6 +172,11 @@ func (b *binder) resized(scales []float32, sizes []int64, roi []float32, axes []
 			return nil, fmt.Errorf("scale %g of %d places is lacking", d.Scale, d.In)
 		}
 		d.Out = int(length)
+		// ONNX divides by the length that the scale makes, ONNX Runtime by that of
+		// the result.
+		if coordinate == "align_corners" && length != float64(d.In)*float64(d.Scale) {
+			return nil, fmt.Errorf("align_corners with scale %g of %d places, which makes no whole places, is lacking", d.Scale, d.In)
+		}
 	}
 	switch policy {
 	case "stretch":

@@ -139,7 +139,7 @@ type Taps struct {
 // Taps returns the places between which k interpolates. With inside, places
 // beyond the edges count nothing and the rest is scaled up; else the edge stands
 // for them. With smooth, a kernel is widened by the factor by which the dimension
-// shrinks (antialiasing), and places beyond the edges count nothing.
+// shrinks (antialiasing).
 func (s Scaling) Taps(k Kernel, inside, smooth bool) (*Taps, error) {
 	at, err := s.coordinate()
 	if err != nil {
@@ -163,7 +163,7 @@ func (s Scaling) Taps(k Kernel, inside, smooth bool) (*Taps, error) {
 		for j := range each {
 			p := first + j
 			weight := k.Weight((x - float64(p)) / wide)
-			if (inside || smooth) && (p < 0 || p >= s.In) {
+			if inside && (p < 0 || p >= s.In) {
 				weight = 0
 			}
 			sum += weight
