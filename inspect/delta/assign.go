@@ -9,6 +9,8 @@ import (
 	"golang.org/x/sync/errgroup"
 	"gonum.org/v1/gonum/blas"
 	"gonum.org/v1/gonum/blas/blas32"
+
+	"github.com/filterlens/filterlens/inspect/onnxfile"
 )
 
 // An assignment is the search for the filters of a layer.
@@ -42,6 +44,7 @@ type assignment struct {
 	unclear []bool
 	others  [][]int32
 	sum     tally
+	results map[[2]int32]rowResult
 }
 
 type rowStatus struct {
@@ -65,15 +68,24 @@ const stripElements = 1 << 21
 // row reads row r into the reader's buffer.
 func (x *rowsOf) row(r int64) ([]float64, error) {
 	v := x.v
-	if !v.transposed {
+	if !v.transposed && !(v.stored && v.vals == nil && v.t.DType() == onnxfile.Float) {
 		return v.doubles(r*v.cols, (r+1)*v.cols, &x.buf)
 	}
 	out := grow(&x.buf, int(v.cols))
-	if v.vals != nil {
+	switch {
+	case !v.transposed:
+		line := grow(&x.b.x, len(out))
+		if err := v.run(r*v.cols, (r+1)*v.cols, line, &x.b); err != nil {
+			return nil, err
+		}
+		for c, w := range line {
+			out[c] = float64(w)
+		}
+	case v.vals != nil:
 		for c := range out {
 			out[c] = v.vals[int64(c)*v.rows+r]
 		}
-	} else {
+	default:
 		if r < x.first || r >= x.first+x.count {
 			n := min(max(stripElements/max(v.cols, 1), 1), v.rows)
 			x.first = r / n * n
@@ -174,19 +186,41 @@ type rowInfo struct {
 	norm float64
 }
 
-// survey reads the rows of one side: their hash, their length and, into sketches
-// of sketchWidth each, their sketch.
-func (s *assignment) survey(ctx context.Context, second bool, list []int32, sketches []float32) ([]rowInfo, error) {
+// add takes a run of numbers into account of which the first has the given place;
+// the same place has the same part of a sketch.
+func (x *rowInfo) add(run []float64, place int, sketch []float32) {
+	h, norm := x.hash, x.norm
+	sketch = sketch[:sketchWidth]
+	for i, v := range run {
+		h = (h ^ math.Float64bits(v+0)) * 0x100000001b3
+		h ^= h >> 29
+		if v-v != 0 {
+			continue
+		}
+		norm += v * v
+		p := uint64(place+i+1) * 0x9e3779b97f4a7c15
+		p = (p ^ p>>32) * 0xd6e8feb86659fd93
+		f := math.Float32frombits(math.Float32bits(float32(v)) ^ uint32(p>>63)<<31)
+		sketch[p>>40&(sketchWidth-1)] += f
+	}
+	x.hash, x.norm = h, norm
+}
+
+// survey reads the rows of one side: their hash, their length and their sketch, of
+// length 1.
+func (s *assignment) survey(ctx context.Context, second bool, list []int32) ([]rowInfo, []float32, error) {
 	side := s.a
 	if second {
 		side = s.b
 	}
 	out := make([]rowInfo, len(list))
+	sketches := make([]float32, len(list)*sketchWidth)
 	ordered := s.orderB()
 	workers := s.workers
 	if side.v.transposed {
 		workers = min(workers, 2) // each has a strip of its own
 	}
+	whole := s.each || s.colScale == nil && s.groupsA == 1 && s.groupsB == 1 && identical(s.cols, len(s.inverse))
 	err := parallel(ctx, len(list), workers, func(from, to int) error {
 		rd := side.clone()
 		for i := from; i < to; i++ {
@@ -198,34 +232,11 @@ func (s *assignment) survey(ctx context.Context, second bool, list []int32, sket
 			if err != nil {
 				return err
 			}
-			var sketch []float32
-			if sketches != nil {
-				sketch = sketches[i*sketchWidth : (i+1)*sketchWidth]
-			}
-			h := uint64(14695981039346656037)
-			var norm float64
-			take := func(v float64, place int) {
-				h = (h ^ math.Float64bits(v+0)) * 0x100000001b3
-				h ^= h >> 29
-				if v-v != 0 {
-					return
-				}
-				norm += v * v
-				if sketch != nil {
-					x := uint64(place+1) * 0x9e3779b97f4a7c15
-					x = (x ^ x>>32) * 0xd6e8feb86659fd93
-					if x>>63 == 0 {
-						sketch[x>>40&(sketchWidth-1)] += float32(v)
-					} else {
-						sketch[x>>40&(sketchWidth-1)] -= float32(v)
-					}
-				}
-			}
+			info := rowInfo{hash: 14695981039346656037}
+			sketch := sketches[i*sketchWidth : (i+1)*sketchWidth]
 			switch {
-			case s.each:
-				for k, v := range row {
-					take(v, k)
-				}
+			case whole:
+				info.add(row, 0, sketch)
 			case !second:
 				per := len(s.cols) / s.groupsA
 				base := int(r) / (int(s.a.v.rows) / s.groupsA) * per
@@ -233,28 +244,33 @@ func (s *assignment) survey(ctx context.Context, second bool, list []int32, sket
 					if s.cols[base+c] < 0 {
 						continue
 					}
-					for k, v := range row[c*s.inner : (c+1)*s.inner] {
-						if s.colScale != nil {
-							v /= s.colScale[base+c]
+					run := row[c*s.inner : (c+1)*s.inner]
+					if s.colScale != nil {
+						for k := range run {
+							run[k] /= s.colScale[base+c]
 						}
-						take(v, (base+c)*s.inner+k)
 					}
+					info.add(run, (base+c)*s.inner, sketch)
 				}
 			default:
 				group := int(r) / (int(s.b.v.rows) / s.groupsB)
 				per := len(s.inverse) / s.groupsB
 				for _, j := range ordered[group] {
 					c := int(j) - group*per
-					for k, v := range row[c*s.inner : (c+1)*s.inner] {
-						take(v, int(s.inverse[j])*s.inner+k)
-					}
+					info.add(row[c*s.inner:(c+1)*s.inner], int(s.inverse[j])*s.inner, sketch)
 				}
 			}
-			out[i] = rowInfo{h, norm}
+			if info.norm > 0 {
+				d := float32(1 / math.Sqrt(info.norm))
+				for k := range sketch {
+					sketch[k] *= d
+				}
+			}
+			out[i] = info
 		}
 		return nil
 	})
-	return out, err
+	return out, sketches, err
 }
 
 // orderB lists, for each group of B, the channels that live on in the order of A.
@@ -322,28 +338,50 @@ func (s *assignment) solve(ctx context.Context) error {
 			freeB = append(freeB, int32(q))
 		}
 	}
+	s.results = map[[2]int32]rowResult{}
 	if len(free) > 0 && len(freeB) > 0 {
-		var err error
-		if free, freeB, err = s.exact(ctx, free, freeB); err != nil {
-			return err
-		}
-		if err := s.similar(ctx, free, freeB); err != nil {
+		if err := s.search(ctx, free, freeB); err != nil {
 			return err
 		}
 	}
 	return s.judge(ctx)
 }
 
-// exact pairs rows whose numbers are the same, and returns those that are left.
-func (s *assignment) exact(ctx context.Context, free, freeB []int32) (restA, restB []int32, err error) {
-	ia, err := s.survey(ctx, false, free, nil)
+// search pairs rows that are free: those with the same numbers, then by
+// similarity.
+func (s *assignment) search(ctx context.Context, free, freeB []int32) error {
+	ia, sa, err := s.survey(ctx, false, free)
 	if err != nil {
-		return nil, nil, err
+		return err
 	}
-	ib, err := s.survey(ctx, true, freeB, nil)
+	ib, sb, err := s.survey(ctx, true, freeB)
 	if err != nil {
-		return nil, nil, err
+		return err
 	}
+	used := s.exact(free, freeB, ia, ib)
+	// What is left moves to the front, with its sketch.
+	keep := func(list []int32, sketches []float32, done func(r int32) bool) ([]int32, []float32) {
+		n := 0
+		for k, r := range list {
+			if !done(r) {
+				list[n] = r
+				copy(sketches[n*sketchWidth:(n+1)*sketchWidth], sketches[k*sketchWidth:])
+				n++
+			}
+		}
+		return list[:n], sketches[:n*sketchWidth]
+	}
+	free, sa = keep(free, sa, func(r int32) bool { return s.to[r] >= 0 })
+	freeB, sb = keep(freeB, sb, func(r int32) bool { return used[r] })
+	if len(free) == 0 || len(freeB) == 0 {
+		return nil
+	}
+	return s.similar(ctx, s.candidates(free, freeB, sa, sb))
+}
+
+// exact pairs rows whose numbers are the same; it returns the rows of B that are
+// taken.
+func (s *assignment) exact(free, freeB []int32, ia, ib []rowInfo) map[int32]bool {
 	inB := map[uint64][]int32{}
 	for k, q := range freeB {
 		inB[ib[k].hash] = append(inB[ib[k].hash], q)
@@ -364,17 +402,7 @@ func (s *assignment) exact(ctx context.Context, free, freeB []int32) (restA, res
 		}
 		s.twins(la, lb, used)
 	}
-	for _, f := range free {
-		if s.to[f] < 0 {
-			restA = append(restA, f)
-		}
-	}
-	for _, q := range freeB {
-		if !used[q] {
-			restB = append(restB, q)
-		}
-	}
-	return restA, restB, nil
+	return used
 }
 
 // twins pairs rows of the same weights: by their bias where it tells them apart,
@@ -431,16 +459,12 @@ type candidate struct {
 
 // similar pairs the rows that are left by the cosine of their weights, the most
 // similar first.
-func (s *assignment) similar(ctx context.Context, free, freeB []int32) error {
-	if len(free) == 0 || len(freeB) == 0 {
-		return nil
-	}
-	list, err := s.candidates(ctx, free, freeB)
-	if err != nil {
-		return err
-	}
+func (s *assignment) similar(ctx context.Context, list []candidate) error {
 	if err := s.measure(ctx, list); err != nil {
 		return err
+	}
+	for i := range list {
+		list[i].cosine = s.results[[2]int32{list[i].f, list[i].q}].cosine
 	}
 	slices.SortStableFunc(list, func(x, y candidate) int {
 		return cmp.Or(cmp.Compare(y.cosine, x.cosine), cmp.Compare(b2i(x.f != x.q), b2i(y.f != y.q)), cmp.Compare(x.f, y.f), cmp.Compare(x.q, y.q))
@@ -489,72 +513,49 @@ func alike(best, other float64) bool {
 
 // candidates lists the pairs that are worth measuring: for each row the few most
 // similar by their sketches.
-func (s *assignment) candidates(ctx context.Context, free, freeB []int32) ([]candidate, error) {
+func (s *assignment) candidates(free, freeB []int32, sa, sb []float32) []candidate {
+	var list []candidate
 	if len(free)*len(freeB) <= 1<<10 {
-		var list []candidate
 		for _, f := range free {
 			for _, q := range freeB {
 				list = append(list, candidate{f: f, q: q})
 			}
 		}
-		return list, nil
+		return list
 	}
 	// Few rows of B at a time, so that memory does not grow with the layer.
-	const block = 512
-	sa := make([]float32, len(free)*sketchWidth)
-	ia, err := s.survey(ctx, false, free, sa)
-	if err != nil {
-		return nil, err
-	}
-	normalise(sa, ia)
-	const most = 8
+	const block, most = 256, 8
 	ofA := make([][]candidate, len(free))
 	seen := map[[2]int32]bool{}
-	var list []candidate
-	product := make([]float32, len(free)*block)
-	for from := 0; from < len(freeB); from += block {
-		if ctx.Err() != nil {
-			return nil, context.Cause(ctx)
-		}
-		part := freeB[from:min(from+block, len(freeB))]
-		sb := make([]float32, len(part)*sketchWidth)
-		ib, err := s.survey(ctx, true, part, sb)
-		if err != nil {
-			return nil, err
-		}
-		normalise(sb, ib)
-		p := blas32.General{Rows: len(free), Cols: len(part), Stride: len(part), Data: product[:len(free)*len(part)]}
-		blas32.Gemm(blas.NoTrans, blas.Trans, 1,
-			blas32.General{Rows: len(free), Cols: sketchWidth, Stride: sketchWidth, Data: sa},
-			blas32.General{Rows: len(part), Cols: sketchWidth, Stride: sketchWidth, Data: sb}, 0, p)
-		for q := range part {
-			// The most similar rows of A to this one of B.
-			var best []candidate
-			for f := range free {
-				best = keepBest(best, candidate{int32(f), int32(q), float64(p.Data[f*len(part)+q])}, most)
-			}
-			for _, c := range prune(best) {
-				pair := [2]int32{free[c.f], part[q]}
-				if !seen[pair] {
-					seen[pair] = true
-					list = append(list, candidate{f: pair[0], q: pair[1]})
-				}
-			}
-		}
-		for f := range free {
-			for q, v := range p.Data[f*len(part) : (f+1)*len(part)] {
-				ofA[f] = keepBest(ofA[f], candidate{free[f], part[q], float64(v)}, most)
-			}
-		}
-	}
-	for _, best := range ofA {
+	add := func(best []candidate) {
 		for _, c := range prune(best) {
-			pair := [2]int32{c.f, c.q}
-			if !seen[pair] {
+			if pair := [2]int32{c.f, c.q}; !seen[pair] {
 				seen[pair] = true
 				list = append(list, candidate{f: c.f, q: c.q})
 			}
 		}
+	}
+	product := make([]float32, len(free)*block)
+	for from := 0; from < len(freeB); from += block {
+		part := freeB[from:min(from+block, len(freeB))]
+		p := blas32.General{Rows: len(free), Cols: len(part), Stride: len(part), Data: product[:len(free)*len(part)]}
+		blas32.Gemm(blas.NoTrans, blas.Trans, 1,
+			blas32.General{Rows: len(free), Cols: sketchWidth, Stride: sketchWidth, Data: sa},
+			blas32.General{Rows: len(part), Cols: sketchWidth, Stride: sketchWidth, Data: sb[from*sketchWidth : (from+len(part))*sketchWidth]}, 0, p)
+		ofB := make([][]candidate, len(part))
+		for f := range free {
+			for q, v := range p.Data[f*len(part) : (f+1)*len(part)] {
+				c := candidate{free[f], part[q], float64(v)}
+				ofA[f] = keepBest(ofA[f], c, most)
+				ofB[q] = keepBest(ofB[q], c, most)
+			}
+		}
+		for _, best := range ofB {
+			add(best)
+		}
+	}
+	for _, best := range ofA {
+		add(best)
 	}
 	// Where a row was changed beyond recognition, its own index is the first guess.
 	for _, f := range free {
@@ -562,7 +563,7 @@ func (s *assignment) candidates(ctx context.Context, free, freeB []int32) ([]can
 			list = append(list, candidate{f: f, q: f})
 		}
 	}
-	return list, nil
+	return list
 }
 
 // keepBest inserts c into a short list in descending order.
@@ -590,46 +591,50 @@ func prune(list []candidate) []candidate {
 	return list
 }
 
-func normalise(sketches []float32, info []rowInfo) {
-	for i, x := range info {
-		if x.norm == 0 {
-			continue
-		}
-		d := float32(1 / math.Sqrt(x.norm))
-		row := sketches[i*sketchWidth : (i+1)*sketchWidth]
-		for k := range row {
-			row[k] *= d
-		}
-	}
+// A rowResult is what comparing a row of A with one of B gives.
+type rowResult struct {
+	t      tally
+	cosine float64 // NaN where one of them is zero, 1 where both are
+	scale  float64
 }
 
-// measure computes the cosines of candidates from the weights themselves.
-func (s *assignment) measure(ctx context.Context, list []candidate) error {
-	order := make([]int, len(list))
-	for i := range order {
-		order[i] = i
+// examine compares the numbers of row f of A with those of a row of B.
+func (s *assignment) examine(f int32, x, y []float64) rowResult {
+	r := rowResult{t: tally{tol: s.tol}, scale: 1, cosine: math.NaN()}
+	t := &r.t
+	if same(x, y) {
+		t.addSame(sums(x, 0))
+	} else {
+		for i, a := range x {
+			t.add(a, y[i], int64(i), math.Abs(a))
+		}
+		if t.found {
+			t.at = s.place(int(f), int(t.at))
+		}
 	}
-	slices.SortFunc(order, func(x, y int) int {
-		return cmp.Or(cmp.Compare(list[x].f, list[y].f), cmp.Compare(list[x].q, list[y].q))
-	})
-	return s.pairs(ctx, len(order), func(k int) (int32, int32) { return list[order[k]].f, list[order[k]].q },
-		func(k int, x, y []float64) {
-			var xx, yy, xy float64
-			for i, a := range x {
-				if b := y[i]; a-a == 0 && b-b == 0 {
-					xx += a * a
-					yy += b * b
-					xy += a * b
-				}
-			}
-			c := &list[order[k]]
-			switch {
-			case xx == 0 && yy == 0:
-				c.cosine = 1
-			case xx > 0 && yy > 0:
-				c.cosine = min(max(xy/math.Sqrt(xx)/math.Sqrt(yy), -1), 1)
-			}
-		})
+	xx, yy := t.squares()
+	switch {
+	case xx == 0 && yy == 0:
+		r.cosine = 1
+	case xx > 0 && yy > 0:
+		xy := (xx + yy - t.diff2) / 2
+		r.cosine = min(max(xy/math.Sqrt(xx)/math.Sqrt(yy), -1), 1)
+		r.scale = xy / xx
+	}
+	return r
+}
+
+// measure compares the rows of candidates.
+func (s *assignment) measure(ctx context.Context, list []candidate) error {
+	order := slices.Clone(list)
+	slices.SortFunc(order, func(x, y candidate) int { return cmp.Or(cmp.Compare(x.f, y.f), cmp.Compare(x.q, y.q)) })
+	results := make([]rowResult, len(order))
+	err := s.pairs(ctx, len(order), func(k int) (int32, int32) { return order[k].f, order[k].q },
+		func(k int, x, y []float64) { results[k] = s.examine(order[k].f, x, y) })
+	for k, c := range order {
+		s.results[[2]int32{c.f, c.q}] = results[k]
+	}
+	return err
 }
 
 // pairs reads the numbers of n pairs of rows and calls fn with each, from several
@@ -666,54 +671,39 @@ func (s *assignment) pairs(ctx context.Context, n int, at func(k int) (f, q int3
 	})
 }
 
-// judge compares the weights of each pair that was found.
+// judge says what became of each row that has a partner.
 func (s *assignment) judge(ctx context.Context) error {
-	var rows []int32
+	var left []candidate
 	for f, q := range s.to {
-		if q >= 0 {
-			rows = append(rows, int32(f))
+		if _, ok := s.results[[2]int32{int32(f), q}]; q >= 0 && !ok {
+			left = append(left, candidate{f: int32(f), q: q})
 		}
 	}
-	tallies := make([]tally, len(rows))
-	err := s.pairs(ctx, len(rows), func(k int) (int32, int32) { return rows[k], s.to[rows[k]] },
-		func(k int, x, y []float64) {
-			f := rows[k]
-			t := tally{tol: s.tol}
-			var xx, yy, xy float64
-			for i, a := range x {
-				b := y[i]
-				t.add(a, b, s.place(int(f), i), math.Abs(a))
-				if a-a == 0 && b-b == 0 {
-					xx += a * a
-					yy += b * b
-					xy += a * b
-				}
-			}
-			if xx > 0 && yy > 0 {
-				s.cosine[f] = min(max(xy/math.Sqrt(xx)/math.Sqrt(yy), -1), 1)
-				s.scale[f] = xy / xx
-			} else {
-				s.cosine[f], s.scale[f] = math.NaN(), 1
-			}
-			st := &s.status[f]
-			st.same = t.v.Beyond == 0
-			if st.same {
-				s.scale[f] = 1
-			} else if xx > 0 && yy > 0 && t.v.NaNA+t.v.NaNB+t.v.InfA+t.v.InfB == 0 {
-				limit := 1e-5 + 4*s.tol.rel
-				rest := max(yy-xy*xy/xx, 0)
-				st.scaled = s.scale[f] > 0 && rest <= limit*limit*yy && math.Abs(s.scale[f]-1) > limit
-			}
-			if !st.scaled {
-				s.scale[f] = 1
-			}
-			st.bias = !s.biasAlike(f, s.to[f], s.scale[f])
-			tallies[k] = t
-		})
-	for k := range tallies {
-		s.sum.merge(&tallies[k])
+	if err := s.measure(ctx, left); err != nil {
+		return err
 	}
-	return err
+	for f, q := range s.to {
+		if q < 0 {
+			continue
+		}
+		r := s.results[[2]int32{int32(f), q}]
+		st := &s.status[f]
+		s.cosine[f], s.scale[f] = r.cosine, 1
+		st.same = r.t.v.Beyond == 0
+		if v := r.t.v; !st.same && r.cosine > 0 && v.NaNA+v.NaNB+v.InfA+v.InfB == 0 {
+			xx, yy := r.t.squares()
+			limit := 1e-5 + 4*s.tol.rel
+			// ||b - scale a||^2, by Pythagoras
+			rest := max(yy-r.scale*r.scale*xx, 0)
+			if st.scaled = rest <= limit*limit*yy+1e-13*yy && math.Abs(r.scale-1) > limit; st.scaled {
+				s.scale[f] = r.scale
+			}
+		}
+		st.bias = !s.biasAlike(int32(f), q, s.scale[f])
+		s.sum.merge(&r.t)
+	}
+	s.results = nil
+	return nil
 }
 
 // place turns a position among the numbers compared of row f into one in A's
