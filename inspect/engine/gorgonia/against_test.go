@@ -227,7 +227,7 @@ func TestClassifiers(t *testing.T) {
 	list = append(list, classifier{name: "EfficientNet-B0, narrow", path: written(t, eff, err), batches: []int64{1, 3}})
 	eff, err = arch.EfficientNetB0(folded)
 	list = append(list, classifier{name: "EfficientNet-B0, narrow, folded", path: written(t, eff, err), batches: []int64{1, 3}})
-	for _, opset := range []int64{7, 9, 11, 13, 18, 21} {
+	for _, opset := range []int64{7, 9, 10, 11, 13, 18, 21} {
 		list = append(list, classifier{name: fmt.Sprintf("forms of opset %d", opset), bytes: mobile(t, opset), batches: batches})
 	}
 	for _, c := range list {
@@ -363,7 +363,7 @@ type builder struct {
 }
 
 // node adds an operator and returns the name of its output. attrs are pairs of a
-// name and an int, []int64, float32 or string.
+// name and an int, []int64, float32, []float32 or string.
 func (b *builder) node(op string, in []string, attrs ...any) string {
 	n := &onnxpb.NodeProto{OpType: proto.String(op), Input: in}
 	for i := 0; i < len(attrs); i += 2 {
@@ -375,6 +375,8 @@ func (b *builder) node(op string, in []string, attrs ...any) string {
 			a.Type, a.Ints = onnxpb.AttributeProto_INTS.Enum(), v
 		case float32:
 			a.Type, a.F = onnxpb.AttributeProto_FLOAT.Enum(), proto.Float32(v)
+		case []float32:
+			a.Type, a.Floats = onnxpb.AttributeProto_FLOATS.Enum(), v
 		case string:
 			a.Type, a.S = onnxpb.AttributeProto_STRING.Enum(), []byte(v)
 		default:
@@ -464,6 +466,27 @@ func (b *builder) flat(x string) string {
 	return b.node("Reshape", []string{x, b.node("Concat", []string{n, b.ints(-1)}, "axis", 0)})
 }
 
+// upsampled doubles height and width, nearest neighbour, in the forms that the
+// operators had.
+func (b *builder) upsampled(x string) string {
+	scales := func() string {
+		return b.initializer(func(p *onnxpb.TensorProto) { b.draft.SetFloat32(p, []float32{1, 1, 2, 2}, 4) })
+	}
+	switch {
+	case b.opset < 9:
+		return b.node("Upsample", []string{x}, "mode", "nearest", "scales", []float32{1, 1, 2, 2})
+	case b.opset < 10:
+		return b.node("Upsample", []string{x, scales()}, "mode", "nearest")
+	case b.opset < 11:
+		return b.node("Resize", []string{x, scales()}, "mode", "nearest")
+	}
+	roi := ""
+	if b.opset < 13 {
+		roi = b.initializer(func(p *onnxpb.TensorProto) { b.draft.SetFloat32(p, nil, 0) })
+	}
+	return b.node("Resize", []string{x, roi, scales()}, "mode", "nearest", "coordinate_transformation_mode", "asymmetric", "nearest_mode", "floor")
+}
+
 // mobile is a network of 16 x 16 images with what the published ones for mobile
 // devices and residual ones are made of, in the forms that exporters write for an
 // operator set: inverted residuals with ReLU6, hard swish, squeeze and
@@ -545,8 +568,7 @@ func mobile(t testing.TB, opset int64) []byte {
 	} else {
 		x = b.node("AveragePool", []string{x}, "kernel_shape", []int64{2, 2}, "strides", []int64{1, 1}, "auto_pad", "SAME_UPPER")
 	}
-	x = b.conv(x, 32, 64, 1, 1, 1)
-	x = b.node("Tanh", []string{x})
+	x = b.node("Tanh", []string{b.upsampled(b.conv(x, 32, 64, 1, 1, 1))})
 	if opset < 12 {
 		x = b.node("Dropout", []string{x}, "ratio", float32(0.2))
 	} else {
