@@ -132,9 +132,12 @@ func openFile(m engine.Model) (*onnxfile.File, error) {
 	return onnxfile.Open(m.Path)
 }
 
-// UnsupportedError lists the nodes of a graph that this engine does not compute.
+// UnsupportedError says what of a model this engine does not compute.
 type UnsupportedError struct {
+	// Nodes are all nodes that it does not compute, in the order of the file.
 	Nodes []Unsupported
+	// Reason is set, and Nodes is empty, when it is no single node's matter.
+	Reason string
 }
 
 // Unsupported is a node that is not computed, and why.
@@ -160,6 +163,9 @@ func (e *UnsupportedError) Error() string {
 			kinds = append(kinds, k)
 		}
 		nodes[k] = append(nodes[k], fmt.Sprintf("%d %q", n.Index, n.Node))
+	}
+	if len(e.Nodes) == 0 {
+		return "the pure-Go engine does not compute it: " + e.Reason + "; run it on ONNX Runtime"
 	}
 	var b strings.Builder
 	b.WriteString("the pure-Go engine does not compute ")

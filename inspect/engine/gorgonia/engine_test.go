@@ -174,11 +174,23 @@ func TestLoadRefuses(t *testing.T) {
 		{"twice", func(n *net) { n.node("Relu", nil, "y", "x") }, `tensor "y" has a value already`},
 		{"no output", func(n *net) { n.g.Node = nil }, `output "y" is computed by no node`},
 		{"unnamed input", func(n *net) { n.input("", 1) }, `input name "" is empty or not unique`},
-		{"no inputs", func(n *net) { n.g.Input = nil; n.floats("x", make([]float32, 3), 3) }, `no inputs or no outputs`},
+		{"no outputs", func(n *net) { n.g.Output = nil }, `the graph has no outputs`},
 		{"integers", func(n *net) { n.g.Input[0].GetType().GetTensorType().ElemType = proto.Int32(7) }, `Relu: type int64 is not part of operator set 13`},
 		{"sequence", func(n *net) {
 			n.g.Input[0].Type = &onnxpb.TypeProto{Value: &onnxpb.TypeProto_SequenceType{SequenceType: new(onnxpb.TypeProto_Sequence)}}
-		}, `input "x" has type sequence, which the pure-Go engine does not compute`},
+		}, `Relu: input 0 is no tensor`},
+		{"strings", func(n *net) { n.g.Input[0].GetType().GetTensorType().ElemType = proto.Int32(8) }, `Relu: input 0 has type string, which is lacking (node 0 "/y")`},
+		{"string weights", func(n *net) {
+			n.g.Initializer = append(n.g.Initializer, &onnxpb.TensorProto{Name: proto.String("w"), DataType: proto.Int32(8), Dims: []int64{1}, StringData: [][]byte{[]byte("a")}})
+			n.node("Add", nil, "z", "y", "w")
+			n.output("z")
+		}, `Add: input 1 has type string, which is lacking (node 1 "/z")`},
+		{"strings passed on", func(n *net) {
+			n.g.Input = append(n.g.Input, valueInfo("s", 8, 1))
+			n.node("Identity", nil, "z", "s")
+			n.g.Output = append(n.g.Output, valueInfo("z", 8, 1))
+		}, `does not compute it: output "z" has type string`},
+		{"loop", func(n *net) { n.node("Loop", nil, "z", "", "", "y"); n.output("z") }, `Loop: the operator is lacking (node 1 "/z")`},
 		{"operator set", func(n *net) { n.draft.Model.OpsetImport[0].Version = proto.Int64(6) }, `operator set 6 is not among those`},
 		{"no operator set", func(n *net) { n.draft.Model.OpsetImport = nil }, `the model names no version`},
 		{"double weights", func(n *net) {

@@ -33,8 +33,8 @@ func readProgram(ctx context.Context, f *onnxfile.File, w *compute.Workers) (*pr
 	if p.outputs, err = l.ports("output", g.Output); err != nil {
 		return nil, err
 	}
-	if len(p.inputs) == 0 || len(p.outputs) == 0 {
-		return nil, errors.New("the graph has no inputs or no outputs")
+	if len(p.outputs) == 0 {
+		return nil, errors.New("the graph has no outputs")
 	}
 	if err := l.readConstants(ctx, p); err != nil {
 		return nil, err
@@ -66,7 +66,7 @@ type lowering struct {
 // Constant nodes.
 func (l *lowering) storedTensors(g *onnxpb.GraphProto) error {
 	if len(g.SparseInitializer) > 0 {
-		return errors.New("the graph has sparse initializers, which the pure-Go engine does not read; run it on ONNX Runtime")
+		return lacking("the graph has sparse initializers")
 	}
 	for _, t := range g.Initializer {
 		l.stored[t.GetName()] = t
@@ -242,13 +242,11 @@ func (l *lowering) ports(kind string, infos []*onnxpb.ValueInfoProto) ([]port, e
 		seen[name] = true
 		t := v.GetType().GetTensorType()
 		dtype := onnxfile.DType(t.GetElemType())
-		if _, ok := storageFor(dtype); v.GetType() != nil && t == nil || !ok && !(dtype == 0 && kind == "output") {
-			return nil, fmt.Errorf("%s %q has type %s, which the pure-Go engine does not compute; run it on ONNX Runtime", kind, name, typeName(v.GetType()))
+		if v.GetType() != nil && t == nil || dtype == 0 && kind == "input" {
+			dtype = noTensor
 		}
-		p := port{Value: engine.Value{Name: name}, dtype: dtype, tensor: l.tensor(name)}
-		if dtype != 0 {
-			p.DType = dtype.String()
-		}
+		// Nodes that read what cannot be held are refused when they are planned.
+		p := port{Value: engine.Value{Name: name, DType: typeName(v.GetType())}, dtype: dtype, tensor: l.tensor(name)}
 		if t.GetShape() != nil {
 			p.Shape = []int64{}
 			for _, d := range t.GetShape().GetDim() {
@@ -264,7 +262,11 @@ func (l *lowering) ports(kind string, infos []*onnxpb.ValueInfoProto) ([]port, e
 	return list, nil
 }
 
-// typeName is the name of a type in messages.
+// noTensor stands for the type of a sequence, a map and the like, and for one that
+// the file does not state where it must.
+const noTensor = onnxfile.DType(-1)
+
+// typeName is the ONNX name of a type, "" for one that is not stated.
 func typeName(t *onnxpb.TypeProto) string {
 	switch t.GetValue().(type) {
 	case *onnxpb.TypeProto_SequenceType:
@@ -276,7 +278,10 @@ func typeName(t *onnxpb.TypeProto) string {
 	case *onnxpb.TypeProto_SparseTensorType:
 		return "sparse tensor"
 	}
-	return onnxfile.DType(t.GetTensorType().GetElemType()).String()
+	if d := onnxfile.DType(t.GetTensorType().GetElemType()); d != 0 {
+		return d.String()
+	}
+	return ""
 }
 
 // readConstants reads the stored tensors that p needs, each once.

@@ -79,8 +79,12 @@ func (p *program) plan(ctx context.Context, w *compute.Workers, inputs [][]int) 
 		return nil, err
 	}
 	for _, out := range p.outputs {
-		if got := pl.specs[out.tensor].dtype; out.dtype != 0 && got != out.dtype {
-			return nil, fmt.Errorf("output %q is declared as %s, but it is computed as %s", out.Name, out.dtype, got)
+		got := pl.specs[out.tensor].dtype
+		if !anySet.has(got) {
+			return nil, lacking("output %q has type %s", out.Name, out.DType)
+		}
+		if out.dtype != 0 && got != out.dtype {
+			return nil, fmt.Errorf("output %q is declared as %s, but it is computed as %s", out.Name, out.DType, got)
 		}
 	}
 	return pl, nil

@@ -2,7 +2,6 @@ package gorgonia
 
 import (
 	"container/heap"
-	"errors"
 	"fmt"
 	"math"
 	"slices"
@@ -35,7 +34,7 @@ type program struct {
 // port is an input or output of the graph and the number of its tensor.
 type port struct {
 	engine.Value
-	dtype  onnxfile.DType // 0 for an output whose type the file does not state
+	dtype  onnxfile.DType // 0 for an output whose type the file does not state, noTensor for what is none
 	tensor int
 }
 
@@ -68,9 +67,19 @@ func (n *node) param(i int) *value {
 
 // check refuses what can be refused without knowing shapes.
 func (p *program) check() error {
+	fed := make(map[int]onnxfile.DType)
+	for _, in := range p.inputs {
+		fed[in.tensor] = in.dtype
+	}
 	var bad []Unsupported
 	for _, n := range p.nodes {
-		if err := n.check(); err != nil {
+		err := n.check()
+		for i, t := range n.in {
+			if d, ok := fed[t]; ok && err == nil {
+				err = n.rule.accepts(i, d)
+			}
+		}
+		if err != nil {
 			bad = append(bad, n.unsupported(err.Error()))
 		}
 	}
@@ -84,7 +93,12 @@ func unsupported(bad []Unsupported) error {
 		return nil
 	}
 	slices.SortStableFunc(bad, func(a, b Unsupported) int { return a.Index - b.Index })
-	return &UnsupportedError{bad}
+	return &UnsupportedError{Nodes: bad}
+}
+
+// lacking returns an *UnsupportedError that is no single node's matter.
+func lacking(format string, a ...any) error {
+	return &UnsupportedError{Reason: fmt.Sprintf(format, a...)}
 }
 
 // sampleShapes returns the inputs' shapes for a batch of one; not ok when other
@@ -227,10 +241,10 @@ func modelOpset(m *onnxpb.ModelProto) (int64, error) {
 			if v := o.GetVersion(); v >= oldestOpset && v <= newestOpset {
 				return v, nil
 			}
-			return 0, fmt.Errorf("operator set %d is not among those that the pure-Go engine knows, %d to %d; run it on ONNX Runtime", o.GetVersion(), oldestOpset, newestOpset)
+			return 0, lacking("operator set %d is not among those that it knows, %d to %d", o.GetVersion(), oldestOpset, newestOpset)
 		}
 	}
-	return 0, errors.New("the model names no version of the ai.onnx operator set")
+	return 0, lacking("the model names no version of the ai.onnx operator set")
 }
 
 // attributes are those of a node in the file.

@@ -66,6 +66,17 @@ func (r *rule) typesOf(i int) typeSet {
 	return r.types[min(i, len(r.types)-1)]
 }
 
+// accepts refuses a type for input i.
+func (r *rule) accepts(i int, d onnxfile.DType) error {
+	if d == noTensor {
+		return fmt.Errorf("input %d is no tensor", i)
+	}
+	if !r.typesOf(i).has(d) {
+		return fmt.Errorf("input %d has type %s, which is lacking", i, d)
+	}
+	return nil
+}
+
 // rules returns the operators that are computed. Each subject has a file of its
 // own; no operator stands in two.
 func rules() map[string]rule {
@@ -114,8 +125,10 @@ func (n *node) check() error {
 		if t < 0 && i < n.rule.least {
 			return fmt.Errorf("input %d is left out", i)
 		}
-		if c := n.param(i); c != nil && !n.rule.typesOf(i).has(c.dtype) {
-			return fmt.Errorf("input %d is a constant of type %s, which is lacking", i, c.dtype)
+		if c := n.param(i); c != nil {
+			if err := n.rule.accepts(i, c.dtype); err != nil {
+				return err
+			}
 		}
 	}
 	if n.rule.check != nil {
@@ -155,8 +168,8 @@ func (b *binder) bind() (k kernel, err error) {
 		if err != nil {
 			return nil, err
 		}
-		if !b.rule.typesOf(i).has(o.dtype) {
-			return nil, fmt.Errorf("input %d has type %s, which is lacking", i, o.dtype)
+		if err := b.rule.accepts(i, o.dtype); err != nil {
+			return nil, err
 		}
 		if n == 0 && !b.rule.empty {
 			return nil, fmt.Errorf("input %d has no elements", i)

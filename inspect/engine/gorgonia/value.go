@@ -100,6 +100,9 @@ func storageOf[T element]() storage {
 
 // slice is memory as n elements of type T.
 func slice[T element](words []uint64, n int) []T {
+	if n == 0 {
+		return []T{} // not nil, which stands for another type
+	}
 	return unsafe.Slice((*T)(unsafe.Pointer(unsafe.SliceData(words))), n)
 }
 
@@ -201,7 +204,8 @@ func checkedSize[T int | int64](shape []T) (int, error) {
 // withShape returns v under another shape of the same size.
 func (v *value) withShape(shape []int) *value { return &value{v.dtype, shape, v.data} }
 
-// readConstant reads a tensor of the file into memory of its own, once.
+// readConstant reads a tensor of the file into memory of its own, once. A type that
+// is not held gives a value without data, for rules to refuse.
 func readConstant(t onnxfile.Tensor) (*value, error) {
 	n, err := checkedSize(t.Dims())
 	if err != nil {
@@ -210,7 +214,7 @@ func readConstant(t onnxfile.Tensor) (*value, error) {
 	v := &value{dtype: t.DType(), shape: toInts(t.Dims())}
 	s, ok := storageFor(v.dtype)
 	if !ok {
-		return nil, fmt.Errorf("tensor %q has elements of %s, which the pure-Go engine does not read; run it on ONNX Runtime", t.Name(), v.dtype)
+		return v, nil
 	}
 	raw, err := t.Raw(nil) // sees that as much is stored as the shape says
 	if err != nil {
