@@ -9,6 +9,8 @@ import (
 	"strconv"
 	"strings"
 
+	"google.golang.org/protobuf/proto"
+
 	"github.com/filterlens/filterlens/inspect"
 	"github.com/filterlens/filterlens/inspect/onnxfile"
 	"github.com/filterlens/filterlens/inspect/onnxfile/onnxpb"
@@ -134,7 +136,11 @@ func (c *canon) attributes(s *scope, n *inspect.Node, weight *view) (list []attr
 		if a == nil || a.G != nil || len(a.Graphs) > 0 {
 			continue
 		}
-		texts[p.GetName()] = attributeText(c.m.Handle, a)
+		text, err := c.attributeText(a)
+		if err != nil {
+			return nil, nil, err
+		}
+		texts[p.GetName()] = text
 	}
 	if n.Standard() {
 		for i, in := range n.Inputs {
@@ -347,8 +353,9 @@ func normaliseSlice(x inspect.Shape, texts map[string]string) {
 	texts["axes"], texts["ends"] = fmt.Sprint(axes), "["+strings.Join(text, " ")+"]"
 }
 
-// attributeText writes an attribute's value; a tensor with its digest.
-func attributeText(f *onnxfile.File, a *onnxpb.AttributeProto) string {
+// attributeText writes an attribute's value; of a tensor, type, shape and numbers,
+// or a digest of them where they are many.
+func (c *canon) attributeText(a *onnxpb.AttributeProto) (string, error) {
 	var parts []string
 	if a.F != nil {
 		parts = append(parts, strconv.FormatFloat(float64(a.GetF()), 'g', -1, 32))
@@ -374,33 +381,75 @@ func attributeText(f *onnxfile.File, a *onnxpb.AttributeProto) string {
 	}
 	for _, t := range append([]*onnxpb.TensorProto{a.T}, a.Tensors...) {
 		if t != nil {
-			parts = append(parts, tensorText(f.Tensor(t)))
+			s, err := c.tensorText(t)
+			if err != nil {
+				return "", err
+			}
+			parts = append(parts, s)
+		}
+	}
+	for _, t := range append([]*onnxpb.SparseTensorProto{a.SparseTensor}, a.SparseTensors...) {
+		if t != nil {
+			s, err := c.sparseText(t)
+			if err != nil {
+				return "", err
+			}
+			parts = append(parts, s)
+		}
+	}
+	for _, t := range append([]*onnxpb.TypeProto{a.Tp}, a.TypeProtos...) {
+		if t != nil {
+			b, err := proto.MarshalOptions{Deterministic: true}.Marshal(t)
+			if err != nil {
+				return "", err
+			}
+			parts = append(parts, fmt.Sprintf("type %x", b))
 		}
 	}
 	if len(parts) == 0 {
-		return "[]"
+		return "[]", nil
 	}
-	return strings.Join(parts, ", ")
+	return strings.Join(parts, ", "), nil
 }
 
-// tensorText writes a tensor that is an attribute: its numbers where they are
-// few, and its type and shape.
-func tensorText(t onnxfile.Tensor) string {
+func (c *canon) sparseText(t *onnxpb.SparseTensorProto) (string, error) {
+	s := fmt.Sprintf("sparse %v", t.GetDims())
+	for _, p := range []*onnxpb.TensorProto{t.GetValues(), t.GetIndices()} {
+		if p == nil {
+			continue
+		}
+		x, err := c.tensorText(p)
+		if err != nil {
+			return "", err
+		}
+		s += " " + x
+	}
+	return s, nil
+}
+
+func (c *canon) tensorText(p *onnxpb.TensorProto) (string, error) {
+	t := c.m.Handle.Tensor(p)
 	s := fmt.Sprintf("%s%v", t.DType(), t.Dims())
 	n, err := t.Elements()
-	if err != nil || n > 16 {
-		return s
-	}
-	stop := errors.New("stop")
-	err = t.Values(func(block []float64) error {
-		s += " " + numbers(block, t.DType())
-		if len(s) > 1000 {
-			return stop
-		}
-		return nil
-	})
 	if err != nil {
-		return s
+		return "", err
 	}
-	return s
+	if n <= 16 {
+		v := &view{t: t, stored: true, rows: n, cols: 1}
+		x, err := v.load(c.ctx)
+		if err == nil {
+			return s + " " + numbers(x, t.DType()), nil
+		}
+		if !errors.Is(err, onnxfile.ErrUnsupportedType) {
+			return "", err
+		}
+	}
+	sum, err := t.Hash(c.ctx)
+	if errors.Is(err, onnxfile.ErrUnsupportedType) {
+		return s, nil
+	}
+	if err != nil {
+		return "", err
+	}
+	return fmt.Sprintf("%s SHA-256 %x", s, sum[:8]), nil
 }

@@ -130,6 +130,17 @@ func canonical(ctx context.Context, m *inspect.Model) (*graph, error) {
 		}
 	}
 	s := &scope{g: m.Graph, env: map[string]ref{}}
+	// A sparse initializer is an operator without inputs.
+	for _, t := range m.Handle.Model.GetGraph().GetSparseInitializer() {
+		text, err := c.sparseText(t)
+		if err != nil {
+			return nil, err
+		}
+		name := t.GetValues().GetName()
+		o := &op{kind: "SparseConstant", attrs: []attribute{{"value", text}}, g: m.Graph, outs: []string{name}, nodes: []*inspect.Node{{Op: "SparseConstant", Outputs: []string{name}}}}
+		c.add(o)
+		s.env[name] = ref{op: o}
+	}
 	for i, v := range m.Inputs {
 		s.env[v.Name] = ref{in: i}
 		c.out.inputs = append(c.out.inputs, v.Name)

@@ -23,6 +23,9 @@ type Options struct {
 	// do as much, the limit is what chance does: sqrt(2 ln(n m) / d) for n and m
 	// filters of d weights, at most 0.95.
 	Similarity float64
+	// SkipFilters leaves out the search for filters; then layers with other numbers
+	// of filters or channels are not compared, and what was permuted differs.
+	SkipFilters bool
 	// Workers bounds the goroutines, GOMAXPROCS when zero. No result depends on
 	// it.
 	Workers int
@@ -34,7 +37,10 @@ type Options struct {
 const defaultSimilarity = 0.5
 
 // A Delta is what differs between two models, A and B. Both are compared in
-// canonical form; what is written in another way only is no difference.
+// canonical form; what is written in another way only is no difference. Graphs
+// nested in attributes are compared by a digest of their canonical form, with a
+// sample of their weights. Not compared are initializers that no node reads,
+// functions that no node calls, training_info, value_info and doc strings.
 type Delta struct {
 	// A and B are the names of the files.
 	A string `json:"a"`

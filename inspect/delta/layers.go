@@ -40,7 +40,10 @@ func (m *matcher) weights(ctx context.Context, d *Delta, opt Options) error {
 	if err := comparePairs(ctx, all, workersOf(opt)); err != nil {
 		return err
 	}
-	f := newFollower(m, opt)
+	var f *follower
+	if !opt.SkipFilters {
+		f = newFollower(m, opt)
+	}
 	for _, l := range layers {
 		if err := ctx.Err(); err != nil {
 			return context.Cause(ctx)
@@ -51,6 +54,10 @@ func (m *matcher) weights(ctx context.Context, d *Delta, opt Options) error {
 					return err
 				}
 			}
+		}
+		if f == nil {
+			l.finish()
+			continue
 		}
 		if l.a.weight != nil && l.b.weight != nil {
 			if err := f.layer(ctx, l); err != nil {

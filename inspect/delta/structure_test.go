@@ -469,3 +469,73 @@ func TestLayerLess(t *testing.T) {
 		}
 	}
 }
+
+// number names nodes and tensors by their place in the file, as exporters do that
+// know no names.
+func (m *bench) number() *bench {
+	to := map[string]string{"x": "x", "y": "y"}
+	for i, n := range m.Graph.Node {
+		to[n.GetName()] = fmt.Sprint("node_", i)
+		for _, o := range n.Output {
+			if to[o] == "" {
+				to[o] = fmt.Sprint(20 + i)
+			}
+		}
+	}
+	m.rename(func(s string) string {
+		if t := to[s]; t != "" {
+			return t
+		}
+		return s
+	})
+	return m
+}
+
+// TestNumbered removes and inserts layers in models whose tensors are numbered, so
+// that all names after the edit belong to something else, and trains them on.
+func TestNumbered(t *testing.T) {
+	for _, more := range []bool{false, true} {
+		a := chain(t, 13, 8, 8, 8, 8, 8)
+		b := a.clone()
+		if more {
+			b.random("new.w", 900, 8, 8, 3, 3)
+			b.insert("n_r1", newNode("Conv", "new.w", "new", attrInts("pads", 1, 1, 1, 1)))
+			b.insert("n_new", newNode("Relu", "", "newr"))
+		} else {
+			b.bypass("n_c2")
+			b.bypass("n_r2")
+		}
+		for _, p := range b.Graph.Initializer {
+			v := floatsOf(p)
+			tune(v, 0.1, rand.New(rand.NewPCG(1, 9)))
+			b.set(p.GetName(), v)
+		}
+		d := compared(t, a.number(), b.number(), Options{})
+		x := d.Totals
+		if more && (x.Added != 2 || x.Removed != 0) || !more && (x.Removed != 2 || x.Added != 0) || x.Unclear > 0 || x.Moved > 0 {
+			t.Errorf("more %v: %v", more, summary(d))
+		}
+		for _, n := range d.Nodes {
+			if n.A != nil && n.B != nil && n.Filters != nil && n.Filters.Gone > 0 {
+				t.Errorf("more %v: %s is taken for %s", more, n.A.Name, n.B.Name)
+			}
+		}
+	}
+}
+
+// TestSparse compares weights that are stored sparse.
+func TestSparse(t *testing.T) {
+	make := func(k float32) *bench {
+		m := sketch(t, 13).input("x", -1, 4)
+		values, places := &onnxpb.TensorProto{}, &onnxpb.TensorProto{Dims: []int64{2}, DataType: proto.Int32(int32(onnxfile.Int64)), Int64Data: []int64{1, 3}}
+		setFloats(values, "s", []int64{2}, []float32{1, k})
+		m.Graph.SparseInitializer = []*onnxpb.SparseTensorProto{{Values: values, Indices: places, Dims: []int64{4, 2}}}
+		return m.node("MatMul", "x s", "y").output("y", -1, 2)
+	}
+	if d := compared(t, make(1), make(1), Options{}); !d.Same {
+		t.Error(summary(d))
+	}
+	if d := compared(t, make(1), make(2), Options{}); d.Same {
+		t.Error("another number is not told")
+	}
+}

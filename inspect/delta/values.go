@@ -35,8 +35,8 @@ type Values struct {
 	MaxAbs *float64 `json:"max_abs"`
 	At     []int64  `json:"max_abs_at,omitempty"`
 	// Digits is to how many decimal digits the tensors are the same, measured by
-	// the largest number: the largest d with max|b-a| <= 10^-d max|a|. It is nil
-	// where no pair differs and where A is zero throughout.
+	// the largest number: the largest d up to 17 with max|b-a| <= 10^-d max|a|. It
+	// is nil where no pair differs and where A is zero throughout.
 	Digits *int `json:"digits"`
 	// RelL2 is ||b-a|| / ||a||, nil where A is zero throughout and B is not.
 	RelL2 *float64 `json:"rel_l2"`
@@ -237,8 +237,7 @@ func (t *tally) values(dims []int64) *Values {
 		v.MaxAbs = number64(t.maxAbs)
 		v.At = place(t.at, dims)
 		if t.top > 0 {
-			d := int(math.Floor(-math.Log10(t.maxAbs / t.top)))
-			d = min(max(d, 0), 17)
+			d := int(min(max(math.Floor(-math.Log10(t.maxAbs/t.top)), 0), 17))
 			v.Digits = &d
 		}
 	}
