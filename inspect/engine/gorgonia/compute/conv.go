@@ -46,6 +46,9 @@ func (c *Conv) Scratch(w *Workers) int {
 	switch {
 	case c.depthwise():
 		return newDepthwise(c).scratch() * w.N()
+	case c.whole():
+		g := c.gemm()
+		return g.Scratch(w)
 	case c.few():
 		n := c.N * c.OutH() * c.OutW()
 		return n * (c.C*c.KernelH*c.KernelW + c.Filters)
@@ -74,6 +77,13 @@ func (c *Conv) Run(w *Workers, x, weights, bias, out, scratch []float32) {
 		newDepthwise(c).run(w, x, weights, bias, out, scratch)
 		return
 	}
+	if c.whole() {
+		k := c.C * c.H * c.W
+		g := c.gemm()
+		g.Run(w, x, k, weights, k, out, c.Filters, scratch)
+		c.finish(out, 1, bias)
+		return
+	}
 	cols := c.columns()
 	cols.x = x
 	if c.few() {
@@ -86,8 +96,14 @@ func (c *Conv) Run(w *Workers, x, weights, bias, out, scratch []float32) {
 	p.run(w, scratch)
 }
 
+// depthwise says whether c is computed by depthwise: not if its planes, with
+// padding, are far larger than what they are made of and what is made of them.
 func (c *Conv) depthwise() bool {
-	return c.Groups == c.C && c.Groups > 1
+	if c.Groups != c.C || c.Groups == 1 || c.StrideH > 8 || c.StrideW > 8 {
+		return false
+	}
+	padded := float64(c.H+c.PadTop+c.PadBottom) * float64(c.W+c.PadLeft+c.PadRight)
+	return padded <= 1<<16 || padded <= 4*float64(c.H*c.W+c.OutH()*c.OutW())
 }
 
 // fewPositions is the number of outputs of a filter up to which a tile would be
@@ -111,6 +127,16 @@ func (c *Conv) runFew(w *Workers, cols *columns, weights, bias, out, scratch []f
 	cols.rows(seen, k, n)
 	g := Gemm{M: c.Filters, N: n, K: k, TransB: true, Alpha: 1, arch: c.arch}
 	g.dots(w, weights, k, seen, k, sums, n)
+	for image := range c.N {
+		for f := range c.Filters {
+			copy(out[(image*c.Filters+f)*area:][:area], sums[f*n+image*area:])
+		}
+	}
+	c.finish(out, area, bias)
+}
+
+// finish does to sums what comes after them.
+func (c *Conv) finish(out []float32, area int, bias []float32) {
 	lo, hi := c.limits()
 	for image := range c.N {
 		y := out[image*c.Filters*area:][:c.Filters*area]
@@ -119,14 +145,27 @@ func (c *Conv) runFew(w *Workers, cols *columns, weights, bias, out, scratch []f
 			if bias != nil {
 				b = bias[f]
 			}
-			for p := range area {
-				y[f*area+p] = clamp(sums[f*n+image*area+p]+b, lo, hi)
+			y := y[f*area:][:area]
+			for p, v := range y {
+				y[p] = clamp(v+b, lo, hi)
 			}
 		}
 		if c.After != nil {
 			c.After(y)
 		}
 	}
+}
+
+// whole says whether every filter sees each image as a whole, once: then images
+// are rows of a matrix.
+func (c *Conv) whole() bool {
+	return c.Groups == 1 && c.KernelH == c.H && c.KernelW == c.W && c.OutH()*c.OutW() == 1 &&
+		c.PadTop == 0 && c.PadLeft == 0 && (c.DilationH == 1 || c.H == 1) && (c.DilationW == 1 || c.W == 1)
+}
+
+// gemm is the product of such a convolution.
+func (c *Conv) gemm() Gemm {
+	return Gemm{TransB: true, M: c.N, N: c.Filters, K: c.C * c.H * c.W, Alpha: 1, arch: c.arch}
 }
 
 func (c *Conv) product() product {

@@ -24,11 +24,10 @@ func newConvCase(r *rand.Rand, c Conv, bias bool) *convCase {
 	return s
 }
 
-func (s *convCase) check(t *testing.T, w *Workers) {
-	t.Helper()
+// reference computes the results and the sums of their terms' magnitudes.
+func (s *convCase) reference() (sums, sizes []float64) {
 	oh, ow := s.OutH(), s.OutW()
 	cg, fg := s.C/s.Groups, s.Filters/s.Groups
-	i := 0
 	for n := range s.N {
 		for f := range s.Filters {
 			for oy := range oh {
@@ -55,19 +54,17 @@ func (s *convCase) check(t *testing.T, w *Workers) {
 					if s.Clamp && !math.IsNaN(sum) {
 						sum = min(max(sum, float64(s.Min)), float64(s.Max))
 					}
-					if !near(s.out[i], sum, size, cg*s.KernelH*s.KernelW) {
-						t.Fatalf("%s, %d workers, %+v: image %d, filter %d, row %d, column %d is %g, want %g",
-							s.arch, w.N(), s.Conv, n, f, oy, ox, s.out[i], sum)
-					}
-					i++
+					sums, sizes = append(sums, sum), append(sizes, size)
 				}
 			}
 		}
 	}
+	return sums, sizes
 }
 
 func (s *convCase) runAll(t *testing.T) {
 	t.Helper()
+	sums, sizes := s.reference()
 	for _, x := range arches() {
 		s.arch = x
 		var first []float32
@@ -82,7 +79,11 @@ func (s *convCase) runAll(t *testing.T) {
 			s.Run(w, s.x, s.weights, s.bias, s.out, scratch)
 			if first == nil {
 				first = append(first, s.out...)
-				s.check(t, w)
+				for i, v := range s.out {
+					if !near(v, sums[i], sizes[i], s.C/s.Groups*s.KernelH*s.KernelW) {
+						t.Fatalf("%s, %+v: number %d is %g, want %g", x, s.Conv, i, v, sums[i])
+					}
+				}
 				continue
 			}
 			for i, v := range s.out {
@@ -129,7 +130,7 @@ func randomConv(r *rand.Rand, size int) Conv {
 
 func TestConv(t *testing.T) {
 	r := rand.New(rand.NewPCG(1, 2))
-	rounds := 400
+	rounds := 250
 	if testing.Short() {
 		rounds = 100
 	}
@@ -165,6 +166,41 @@ func TestConvLarge(t *testing.T) {
 			c.Filters = 6
 		}
 		newConvCase(r, c, true).runAll(t)
+	}
+}
+
+// Forms that look like others.
+func TestConvOdd(t *testing.T) {
+	one := square(3, 4, 1, 9, 1, 1, 1)
+	dilated := square(2, 3, 3, 5, 3, 1, 1)
+	dilated.DilationH, dilated.PadTop, dilated.PadLeft, dilated.PadRight = 2, 0, 0, 0
+	dilated.PadBottom = 2
+	padded := square(2, 3, 5, 4, 1, 1, 1) // 1 x 1, but rows do not follow each other
+	padded.PadRight = 1
+	shifted := square(2, 3, 5, 4, 1, 1, 1)
+	shifted.PadTop, shifted.PadBottom, shifted.StrideH = 1, 3, 2
+	strided := square(2, 6, 9, 6, 3, 1, 6) // depthwise, by groups
+	strided.StrideW = 9
+	far := square(2, 3, 2, 3, 1, 1, 3)
+	far.PadTop, far.PadRight, far.StrideH, far.StrideW = 700, 800, 8, 8
+	r := rand.New(rand.NewPCG(9, 9))
+	for _, c := range []Conv{one, dilated, padded, shifted, strided, far} {
+		newConvCase(r, c, true).runAll(t)
+	}
+}
+
+// Planes that are mostly padding are not laid out.
+func TestConvHugePadding(t *testing.T) {
+	c := square(1, 3, 2, 3, 2, 1, 3)
+	c.PadTop, c.PadBottom, c.PadLeft, c.PadRight = 1<<30, 1<<30, 1<<30, 1<<30
+	c.StrideH, c.StrideW = 1<<30, 1<<30
+	if n := c.Scratch(NewWorkers(2)); n > 1<<16 {
+		t.Errorf("%d numbers for an output of %d x %d", n, c.OutH(), c.OutW())
+	}
+	newConvCase(rand.New(rand.NewPCG(1, 1)), c, true).runAll(t)
+	c.StrideH, c.StrideW, c.PadTop, c.PadLeft, c.PadBottom, c.PadRight = 8, 8, 40000, 40000, 0, 0
+	if n := c.Scratch(NewWorkers(2)); n > 1<<16 {
+		t.Errorf("%d numbers for an output of %d x %d", n, c.OutH(), c.OutW())
 	}
 }
 

@@ -181,32 +181,52 @@ func (p *product) multiply(panels, left []float32, g, k0, k1, i0, i1, j0, j1 int
 				bias = edge
 			}
 		}
+		done := j0 // columns before it are finished
 		for j := j0; j < j1; j += nr {
 			n := min(nr, j1-j)
 			width := p.arch.width(n)
 			b := panels[(j-j0)*(k1-k0):]
-			image, at := j/p.plane, j%p.plane
-			c := p.c[g*p.gc+image*p.cplane+i*p.ldc+at:]
+			at := j % p.plane
 			if rows == mr && n == width && at+n <= p.plane {
-				p.arch.tile(width, k1-k0, a, ars, acs, b, width, c, p.ldc, alpha, beta, bias, lo, hi)
+				p.arch.tile(width, k1-k0, a, ars, acs, b, width, p.c[p.at(g, i, j):], p.ldc, alpha, beta, bias, lo, hi)
 				continue
 			}
 			if beta != 0 {
 				p.move(tile, width, g, i, rows, j, n, false)
 			}
 			p.arch.tile(width, k1-k0, a, ars, acs, b, width, tile, width, alpha, beta, bias, lo, hi)
+			if last && p.after != nil {
+				p.finish(g, i, rows, done, j)
+				done = j + n
+				if n == width {
+					p.after(tile[:rows*width])
+				} else {
+					for r := range rows {
+						p.after(tile[r*width:][:n])
+					}
+				}
+			}
 			p.move(tile, width, g, i, rows, j, n, true)
 		}
 		if last && p.after != nil {
-			for r := i; r < i+rows; r++ {
-				for j := j0; j < j1; {
-					image, at := j/p.plane, j%p.plane
-					n := min(p.plane-at, j1-j)
-					p.after(p.c[g*p.gc+image*p.cplane+r*p.ldc+at:][:n])
-					j += n
-				}
-			}
+			p.finish(g, i, rows, done, j1)
 		}
+	}
+}
+
+// at returns where the result of row i and column j lies.
+func (p *product) at(g, i, j int) int {
+	return g*p.gc + j/p.plane*p.cplane + i*p.ldc + j%p.plane
+}
+
+// finish hands columns [j0, j1) of the results to after.
+func (p *product) finish(g, i, rows, j0, j1 int) {
+	for j := j0; j < j1; {
+		n := min(p.plane-j%p.plane, j1-j)
+		for r := range rows {
+			p.after(p.c[p.at(g, i+r, j):][:n])
+		}
+		j += n
 	}
 }
 
@@ -214,9 +234,8 @@ func (p *product) multiply(panels, left []float32, g, k0, k1, i0, i1, j0, j1 int
 // tile, into the results if out.
 func (p *product) move(tile []float32, width, g, i, rows, j, n int, out bool) {
 	for at := 0; at < n; {
-		image, in := (j+at)/p.plane, (j+at)%p.plane
-		run := min(p.plane-in, n-at)
-		first := g*p.gc + image*p.cplane + i*p.ldc + in
+		run := min(p.plane-(j+at)%p.plane, n-at)
+		first := p.at(g, i, j+at)
 		for r := range rows {
 			c, t := p.c[first+r*p.ldc:][:run], tile[r*width+at:][:run]
 			if out {
