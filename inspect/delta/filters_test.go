@@ -110,9 +110,9 @@ func TestEveryWay(t *testing.T) {
 			b.reorder(name+".w", 0, p)
 			b.reorder(name+".b", 0, p)
 		}
-		stem, in1, left, right, mix, squeeze, wide, hidden := r.Perm(12), r.Perm(10), r.Perm(6), r.Perm(7), r.Perm(16), r.Perm(5), r.Perm(12), r.Perm(20)
+		stem, in1, left, right, squeeze, wide, hidden := r.Perm(12), r.Perm(10), r.Perm(6), r.Perm(7), r.Perm(5), r.Perm(12), r.Perm(20)
 		// The slices of the normalised channels must stay together.
-		mix = append(r.Perm(4), within(r.Perm(12), 4)...)
+		mix := append(r.Perm(4), within(r.Perm(12), 4)...)
 		// The groups read [4:16) and then [0:4): four channels each, so each group
 		// keeps its own channels, in any order within.
 		for g := range 3 {
