@@ -405,9 +405,17 @@ func (s *assignment) exact(free, freeB []int32, ia, ib []rowInfo) map[int32]bool
 	return used
 }
 
-// twins pairs rows of the same weights: by their bias where it tells them apart,
+// twins pairs rows of the same weights: each with itself where nothing has
+// changed; else by their bias where it tells them apart,
 // then at the same index, then in order.
 func (s *assignment) twins(la, lb []int32, used map[int32]bool) {
+	if slices.Equal(la, lb) && !slices.ContainsFunc(la, func(f int32) bool { return !s.biasAlike(f, f, 1) }) {
+		// All of them are where they were.
+		for _, f := range la {
+			s.to[f], used[f] = f, true
+		}
+		return
+	}
 	for _, f := range la {
 		var alike []int32
 		for _, q := range lb {
