@@ -23,7 +23,6 @@ type run struct {
 const (
 	shortRow   = 12 // outputs in a row, below which single numbers are gathered
 	gatherTaps = 32 // most numbers of a kernel for which they are
-	widestTile = 32
 )
 
 // fill is the fill of product.

@@ -54,7 +54,7 @@ func arches() []arch {
 // tile multiplies rows() rows by width columns, as tilePortable does.
 func (x arch) tile(width, k int, a []float32, ars, acs int, b []float32, bs int, c []float32, ldc int, alpha, beta float32, bias []float32, lo, hi float32) {
 	if x == portable {
-		tilePortable(k, a, ars, acs, b, bs, c, ldc, alpha, beta, bias, lo, hi)
+		tilePortable(width, k, a, ars, acs, b, bs, c, ldc, alpha, beta, bias, lo, hi)
 		return
 	}
 	var first *float32

@@ -39,36 +39,70 @@ func (x arch) columns() int {
 	switch x {
 	case avx2:
 		return 16
-	case avx512:
-		return 32
 	}
-	return 4
+	return widestTile
 }
+
+// widestTile is the most columns of a tile of any set.
+const widestTile = 32
 
 // width returns how many columns the kernel for a tile of n columns computes.
 func (x arch) width(n int) int {
-	if x == avx512 && n <= 16 {
+	switch {
+	case x == portable:
+		return n
+	case x == avx512 && n <= 16:
 		return 16
 	}
 	return x.columns()
 }
 
-// tilePortable sets the tile c, of rows() rows and columns() columns, to
+// tilePortable sets the tile c, of rows() rows and width columns, to
 //
 //	min(hi, max(lo, alpha*a*b + beta*c + bias))
 //
-// where a is rows() x k, its rows ars and its columns acs apart, b is k x
-// columns(), its rows bs apart, and bias, which may be nil, has one number for
-// each row. If beta is 0, c is not read. The sum over k runs in order, and what
-// is not a number passes the limits.
-func tilePortable(k int, a []float32, ars, acs int, b []float32, bs int, c []float32, ldc int, alpha, beta float32, bias []float32, lo, hi float32) {
-	for i := 0; i < 4; i += 2 {
-		var s [2][4]float32
-		s[0], s[1] = tile2x4(k, a[i*ars:], ars, acs, b, bs)
+// where a is rows() x k, its rows ars and its columns acs apart, b is k x width,
+// its rows bs apart, and bias, which may be nil, has one number for each row. If
+// beta is 0, c is not read. The sum over k runs in order, and what is not a number
+// passes the limits.
+func tilePortable(width, k int, a []float32, ars, acs int, b []float32, bs int, c []float32, ldc int, alpha, beta float32, bias []float32, lo, hi float32) {
+	for i := 0; i < portable.rows(); i += 2 {
+		var sums [2][widestTile]float32
+		x, y := sums[0][:width], sums[1][:width]
+		at, bt := i*ars, 0
+		p := 0
+		for ; p+4 <= k; p += 4 {
+			u0, u1, u2, u3 := a[at], a[at+acs], a[at+2*acs], a[at+3*acs]
+			v0, v1, v2, v3 := a[at+ars], a[at+ars+acs], a[at+ars+2*acs], a[at+ars+3*acs]
+			b0, b1, b2, b3 := b[bt:][:len(x)], b[bt+bs:][:len(x)], b[bt+2*bs:][:len(x)], b[bt+3*bs:][:len(x)]
+			y := y[:len(x)]
+			for j, s := range x {
+				w0, w1, w2, w3 := b0[j], b1[j], b2[j], b3[j]
+				s += u0 * w0
+				s += u1 * w1
+				s += u2 * w2
+				x[j] = s + u3*w3
+				s = y[j]
+				s += v0 * w0
+				s += v1 * w1
+				s += v2 * w2
+				y[j] = s + v3*w3
+			}
+			at += 4 * acs
+			bt += 4 * bs
+		}
+		for ; p < k; p++ {
+			u, v := a[at], a[at+ars]
+			for j, w := range b[bt:][:len(x)] {
+				x[j] += u * w
+				y[j] += v * w
+			}
+			at += acs
+			bt += bs
+		}
 		for r := range 2 {
-			d := c[(i+r)*ldc:]
-			d = d[:4]
-			for j, v := range s[r] {
+			d := c[(i+r)*ldc:][:width]
+			for j, v := range sums[r][:width] {
 				v *= alpha
 				if beta != 0 {
 					v += beta * d[j]
@@ -80,26 +114,6 @@ func tilePortable(k int, a []float32, ars, acs int, b []float32, bs int, c []flo
 			}
 		}
 	}
-}
-
-func tile2x4(k int, a []float32, ars, acs int, b []float32, bs int) (x, y [4]float32) {
-	var x0, x1, x2, x3, y0, y1, y2, y3 float32
-	at, bt := 0, 0
-	for range k {
-		u, v := a[at], a[at+ars]
-		w := b[bt : bt+4 : bt+4]
-		x0 += u * w[0]
-		x1 += u * w[1]
-		x2 += u * w[2]
-		x3 += u * w[3]
-		y0 += v * w[0]
-		y1 += v * w[1]
-		y2 += v * w[2]
-		y3 += v * w[3]
-		at += acs
-		bt += bs
-	}
-	return [4]float32{x0, x1, x2, x3}, [4]float32{y0, y1, y2, y3}
 }
 
 // dotPortable sets out[4*i+j] to the product of row i of a and row j of b, i

@@ -7,7 +7,7 @@ package compute
 func arches() []arch { return []arch{portable} }
 
 func (x arch) tile(width, k int, a []float32, ars, acs int, b []float32, bs int, c []float32, ldc int, alpha, beta float32, bias []float32, lo, hi float32) {
-	tilePortable(k, a, ars, acs, b, bs, c, ldc, alpha, beta, bias, lo, hi)
+	tilePortable(width, k, a, ars, acs, b, bs, c, ldc, alpha, beta, bias, lo, hi)
 }
 
 func (x arch) dot(rows, k int, a []float32, lda int, b []float32, ldb int, out *[8]float32) {
