@@ -133,8 +133,8 @@ func (c *canon) attributes(s *scope, n *inspect.Node, weight *view) (list []attr
 	texts := map[string]string{}
 	for _, p := range n.Proto.GetAttribute() {
 		a := n.Attr(p.GetName()) // in a function's body, that of the call
-		if a == nil || a.G != nil || len(a.Graphs) > 0 {
-			continue
+		if a == nil || a.G != nil || len(a.Graphs) > 0 || weight != nil && strings.HasPrefix(p.GetName(), "activation") {
+			continue // graphs and what a FusedConv ends in are told apart
 		}
 		text, err := c.attributeText(a)
 		if err != nil {

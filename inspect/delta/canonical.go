@@ -387,6 +387,11 @@ func (c *canon) node(s *scope, n *inspect.Node) error {
 			return err
 		}
 	}
+	if len(bodies) == 0 && n.Domain == contrib {
+		if done, err := c.unfuse(s, n); done || err != nil {
+			return err
+		}
+	}
 	return c.generic(s, n, bodies)
 }
 

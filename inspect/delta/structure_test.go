@@ -241,6 +241,20 @@ func TestForms(t *testing.T) {
 				m.input("x", -1, 3).floats("w", []int64{2, 3}, .5, 1, 1.5, 2, 2.5, 3).floats("b", []int64{2}, 14, 16).node("Gemm", "x w b", "y", attrI("transB", 1), attrF("alpha", 2), attrF("beta", 0.5))
 			}},
 		},
+		"fused": {
+			{13, func(m *bench) {
+				image(m)
+				m.floats("w", []int64{2, 4, 1, 1}, 1, 2, 3, 4, 5, 6, 7, 8).input("z", -1, 2, 8, 8)
+				m.node("Conv", "x w", "c").node("Add", "z c", "a").node("LeakyRelu", "a", "r", attrF("alpha", 0.25)).node("Sigmoid", "r", "s").node("Mul", "s r", "y")
+			}},
+			{13, func(m *bench) {
+				image(m)
+				m.floats("w", []int64{2, 4, 1, 1}, 1, 2, 3, 4, 5, 6, 7, 8).input("z", -1, 2, 8, 8)
+				m.node("com.microsoft/FusedConv", "x w _ z", "r", &onnxpb.AttributeProto{Name: proto.String("activation"), S: []byte("LeakyRelu")},
+					&onnxpb.AttributeProto{Name: proto.String("activation_params"), Floats: []float32{0.25}}, attrInts("strides", 1, 1))
+				m.node("com.microsoft/QuickGelu", "r", "y", attrF("alpha", 1))
+			}},
+		},
 		"scaled convolution": {
 			{13, func(m *bench) {
 				image(m)
