@@ -457,6 +457,13 @@ func typedForms() []typedForm {
 		same(op, 7, nil, float(2, 3, 4, 5, 6))
 	}
 
+	// Products in half precision.
+	same("Conv", 11, attrs{"pads": sq(1, 1, 1, 1)}, of(f16, 2, 3, 6, 7), of(f16, 4, 3, 3, 3), of(f16, 4))
+	same("Conv", 11, attrs{"group": 3}, of(f16, 2, 3, 6, 7), of(f16, 3, 1, 3, 3))
+	same("Gemm", 13, attrs{"transB": 1}, of(f16, 5, 9), of(f16, 4, 9), of(f16, 4))
+	same("MatMul", 13, nil, of(f16, 2, 5, 9), of(f16, 9, 4))
+	same("BatchNormalization", 15, nil, of(f16, 2, 3, 4), of(f16, 3), of(f16, 3), of(f16, 3), typedArg{dtype: f16, shape: sq(3), data: []uint16{0x3c00, 0x4000, 0x3800}})
+
 	// Movement, for every width.
 	for _, d := range types(f32, f64, i64, i32, boolType, uint8Type, f16) {
 		same("Transpose", 13, attrs{"perm": sq(0, 2, 3, 1)}, of(d, 2, 3, 4, 5))

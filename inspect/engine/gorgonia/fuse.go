@@ -148,7 +148,7 @@ func (f *fusion) silu(n *node) bool {
 		}
 		f.readers[s.out[0]]--
 		n.op, n.in, n.attributes = "SiLU", []int{s.in[0]}, nil
-		n.rule = rule{least: 1, most: 1, bind: bindSiLU}
+		n.rule = realRule()
 		f.readers[s.in[0]]-- // read twice before
 		return false         // the Sigmoid is the node that nobody reads now
 	}
@@ -158,13 +158,6 @@ func (f *fusion) silu(n *node) bool {
 // unread takes out a node that nobody reads any more.
 func (f *fusion) unread(n *node) bool {
 	return !slices.ContainsFunc(n.out, func(t int) bool { return t >= 0 && f.readers[t] > 0 })
-}
-
-func bindSiLU(b *binder) (kernel, error) {
-	return &each{spec{onnxfile.Float, b.in[0].shape}, func(r *run, in []*value, out *value) error {
-		compute.Map(r.workers, compute.SiLU[float32], out.floats(), in[0].floats())
-		return nil
-	}}, nil
 }
 
 // function has a node that offers it (rule.then) apply the function of single

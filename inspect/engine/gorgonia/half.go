@@ -43,9 +43,16 @@ func withHalf(r rule) rule {
 				continue
 			}
 			wide.in[i].dtype = onnxfile.Float
-			if o.constant != nil {
-				wide.in[i].constant = floatValue(widened(half, typed[uint16](o.constant)), o.shape...)
+			if o.constant == nil {
+				continue
 			}
+			constant, err := prepare(b, i, "in float32", func(v *value) (*value, error) {
+				return floatValue(widened(half, typed[uint16](v)), v.shape...), nil
+			})
+			if err != nil {
+				return nil, err
+			}
+			wide.in[i].constant = constant
 		}
 		k, err := bind(&wide)
 		if err != nil {

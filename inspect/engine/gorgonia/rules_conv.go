@@ -15,11 +15,11 @@ import (
 func rulesConv() map[string]rule {
 	window := []string{"auto_pad", "dilations", "group", "kernel_shape", "pads", "strides"}
 	return map[string]rule{
-		"Conv":               {attributes: window, least: 2, most: 3, check: checkConv, then: true, bind: bindConv},
-		"ConvTranspose":      {attributes: append(slices.Clone(window), "output_padding", "output_shape"), least: 2, most: 3, check: checkConv, then: true, bind: bindConvTranspose},
-		"Gemm":               {attributes: []string{"alpha", "beta", "transA", "transB"}, least: 2, most: 3, then: true, bind: bindGemm},
-		"MatMul":             {least: 2, most: 2, types: []typeSet{numberSet}, then: true, bind: bindMatMul},
-		"BatchNormalization": {attributes: []string{"epsilon", "momentum", "spatial", "training_mode"}, least: 5, most: 5, check: checkBatchNorm, bind: bindBatchNorm},
+		"Conv":               withHalf(rule{attributes: window, least: 2, most: 3, check: checkConv, then: true, bind: bindConv}),
+		"ConvTranspose":      withHalf(rule{attributes: append(slices.Clone(window), "output_padding", "output_shape"), least: 2, most: 3, check: checkConv, then: true, bind: bindConvTranspose}),
+		"Gemm":               withHalf(rule{attributes: []string{"alpha", "beta", "transA", "transB"}, least: 2, most: 3, then: true, bind: bindGemm}),
+		"MatMul":             withHalf(rule{least: 2, most: 2, types: []typeSet{numberSet}, then: true, bind: bindMatMul}),
+		"BatchNormalization": withHalf(rule{attributes: []string{"epsilon", "momentum", "spatial", "training_mode"}, least: 5, most: 5, check: checkBatchNorm, bind: bindBatchNorm}),
 	}
 }
 
