@@ -31,7 +31,7 @@ func (p *measurer) analyse(ctx context.Context, heads []*head, res *Result) erro
 		if h.own {
 			l.Head, l.Norm = "classifier", 0
 		} else {
-			l.Loss = &h.loss
+			l.Loss, l.Outliers = &h.loss, h.outliers
 		}
 		if err := p.further(ctx, h, &l); err != nil {
 			return fmt.Errorf("layer %s: %w", h.tap.Name(), err)
@@ -213,6 +213,7 @@ func (p *measurer) warn(res *Result) {
 			say("repeated measurements of a label with one sample are all alike; filters of such labels seem more stable than they are")
 		}
 	}
+	p.warnOutliers(res.Layers, say)
 	if names := p.untaught(res.Layers); len(names) > 0 {
 		more := ""
 		if n := len(names) - 1; n > 0 {
@@ -233,6 +234,31 @@ func (p *measurer) warn(res *Result) {
 			say("layer %s: %d filters have fields that are not finite", l.Name(), l.Stats.NonFinite)
 		}
 	}
+}
+
+// warnOutliers tells of samples of which the features are longer by orders of magnitude
+// than those of others, and names that of the layer in which they are longest.
+func (p *measurer) warnOutliers(layers []Layer, say func(format string, a ...any)) {
+	var worst *Layer
+	more := -1
+	for i := range layers {
+		if o := layers[i].Outliers; o != nil && o.Far > 0 {
+			more++
+			if worst == nil || o.Longest > worst.Outliers.Longest {
+				worst = &layers[i]
+			}
+		}
+	}
+	if worst == nil {
+		return
+	}
+	others := ""
+	if more > 0 {
+		others = fmt.Sprintf(" (and of %d more)", more)
+	}
+	o := worst.Outliers
+	say("layer %s%s: the features of %d of %d training samples are over %d times as long as the median, those of %s %.0f times; such samples dominate label means, and with them fields and clusters",
+		worst.Name(), others, o.Far, o.Samples, farFrom, o.ID, o.Longest)
 }
 
 // untaught returns the layers of which the trained head has not learned: its

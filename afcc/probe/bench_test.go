@@ -217,9 +217,10 @@ func BenchmarkEpochXBare(tb *testing.B) {
 	b.compare(tb, []string{""}, func() error {
 		heads := b.fresh()
 		for _, h := range heads {
-			if err := h.start(b.k, 100, 1, b.opt.Recipe); err != nil {
+			if err := h.prepare(b.k, spread{RMS: 100}); err != nil {
 				return err
 			}
+			h.start(1, b.opt.Recipe)
 		}
 		_, err := b.streamEpochs(b.ctx, heads, attempt{}, 0, 1)
 		return err

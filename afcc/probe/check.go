@@ -51,6 +51,9 @@ func (l *Layer) check(k, samples int, theta float64) error {
 	if c := l.Confusion; c != nil && (c.Pairs < 0 || c.Errors < 0 || c.Inside < 0 || c.Inside > c.Errors) {
 		return fmt.Errorf("%d of %d wrong answers inside %d pairs of labels", c.Inside, c.Errors, c.Pairs)
 	}
+	if o := l.Outliers; o != nil && (o.Far < 0 || o.Shortened < o.Far || o.Samples < o.Shortened || o.Sample < 0 || o.Sample >= samples || o.Label < 0 || o.Label >= k) {
+		return fmt.Errorf("%d of %d samples with long features, sample %d with label %d", o.Shortened, o.Samples, o.Sample, o.Label)
+	}
 	if l.Single != nil && len(l.Single) != len(l.Filters) {
 		return fmt.Errorf("%d filters alone of %d", len(l.Single), len(l.Filters))
 	}

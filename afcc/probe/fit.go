@@ -5,10 +5,7 @@ import (
 	"fmt"
 	"math"
 	"math/rand/v2"
-	goruntime "runtime"
 	"slices"
-	"sync"
-	"sync/atomic"
 
 	"github.com/filterlens/filterlens/inspect/dataset"
 	"github.com/filterlens/filterlens/inspect/engine"
@@ -186,8 +183,10 @@ func (p *measurer) fitCached(ctx context.Context, group []*head, lengths *length
 		stage := stageOf("training heads", i, groups)
 		progress := func(epoch int) { p.opt.Progress(stage, j*p.opt.Recipe.Epochs+epoch, len(group)*p.opt.Recipe.Epochs) }
 		features := cache[j][:len(labels)*h.d()]
-		length := math.Sqrt(sumOfSquares(features) / float64(len(labels)))
-		if err := p.trainCached(ctx, h, features, labels, length, progress); err != nil {
+		squares := squaredLengths(features, h.d())
+		of := spreadOf(squares)
+		of.shorten(features, h.d(), squares)
+		if err := p.trainCached(ctx, h, features, labels, of, progress); err != nil {
 			return err
 		}
 		cache[j] = nil
@@ -218,7 +217,7 @@ func (p *measurer) collect(ctx context.Context, group []*head, cache [][]float32
 	}
 	p.countFit(labels)
 	if !lengths.known {
-		lengths.known = true
+		lengths.complete()
 		err = p.saveLengths(lengths)
 	}
 	return labels, under, err
@@ -276,30 +275,6 @@ func (p *measurer) collectPass(ctx context.Context, group []*head, cache [][]flo
 	return labels, err
 }
 
-// sumOfSquares adds in blocks of a fixed size, so that the sum is the same whatever
-// the number of cores that share them.
-func sumOfSquares(v []float32) float64 {
-	const block = 1 << 20
-	sums := make([]float64, (len(v)+block-1)/block)
-	var next atomic.Int64
-	var wg sync.WaitGroup
-	for range min(goruntime.GOMAXPROCS(0), len(sums)) {
-		wg.Go(func() {
-			for i := int(next.Add(1)) - 1; i < len(sums); i = int(next.Add(1)) - 1 {
-				for _, x := range v[i*block : min((i+1)*block, len(v))] {
-					sums[i] += float64(x) * float64(x)
-				}
-			}
-		})
-	}
-	wg.Wait()
-	var sum float64
-	for _, s := range sums {
-		sum += s
-	}
-	return sum
-}
-
 // countFit records the samples that heads are fitted on.
 func (p *measurer) countFit(labels []int) {
 	p.seenFit = make([]int, p.k)
@@ -312,30 +287,35 @@ func (p *measurer) countFit(labels []int) {
 // features.
 const maxRestarts = 4
 
-// start sets a head to its first weights for features whose root mean square
-// length is length.
-func (h *head) start(k int, length float64, seed uint64, r Recipe) error {
-	if math.IsNaN(length) || math.IsInf(length, 0) {
+// prepare gives a head room for its weights, and the scale for features as long as of
+// says.
+func (h *head) prepare(k int, of spread) error {
+	if !finite(of.RMS) {
 		return fmt.Errorf("layer %s: tensor %q holds values that are not finite; check the preprocessing and the model", h.tap.Name(), h.tap.Tensor)
 	}
-	h.rescale(length)
+	h.spread = of
+	h.rescale()
 	n := k * h.d()
 	if h.w == nil {
 		h.w, h.z = make([]float32, n), make([]float32, n)
 	}
+	return nil
+}
+
+// start sets a head that is prepared to its first weights.
+func (h *head) start(seed uint64, r Recipe) {
 	InitialWeights(h.w, h.d(), seed, uint64(h.i))
 	for i, w := range h.w {
 		h.z[i] = float32(1+r.Momentum) * w // at rest
 	}
 	h.loss = 0
-	return nil
 }
 
-// rescale sets the scale for features whose root mean square length is length.
-func (h *head) rescale(length float64) {
+// rescale sets the scale that brings features to the length that is wanted.
+func (h *head) rescale() {
 	h.scale = 1
-	if length > 0 {
-		h.scale = float32(h.norm / length)
+	if h.spread.RMS > 0 {
+		h.scale = float32(h.norm / h.spread.RMS)
 	}
 }
 
@@ -357,24 +337,23 @@ func (h *head) finish() {
 	h.z, h.w2, h.z2 = nil, nil, nil
 }
 
-// trainCached trains one head on features (len(labels) x D) that are in memory.
-func (p *measurer) trainCached(ctx context.Context, h *head, features []float32, labels []int, length float64, progress func(epoch int)) error {
+// trainCached trains one head on features (len(labels) x D) that are in memory,
+// shortened where that is due.
+func (p *measurer) trainCached(ctx context.Context, h *head, features []float32, labels []int, of spread, progress func(epoch int)) error {
 	r := p.opt.Recipe
 	d := int64(h.d())
 	table := engine.NewFloat32(features, int64(len(labels)), d)
-	if err := h.start(p.k, length, p.opt.Split.Seed, r); err != nil {
+	if err := h.prepare(p.k, of); err != nil {
 		return err
 	}
 	a := attempt{key: p.trainingKey("cached", []*head{h})}
 	if p.loadTraining(&a, []*head{h}); a.at != nil {
 		a.restart, h.norm = a.at.Restart, a.at.Norms[0]
-		h.rescale(length)
 	}
 	for ; ; a.restart++ {
+		h.rescale()
 		if a.at == nil {
-			if err := h.start(p.k, length, p.opt.Split.Seed, r); err != nil {
-				return err
-			}
+			h.start(p.opt.Split.Seed, r)
 		}
 		ok, err := p.epochs(ctx, h, table, labels, a, progress)
 		if err != nil {
@@ -482,21 +461,15 @@ func (p *measurer) fitStreamed(ctx context.Context, group []*head, lengths *leng
 		if restart > maxRestarts {
 			return fmt.Errorf("layer %s: its head does not converge; lower --head-rate (now %g)", group[0].tap.Name(), p.opt.Recipe.LearningRate)
 		}
-		start := func() error {
-			for _, h := range group {
-				if err := h.start(p.k, lengths.of(h), p.opt.Split.Seed, p.opt.Recipe); err != nil {
-					return err
-				}
+		for _, h := range group {
+			if err := h.prepare(p.k, lengths.spreads[h]); err != nil {
+				return err
 			}
-			return nil
-		}
-		if err := start(); err != nil {
-			return err
 		}
 		a := attempt{key: p.trainingKey("streamed", group, restart), restart: restart}
 		if p.loadTraining(&a, group); a.at == nil {
-			if err := start(); err != nil {
-				return err
+			for _, h := range group {
+				h.start(p.opt.Split.Seed, p.opt.Recipe)
 			}
 		}
 		diverged, err := p.streamEpochs(ctx, group, a, i, groups)
@@ -535,7 +508,7 @@ func (p *measurer) streamEpochs(ctx context.Context, group []*head, a attempt, n
 		return nil, err
 	}
 	t := trainer{p: p, heads: group}
-	t.add(b, func(h *head) string { return b.features(h.tap) })
+	t.add(b, func(h *head) string { return b.shortened(b.features(h.tap), h.d(), h.spread.Limit) })
 	if t.sess, err = p.load(ctx, "heads", b); err != nil {
 		return nil, err
 	}
@@ -591,55 +564,4 @@ func (p *measurer) streamEpochs(ctx context.Context, group []*head, a attempt, n
 		}
 	}
 	return diverged, nil
-}
-
-// lengths is the root mean square length of each head's feature vectors over the
-// fitting split.
-type lengths struct {
-	heads  []*head
-	names  []string
-	sums   map[*head]float64
-	labels int
-	known  bool
-}
-
-func newLengths(heads []*head) *lengths {
-	return &lengths{heads: heads, sums: map[*head]float64{}, known: len(heads) == 0}
-}
-
-// add has a graph give the squared length of each feature vector.
-func (l *lengths) add(b *builder) {
-	l.names = make([]string, len(l.heads))
-	for i, h := range l.heads {
-		x := b.features(h.tap)
-		l.names[i] = b.outputOf(fmt.Sprintf("square.%d", i), "MatMul",
-			[]string{b.node("Mul", []string{x, x}), b.constFloat(ones(h.d()), int64(h.d()), 1)}, []int64{-1, 1})
-	}
-}
-
-func (l *lengths) want(out map[string]*engine.Tensor) {
-	for _, name := range l.names {
-		out[name] = nil
-	}
-}
-
-// take adds a batch of n samples.
-func (l *lengths) take(out map[string]*engine.Tensor, n int) {
-	for i, h := range l.heads {
-		for _, square := range out[l.names[i]].Float32()[:n] {
-			l.sums[h] += float64(square)
-		}
-	}
-	l.labels += n
-}
-
-func (l *lengths) of(h *head) float64 { return math.Sqrt(l.sums[h] / float64(max(l.labels, 1))) }
-
-// measureLengths runs the fitting split for nothing but the lengths.
-func (p *measurer) measureLengths(ctx context.Context, l *lengths) error {
-	_, under, err := p.collect(ctx, nil, nil, l, "scaling features")
-	if err != nil {
-		return err
-	}
-	return p.dropFeatures(under)
 }

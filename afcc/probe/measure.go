@@ -192,12 +192,15 @@ type head struct {
 	w2, z2 []float32 // where the next step is written, unless the session holds w and z
 	norm   float64
 	scale  float32
-	loss   float64
-	means  []float32
-	acc    []float64
-	sum    *engine.Tensor
-	own    bool
-	fitted bool // it is trained
+	spread spread // of its features
+	// outliers is what a row says of that.
+	outliers *Outliers
+	loss     float64
+	means    []float32
+	acc      []float64
+	sum      *engine.Tensor
+	own      bool
+	fitted   bool // it is trained
 	judgement
 	resampled
 }

@@ -128,9 +128,12 @@ type Layer struct {
 	PerLabel []*float64 `json:"per_label_accuracy,omitempty"`
 	// Loss is the mean cross-entropy of the last epoch on the fitting split, in
 	// nats, nil for the model's own classifier. Norm is the root mean square
-	// length to which feature vectors were scaled for training.
+	// length to which feature vectors, Outliers shortened, were scaled for training.
 	Loss *float64 `json:"loss"`
 	Norm float64  `json:"norm,omitempty"`
+	// Outliers is nil where no sample's features are much longer than those of others,
+	// and for the model's own classifier.
+	Outliers *Outliers `json:"outliers,omitempty"`
 	// Stats is the row of statistics at Result.Theta, Filters what it is made of.
 	Stats   afcc.Stats    `json:"stats"`
 	Filters []afcc.Filter `json:"filters"`
@@ -201,7 +204,8 @@ type Recipe struct {
 	L2           float64 `json:"l2"`
 	// Norm is the root mean square length to which the feature vectors of each
 	// tap are scaled, so that one learning rate suits layers whose activations
-	// differ by orders of magnitude. The scale is folded back into the weights.
+	// differ by orders of magnitude; vectors over 5 times as long as the median are
+	// shortened to that first. The scale is folded back into the weights.
 	Norm float64 `json:"norm"`
 }
 

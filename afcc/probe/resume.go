@@ -183,6 +183,7 @@ func (k *keeper) meansKey(h *head) state.Key {
 // fitted is what is kept beside a head's weights.
 type fitted struct {
 	Loss, Norm float64
+	Outliers   *Outliers
 	sampled
 }
 
@@ -261,18 +262,18 @@ func (p *measurer) loadHead(h *head) bool {
 	if !p.keep.get(partHead, p.keep.headKey(h), &info, w) || len(info.Seen) != p.k || !p.recall(info.sampled) {
 		return false
 	}
-	h.w, h.loss, h.norm, h.fitted = w, info.Loss, info.Norm, true
+	h.w, h.loss, h.norm, h.outliers, h.fitted = w, info.Loss, info.Norm, info.Outliers, true
 	p.seenFit = info.Seen
 	return true
 }
 
 // saveHead keeps a head that is trained.
 func (p *measurer) saveHead(h *head) error {
-	h.fitted = true
+	h.fitted, h.outliers = true, p.outliers(h.spread)
 	if p.keep.store == nil {
 		return nil
 	}
-	return p.keep.put(partHead, p.keep.headKey(h), fitted{h.loss, h.norm, p.sampled(p.fit, p.seenFit)}, h.w)
+	return p.keep.put(partHead, p.keep.headKey(h), fitted{h.loss, h.norm, h.outliers, p.sampled(p.fit, p.seenFit)}, h.w)
 }
 
 // A MissingError says that Options.State does not have what Replay needs.

@@ -18,18 +18,19 @@ func (p *measurer) loadHeads(heads []*head, l *lengths) {
 		p.loadHead(h)
 	}
 	var info lengthsInfo
-	sums := make([]float64, len(l.heads))
-	if l.known || !p.keep.get(partLengths, p.lengthsKey(l), &info, sums) || len(info.Seen) != p.k || !p.recall(info.sampled) {
+	if l.known || !p.keep.get(partLengths, p.lengthsKey(l), &info) || len(info.Seen) != p.k || len(info.Spreads) != len(l.heads) || !p.recall(info.sampled) {
 		return
 	}
-	l.set(sums, info.Labels)
+	for i, h := range l.heads {
+		l.spreads[h] = info.Spreads[i]
+	}
 	l.known = true
 	p.seenFit = info.Seen
 }
 
-// lengthsInfo is kept beside the sums of squared lengths.
+// lengthsInfo says how long the features of heads are, in their order.
 type lengthsInfo struct {
-	Labels int
+	Spreads []spread
 	sampled
 }
 
@@ -41,23 +42,14 @@ func (p *measurer) saveLengths(l *lengths) error {
 	if p.keep.store == nil || len(l.heads) == 0 {
 		return nil
 	}
-	return p.keep.put(partLengths, p.lengthsKey(l), lengthsInfo{l.labels, p.sampled(p.fit, p.seenFit)}, l.list())
-}
-
-// list returns the sums in the order of the heads, set takes them back.
-func (l *lengths) list() []float64 {
-	sums := make([]float64, len(l.heads))
-	for i, h := range l.heads {
-		sums[i] = l.sums[h]
+	info := lengthsInfo{sampled: p.sampled(p.fit, p.seenFit)}
+	for _, h := range l.heads {
+		if !finite(l.spreads[h].RMS) {
+			return nil // the head's start will refuse it
+		}
+		info.Spreads = append(info.Spreads, l.spreads[h])
 	}
-	return sums
-}
-
-func (l *lengths) set(sums []float64, labels int) {
-	for i, h := range l.heads {
-		l.sums[h] = sums[i]
-	}
-	l.labels = labels
+	return p.keep.put(partLengths, p.lengthsKey(l), info)
 }
 
 func factsOf(heads []*head) (facts []any) {
@@ -83,12 +75,12 @@ type featureState struct {
 
 // A featureNote says what the features of a batch belong to: the heads, by their
 // place in the group; the labels of its samples; how many samples were run with it;
-// and the sums of the lengths up to here, where these are taken.
+// and of how many heads the squared lengths stand behind the features.
 type featureNote struct {
-	Heads  []int
-	Labels []int
-	Done   int
-	Sums   []float64
+	Heads   []int
+	Labels  []int
+	Done    int
+	Lengths int
 	sampled
 }
 
@@ -134,7 +126,7 @@ func (s *featureState) load() (labels []int, done int) {
 		}
 		var note featureNote
 		if json.Unmarshal(text, &note) != nil || note.Done <= done || note.Done > len(s.p.fit.Index) || len(note.Labels) > note.Done-done ||
-			s.lengths != nil && len(note.Sums) != len(s.lengths.heads) ||
+			note.Lengths < 0 || s.lengths != nil && note.Lengths != len(s.lengths.heads) ||
 			slices.ContainsFunc(note.Labels, func(l int) bool { return l < 0 || l >= s.p.k }) ||
 			slices.ContainsFunc(wanted, func(j int) bool { return !slices.Contains(note.Heads, j) }) {
 			return labels, done
@@ -155,13 +147,22 @@ func (s *featureState) load() (labels []int, done int) {
 			}
 			into = append(into, s.cache[j][len(labels)*d:(len(labels)+n)*d])
 		}
-		if !s.rows.Fill(into...) {
+		if n > 0 && int64(note.Lengths) > (values-sum)/int64(n) {
+			return labels, done
+		}
+		squares := make([][]float32, note.Lengths)
+		for i := range squares {
+			squares[i] = make([]float32, n)
+		}
+		if !s.rows.Fill(append(into, squares...)...) {
 			return labels, done
 		}
 		s.p.recall(note.sampled)
 		labels, done = append(labels, note.Labels...), note.Done
 		if s.lengths != nil {
-			s.lengths.set(note.Sums, len(labels))
+			for i, h := range s.lengths.heads {
+				s.lengths.squares[h] = append(s.lengths.squares[h], squares[i]...)
+			}
 		}
 	}
 }
@@ -179,7 +180,8 @@ func (s *featureState) add(n, labels, done int, of []int) error {
 		values = append(values, s.cache[j][(labels-n)*d:labels*d])
 	}
 	if s.lengths != nil {
-		note.Sums = s.lengths.list()
+		note.Lengths = len(s.lengths.heads)
+		values = append(values, s.lengths.last(n)...)
 	}
 	text, err := json.Marshal(note)
 	if err != nil {
@@ -284,8 +286,8 @@ type attempt struct {
 	loss []float64
 }
 
-// loadTraining puts heads, which have been started, where an attempt was
-// interrupted. When there is no such place they must be started again.
+// loadTraining puts heads, which have been prepared, where an attempt was
+// interrupted. When there is no such place they must be started, whatever is in them.
 func (p *measurer) loadTraining(a *attempt, heads []*head) {
 	if p.keep.store == nil {
 		return

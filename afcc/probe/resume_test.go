@@ -139,7 +139,10 @@ func trials(t *testing.T) map[string]*trial {
 	}
 	fixed := newNet(3, 3, 8)
 	fixed.conv("conv1", 3, 4, 3, 1).op("Relu").pool().op("Flatten").reshape(12, 16).reshape(3, 64).gemm("classifier", 64, testK)
+	glare, glares, _ := glaring(t)
 	return map[string]*trial{
+		"outliers":           {eng: eng, m: glare, data: glares, opt: few()},
+		"outliers, streamed": {eng: eng, m: glare, data: glares, opt: with(func(o *Options) { o.Memory, o.Checkpoint = 16<<10, 1 })},
 		"features in memory": {eng: eng, m: small(t, testK), data: data, opt: few()},
 		"two groups":         {eng: eng, m: small(t, testK), data: data, opt: with(func(o *Options) { o.Memory = 30 << 10 })},
 		"streamed":           {eng: eng, m: small(t, testK), data: data, opt: with(func(o *Options) { o.Memory = 16 << 10 })},

@@ -177,9 +177,10 @@ func TestSync(t *testing.T) {
 	run := func(hold, sync bool) (weights [][]float32, loss float64) {
 		p := &measurer{m: small(t, testK), eng: runtime(t), k: k, opt: Options{Recipe: recipe}, hold: hold}
 		h := &head{tap: &Tap{Layers: []string{"l"}, Filters: d, Height: 1, Width: 1, Pool: 1}, norm: 1}
-		if err := h.start(k, 1, 1, recipe); err != nil {
+		if err := h.prepare(k, spread{RMS: 1}); err != nil {
 			t.Fatal(err)
 		}
+		h.start(1, recipe)
 		b := newGraph()
 		x := b.input("x", 1, -1, d)
 		tr := trainer{p: p, heads: []*head{h}}

@@ -14,9 +14,9 @@ import (
 var ErrNoTable = errors.New("this report has no table; write it as text or json")
 
 // WriteCSV writes the main tables of documents one below the other under one
-// header, which must be the same in all of them. When there are several
-// documents a first column holds their titles. Values are unrounded, unknown
-// ones empty.
+// header, which must be the same in all of them. A first column holds what each is
+// of (Document.Key) or, when there are several documents, their titles, as "file".
+// Values are unrounded, unknown ones empty.
 func WriteCSV(w io.Writer, docs ...Document) error {
 	return WriteCSVs(w, len(docs) > 1, slices.Values(docs))
 }
@@ -33,13 +33,17 @@ func WriteCSVs(w io.Writer, titles bool, docs iter.Seq[Document]) error {
 				continue
 			}
 			var title []string
-			if titles {
+			key := "file"
+			switch {
+			case d.Key != "":
+				key, title = d.Key, []string{printable(d.Of)}
+			case titles:
 				title = []string{printable(d.Title)}
 			}
 			if !wrote {
 				head := make([]string, 0, len(s.Table.Columns)+1)
-				if titles {
-					head = append(head, "file")
+				if title != nil {
+					head = append(head, key)
 				}
 				for _, col := range s.Table.Columns {
 					if col.Key != "" {

@@ -39,7 +39,7 @@ func NewDefinitions() Definitions {
 		{"What is measured", "filters", "F, the channels of a tap; the hidden units of a fully connected layer are filters with one position", "", universal},
 		{"What is measured", "pos", "P, the positions of a filter that the head sees: height x width of its map, after averaging (--max-side)", "P = h w", universal + "; averaging: ours"},
 		{"What is measured", "samples", "three disjoint splits, drawn label by label: fit trains the heads, stats gives the label means, eval judges; each is counted and hashed", "", ours},
-		{"What is measured", "head", "one linear layer without bias from a flattened tap to the K outputs, trained with everything before it frozen: cross-entropy, SGD with Nesterov momentum, L2, initial weights uniform; the model's own last layer is taken as it is", "initial weights in +-1/sqrt(F P)", universal + "; scaled features and number of epochs: ours"},
+		{"What is measured", "head", "one linear layer without bias from a flattened tap to the K outputs, trained with everything before it frozen: cross-entropy, SGD with Nesterov momentum, L2, initial weights uniform; features over 5 times as long as the median of the samples are shortened to that for it, which changes no answer of a head; the model's own last layer is taken as it is", "initial weights in +-1/sqrt(F P)", universal + "; scaled features and number of epochs: ours"},
 		{"What is measured", "accuracy", "share of the eval samples whose own label has the head's largest output", "", universal},
 		{"What is measured", "chance", "accuracy of always answering the commonest label of the eval samples", "1/K where all labels have as many", ours},
 		{"What is measured", "field", "what output j receives when every weight of the head is silenced but those of filter f", "phi_f(x,j) = sum_p W[j,f,p] a_f,p(x)", mechanism + ", " + universal},
@@ -75,7 +75,7 @@ func NewDefinitions() Definitions {
 
 		{"Answers of filters and heads", "alone", "single-filter accuracy: share of the eval samples whose own label has the largest field of that filter; a tie is no hit", "phi_f(x,y) > phi_f(x,j) for all j != y", universal + "; ties: ours"},
 		{"Answers of filters and heads", "own", "the same among the samples of the filter's labels", "", ours},
-		{"Answers of filters and heads", "errors", "wrong answers of the head on the eval samples", "", ours},
+		{"Answers of filters and heads", "errors", "wrong answers of the head on the eval samples; a sample for which its outputs are not numbers (NaN) has no answer and is not counted here, though accuracy counts it as wrong", "", ours},
 		{"Answers of filters and heads", "pairs", "share of all pairs of labels that stand in one cluster of some filter; it is the share of errors to expect inside if the labels' names were dealt at random", "pairs / (K(K-1)/2)", ours},
 		{"Answers of filters and heads", "inside", "share of the errors whose right and given label are such a pair", "", ours},
 		{"Answers of filters and heads", "lift", "above 1: labels of one cluster are taken for each other more often than labels at random", "inside / pairs", ours},

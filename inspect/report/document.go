@@ -17,6 +17,9 @@ type Document struct {
 	// Warnings are sentences that must not be missed; they stand at the top.
 	Warnings []string
 	Sections []Section
+	// Key names what its rows are of, "layer", and Of is that thing: a column of CSV,
+	// where text has the title.
+	Key, Of string
 }
 
 // A Section is one part of a document. Its parts are written in the order of

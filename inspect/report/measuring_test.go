@@ -1,6 +1,7 @@
 package report
 
 import (
+	"fmt"
 	"strings"
 	"testing"
 
@@ -65,6 +66,39 @@ func TestLeftOut(t *testing.T) {
 		r.LeftOut = []probe.LeftOut{{Statistic: "stability", Passes: passes}}
 		if s := text(); !strings.Contains(s, want) {
 			t.Errorf("%q is not in %s", want, s)
+		}
+		s, _ := compiled(t, "stats")
+		if err := s.Validate(plain(t, r)); err != nil {
+			t.Error(err)
+		}
+	}
+}
+
+// Layers with outliers are named below the table, the first few of them.
+func TestOutliersNote(t *testing.T) {
+	t.Parallel()
+	r := goldenResult()
+	var b strings.Builder
+	for n, want := range map[int]string{
+		0: "", 1: "7 of 4,000 samples at conv1, at most 1,841 times the median",
+		5: "7 of 4,000 samples at conv3, at most 1,841 times the median; and at 2 layers more",
+	} {
+		r.Layers = nil
+		for i := range max(n, 1) {
+			l := goldenResult().Layers[0]
+			l.Layers = []string{fmt.Sprintf("conv%d", i+1)}
+			if n > 0 {
+				l.Outliers = &probe.Outliers{Samples: 4000, Shortened: 7, Far: 2, Longest: 1840.7, Sample: 3, ID: "train/3", Label: 1}
+			}
+			r.Layers = append(r.Layers, l)
+		}
+		b.Reset()
+		if err := WriteText(&b, TextOptions{}, FromStats(r)); err != nil {
+			t.Fatal(err)
+		}
+		text := strings.Join(strings.Fields(b.String()), " ")
+		if strings.Contains(text, "long features") != (n > 0) || !strings.Contains(text, want) {
+			t.Errorf("%d layers: %q is not in %s", n, want, text)
 		}
 		s, _ := compiled(t, "stats")
 		if err := s.Validate(plain(t, r)); err != nil {

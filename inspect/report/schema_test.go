@@ -307,7 +307,7 @@ func TestOtherSchemas(t *testing.T) {
 		{"stats", []any{goldenResult(), result}, map[string]any{
 			"result": probe.Result{}, "data": probe.Data{}, "split": probe.Split{}, "part": probe.Part{}, "recipe": probe.Recipe{}, "asked": probe.Asked{}, "layer": probe.Layer{}, "range": probe.FilterRange{}, "stats": afcc.Stats{},
 			"averages": afcc.Averages{}, "filter": afcc.Filter{}, "stability": afcc.Stability{}, "filter_stability": afcc.FilterStability{}, "label_frequency": afcc.LabelFrequency{},
-			"cluster_stability": afcc.ClusterStability{}, "label_order": afcc.LabelOrder{}, "spread": afcc.Spread{}, "confusion": afcc.ClusterConfusion{}, "single_filter": probe.SingleFilter{}, "top_sample": probe.TopSample{},
+			"cluster_stability": afcc.ClusterStability{}, "label_order": afcc.LabelOrder{}, "spread": afcc.Spread{}, "confusion": afcc.ClusterConfusion{}, "single_filter": probe.SingleFilter{}, "top_sample": probe.TopSample{}, "outliers": probe.Outliers{},
 			"skip": probe.Skip{}, "left_out": probe.LeftOut{}, "skipped": dataset.Skipped{}}},
 		{"plan", []any{goldenPlan(), plan}, planTypes},
 		{"prune", []any{pruned, failed}, pruneTypes},

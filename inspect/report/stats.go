@@ -3,6 +3,7 @@ package report
 import (
 	"cmp"
 	"fmt"
+	"math"
 	"slices"
 	"strings"
 
@@ -114,6 +115,9 @@ func statsSection(r *probe.Result) Section {
 	if len(r.Skipped) > 0 {
 		s.Notes = append(s.Notes, "not measured: "+skipped(r.Skipped))
 	}
+	if text := outliersText(r.Layers); text != "" {
+		s.Notes = append(s.Notes, "long features, shortened to train the heads: "+text)
+	}
 	for _, l := range r.LeftOut {
 		s.Notes = append(s.Notes, "left out: "+leftOutText(l))
 	}
@@ -144,6 +148,28 @@ func statsDefinitions(theta float64) []string {
 		"SNR: S / (N_int + N_ext) with S = sum of d / K, N_int = sum of C(C-1) / (K(K-1)) over clusters of C labels, N_ext = sum of n / (K(K-1)); S/N_ext: without N_int; - where there is no noise",
 		"filters: of the layer; pos: positions of a filter that the head sees; none: filters without a cluster",
 	}
+}
+
+// outliersText says in which layers samples have features much longer than others,
+// and how many, "" when in none.
+func outliersText(layers []probe.Layer) string {
+	const shown = 3
+	var list []string
+	n := 0
+	for i := range layers {
+		o := layers[i].Outliers
+		if o == nil {
+			continue
+		}
+		if n++; n <= shown {
+			list = append(list, fmt.Sprintf("%s of %s samples at %s, at most %s times the median",
+				grouped(int64(o.Shortened)), grouped(int64(o.Samples)), tapName(&layers[i]).Short, grouped(int64(math.Round(o.Longest)))))
+		}
+	}
+	if n > shown {
+		list = append(list, fmt.Sprintf("and at %s more", plural(n-shown, "layer")))
+	}
+	return strings.Join(list, "; ")
 }
 
 // skipped writes layers and why, those with the same reason together.
@@ -235,7 +261,8 @@ func FromFilters(l *probe.Layer, labels []string, theta float64) Document {
 	if len(l.Single) > 0 {
 		s.Notes = append(s.Notes, "alone: accuracy of a head of which only this filter speaks; own: the same on samples of the filter's labels")
 	}
-	return Document{Title: "Filters of " + strings.Join(l.Layers, " + "), Sections: []Section{s}}
+	layers := strings.Join(l.Layers, " + ")
+	return Document{Title: "Filters of " + layers, Key: "layer", Of: layers, Sections: []Section{s}}
 }
 
 // clusterNames writes clusters as {dog, wolf} {cat}: the cluster with the
