@@ -24,7 +24,9 @@ func (c *FilterCounts) add(o *FilterCounts) {
 
 // A FilterDelta says which filters of a layer of A live on in B: the assignment of
 // one to the other by the similarity of their weights, after the channels that
-// they read have been put into the order found for the layers before.
+// they read have been put into the order found for the layers before. Filters that
+// their own weights do not tell apart are told apart by the layers that read them
+// or add to them, as far as these can.
 type FilterDelta struct {
 	// CountA and CountB are the numbers of filters.
 	CountA int `json:"count_a"`
@@ -81,7 +83,9 @@ type Filter struct {
 	// scaled filter, from the scaled one.
 	BiasChanged bool `json:"bias_changed,omitempty"`
 	// Unclear says that the filters of B in Candidates are as similar, or that
-	// other filters of A are as similar to the one in B.
+	// other filters of A are as similar to the one in B: their cosines differ by
+	// less than 0.02, and the better one is not half as far from 1. To is then a
+	// choice: the same index, else the order.
 	Unclear    bool  `json:"unclear,omitempty"`
 	Candidates []int `json:"candidates,omitempty"`
 }

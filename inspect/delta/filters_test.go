@@ -283,15 +283,63 @@ func TestTwins(t *testing.T) {
 	if d := compared(t, a, c, Options{}); d.Totals.Filters.Unclear > 0 {
 		t.Errorf("%+v", d.Totals.Filters)
 	}
-	// Twins after training are similar to each other's partners.
-	e := a.clone()
-	v = e.weights("c0.w")
-	tune(v[:6*27], 0.001, rand.New(rand.NewPCG(1, 1)))
-	e.set("c0.w", v)
-	f = node(compared(t, a, e, Options{}), "n_c0").Filters
-	for _, x := range f.Filters {
-		if k := *x.From; x.Unclear != (k == 0 || k == 4) && k < 6 {
-			t.Errorf("filter %d: %+v", k, x)
+	// Twins after training are similar to each other's partners; what reads them
+	// tells them apart, unless it reads them alike.
+	for _, readAlike := range []bool{false, true} {
+		g := a.clone()
+		if readAlike {
+			v := g.weights("c1.w")
+			for row := range 6 {
+				copy(v[(row*8+4)*9:][:9], v[row*8*9:][:9])
+			}
+			g.set("c1.w", v)
+		}
+		e := g.clone()
+		v = e.weights("c0.w")
+		tune(v[:6*27], 0.001, rand.New(rand.NewPCG(1, 1)))
+		e.set("c0.w", v)
+		f = node(compared(t, g, e, Options{}), "n_c0").Filters
+		for _, x := range f.Filters {
+			if k := *x.From; x.Unclear != (readAlike && (k == 0 || k == 4)) && k < 6 {
+				t.Errorf("read alike %v, filter %d: %+v", readAlike, k, x)
+			}
+		}
+	}
+}
+
+// TestToldApart has twins that a later layer tells apart: the one that reads them,
+// or the one that adds to them.
+func TestToldApart(t *testing.T) {
+	for _, adds := range []bool{false, true} {
+		a := network(t)
+		layer, next := "in1", "in2.w"
+		if adds {
+			layer, next = "stem", "in1.w"
+		}
+		w, bias := a.weights(layer+".w"), a.weights(layer+".b")
+		size := len(w) / len(bias)
+		for _, k := range []int{3, 7} {
+			copy(w[k*size:(k+1)*size], w[:size]) // twins of 0
+			bias[k] = bias[0]
+		}
+		a.set(layer+".w", w)
+		a.set(layer+".b", bias)
+		b := a.clone()
+		p := rand.New(rand.NewPCG(8, 8)).Perm(len(bias))
+		b.reorder(layer+".w", 0, p)
+		b.reorder(layer+".b", 0, p)
+		b.reorder(next, 1, p)
+		if adds {
+			for _, name := range []string{"in2.w", "in2.b"} {
+				b.reorder(name, 0, p)
+			}
+			b.reorder("left.w", 1, p)
+			b.reorder("right.w", 1, p)
+		}
+		d := compared(t, a, b, Options{})
+		x := d.Totals
+		if f := node(d, "n_"+layer).Filters; !slices.Equal(f.KeptIndices, p) || x.Filters.Unclear+x.Filters.Gone+x.Filters.Changed > 0 || x.TensorsDiffer > 0 {
+			t.Errorf("adds %v: %v, want %v; %+v", adds, f.KeptIndices, p, x)
 		}
 	}
 }

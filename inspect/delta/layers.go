@@ -40,35 +40,55 @@ func (m *matcher) weights(ctx context.Context, d *Delta, opt Options) error {
 	if err := comparePairs(ctx, all, workersOf(opt)); err != nil {
 		return err
 	}
-	var f *follower
-	if !opt.SkipFilters {
-		f = newFollower(m, opt)
+	var known map[int32]int32
+	for {
+		f, err := m.follow(ctx, layers, opt, known)
+		if err != nil {
+			return err
+		}
+		if f == nil || known != nil || len(f.resolved) == 0 {
+			break
+		}
+		// Later layers have told apart what earlier ones could not.
+		known = f.resolved
 	}
 	for _, l := range layers {
-		if err := ctx.Err(); err != nil {
-			return context.Cause(ctx)
-		}
-		for k, p := range l.list {
-			if p != nil {
-				if err := p.describe(&l.deltas[k]); err != nil {
-					return err
-				}
-			}
-		}
-		if f == nil {
-			l.finish()
-			continue
-		}
-		if l.a.weight != nil && l.b.weight != nil {
-			if err := f.layer(ctx, l); err != nil {
-				return err
-			}
-		} else {
-			f.opaque(l.a, l.b)
-		}
 		l.finish()
 	}
 	return nil
+}
+
+// follow goes through all layers in order. known are channels of A that are known
+// to live on as certain ones of B. It returns nil when filters are not looked for.
+func (m *matcher) follow(ctx context.Context, layers []*layerPair, opt Options, known map[int32]int32) (*follower, error) {
+	var f *follower
+	if !opt.SkipFilters {
+		f = newFollower(m, opt, known)
+	}
+	for _, l := range layers {
+		if ctx.Err() != nil {
+			return nil, context.Cause(ctx)
+		}
+		for k, p := range l.list {
+			if p == nil {
+				continue
+			}
+			l.deltas[k].Aligned = false
+			if err := p.describe(&l.deltas[k]); err != nil {
+				return nil, err
+			}
+		}
+		switch {
+		case f == nil:
+		case l.a.weight != nil && l.b.weight != nil:
+			if err := f.layer(ctx, l); err != nil {
+				return nil, err
+			}
+		default:
+			f.opaque(l.a, l.b)
+		}
+	}
+	return f, nil
 }
 
 // tensors lists what is to be compared.
@@ -231,11 +251,19 @@ type follower struct {
 	claimed map[int32]bool    // classes of B that stand for one of A
 	scale   map[int32]float64 // of a class of A, what B multiplies it by
 	assumed map[int32]bool    // classes of A of which to is an assumption
+	// unclear are classes of A of which to is one of several that are as likely, and
+	// resolved what a later layer says of them.
+	unclear  map[int32]bool
+	resolved map[int32]int32
 }
 
-func newFollower(m *matcher, opt Options) *follower {
+func newFollower(m *matcher, opt Options, known map[int32]int32) *follower {
 	f := &follower{m: m, opt: opt, ca: followChannels(m.a.graph), cb: followChannels(m.b.graph),
-		to: map[int32]int32{}, claimed: map[int32]bool{}, scale: map[int32]float64{}, assumed: map[int32]bool{}}
+		to: map[int32]int32{}, claimed: map[int32]bool{}, scale: map[int32]float64{}, assumed: map[int32]bool{},
+		unclear: map[int32]bool{}, resolved: map[int32]int32{}}
+	for a, b := range known {
+		f.to[a], f.claimed[b] = b, true
+	}
 	for in, x := range f.ca.inputs {
 		if y := f.cb.inputs[in]; len(x.ids) == len(y.ids) {
 			f.identity(x.ids, y.ids, false)
@@ -431,6 +459,16 @@ func (f *follower) layer(ctx context.Context, l *layerPair) error {
 		s.inverse = inverse(s.cols, len(inB))
 		s.findGaps()
 	}
+	var reopened []int
+	if !each {
+		// Where the layer before could not tell, the weights of this one may.
+		for i, j := range s.forced {
+			if j >= 0 && f.unclear[f.ca.find(outA[i])] {
+				s.forced[i] = -1
+				reopened = append(reopened, i)
+			}
+		}
+	}
 	raw := l.find("weight")
 	place := identical(s.cols, len(inB)) && fd.CountA == fd.CountB
 	for i, j := range s.forced {
@@ -440,6 +478,14 @@ func (f *follower) layer(ctx context.Context, l *layerPair) error {
 	if place && rawSame {
 		s.inPlace()
 	} else if err := f.search(ctx, s, inA, fd, rawSame && fd.CountA == fd.CountB); err != nil {
+		return err
+	}
+	for _, i := range reopened {
+		if q := s.to[i]; q >= 0 && !s.unclear[i] {
+			f.resolved[f.ca.find(outA[i])] = f.cb.find(outB[q])
+		}
+	}
+	if err := f.columns(ctx, s, inA, inB); err != nil {
 		return err
 	}
 	f.remember(s, outA, outB, each)
@@ -568,6 +614,83 @@ func (s *assignment) findGaps() {
 	}
 }
 
+// maxUnclear bounds the channels that are told apart by what reads them.
+const maxUnclear = 64
+
+// columns tells channels apart that the layer which makes them could not: by the
+// weights with which this layer reads them.
+func (f *follower) columns(ctx context.Context, s *assignment, inA, inB []int32) error {
+	if s.each || s.groupsA != 1 || s.groupsB != 1 {
+		return nil
+	}
+	var list []int // channels of A
+	var at []int   // of each, its position among the channels that are compared
+	n := 0
+	for i, j := range s.cols {
+		if j < 0 {
+			continue
+		}
+		if f.unclear[f.ca.find(inA[i])] {
+			list, at = append(list, i), append(at, n)
+		}
+		n++
+	}
+	if len(list) < 2 || len(list) > maxUnclear {
+		return nil
+	}
+	var rows []int32
+	for i, q := range s.to {
+		if q >= 0 {
+			rows = append(rows, int32(i))
+		}
+	}
+	m := len(list)
+	xy, xx, yy := make([]float64, m*m), make([]float64, m), make([]float64, m)
+	one := *s
+	one.workers = 1 // so that the sums are always the same
+	err := one.pairs(ctx, len(rows), func(k int) (int32, int32) { return rows[k], s.to[rows[k]] }, func(_ int, x, y []float64) {
+		for u := range list {
+			a := x[at[u]*s.inner : (at[u]+1)*s.inner]
+			for v := range list {
+				b := y[at[v]*s.inner : (at[v]+1)*s.inner]
+				for k, w := range a {
+					xy[u*m+v] += w * b[k]
+				}
+			}
+			for k, w := range a {
+				xx[u] += w * w
+				yy[u] += y[at[u]*s.inner+k] * y[at[u]*s.inner+k]
+			}
+		}
+	})
+	if err != nil {
+		return err
+	}
+	cosine := func(u, v int) float64 {
+		if c := xy[u*m+v] / math.Sqrt(xx[u]) / math.Sqrt(yy[v]); c-c == 0 {
+			return c
+		}
+		return 0
+	}
+	for u := range list {
+		best := 0
+		for v := range list {
+			if cosine(u, v) > cosine(u, best) {
+				best = v
+			}
+		}
+		c := cosine(u, best)
+		clear := c >= s.least
+		for k := range list {
+			clear = clear && (k == best || !alike(c, cosine(u, k))) && (k == u || !alike(c, cosine(k, best)) && cosine(k, best) < c)
+		}
+		if clear {
+			f.resolved[f.ca.find(inA[list[u]])] = f.cb.find(inB[s.cols[list[best]]])
+		}
+	}
+	return nil
+}
+
 // remember notes which channels the filters make.
 func (f *follower) remember(s *assignment, outA, outB []int32, each bool) {
 	if each {
@@ -585,6 +708,9 @@ func (f *follower) remember(s *assignment, outA, outB []int32, each bool) {
 			continue
 		}
 		f.to[a], f.claimed[b] = b, true
+		if s.unclear[i] {
+			f.unclear[a] = true
+		}
 		if s.status[i].scaled {
 			f.scale[a] = s.scale[i]
 		}
