@@ -255,15 +255,6 @@ func (b *binder) adapt(op string, attributes map[string]any, in []adapted, shape
 	return &call{back, in, spec{onnxfile.Float, shape}}, nil
 }
 
-// call makes a kernel of the backend from inputs as they are.
-func (b *binder) call(op string, attributes map[string]any) (kernel, error) {
-	in := make([]adapted, len(b.in))
-	for i, o := range b.in {
-		in[i] = adapted{operand: o}
-	}
-	return b.adapt(op, attributes, in, nil)
-}
-
 func (k *call) results() []spec { return []spec{k.spec} }
 
 func (k *call) run(_ *run, in, out []*value) error {

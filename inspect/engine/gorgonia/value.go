@@ -52,8 +52,6 @@ func (v *value) spec() spec { return spec{v.dtype, v.shape} }
 func (v *value) floats() []float32  { return typed[float32](v) }
 func (v *value) doubles() []float64 { return typed[float64](v) }
 func (v *value) ints() []int64      { return typed[int64](v) }
-func (v *value) int32s() []int32    { return typed[int32](v) }
-func (v *value) uint8s() []uint8    { return typed[uint8](v) }
 func (v *value) bools() []bool      { return typed[bool](v) }
 
 // typed returns the data of v, nil when it has another Go type or v is nil.
