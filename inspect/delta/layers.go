@@ -265,16 +265,17 @@ func newFollower(m *matcher, opt Options, known map[int32]int32) *follower {
 		f.to[a], f.claimed[b] = b, true
 	}
 	for in, x := range f.ca.inputs {
-		if y := f.cb.inputs[in]; len(x.ids) == len(y.ids) {
-			f.identity(x.ids, y.ids, false)
-		}
+		f.identity(x.ids, f.cb.inputs[in].ids, false)
 	}
 	return f
 }
 
-// identity takes the channels of two lists to be the same, where nothing better
-// is known.
+// identity takes the channels of two lists of one length to be the same, where
+// nothing better is known.
 func (f *follower) identity(x, y []int32, assumed bool) {
+	if len(x) != len(y) {
+		return
+	}
 	for k := range x {
 		a, b := f.ca.find(x[k]), f.cb.find(y[k])
 		if _, ok := f.to[a]; ok || f.claimed[b] {
@@ -385,9 +386,7 @@ func (f *follower) layer(ctx context.Context, l *layerPair) error {
 	}
 	note := func(s string) error {
 		fd.Note = s
-		if fd.CountA == fd.CountB {
-			f.identity(f.ca.of(ref{op: a}).ids, f.cb.of(ref{op: b}).ids, true)
-		}
+		f.identity(f.ca.of(ref{op: a}).ids, f.cb.of(ref{op: b}).ids, true)
 		return nil
 	}
 	if a.weight.rows > maxRows || b.weight.rows > maxRows {
