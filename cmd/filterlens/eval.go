@@ -116,6 +116,9 @@ func evaluateModels(ctx context.Context, c *cli.Context, k *console, models []*i
 	}
 	for i, v := range evals {
 		e.Models = append(e.Models, report.EvaluatedModel{File: models[i].File, Evaluation: v})
+		if v.Unanswered > 0 {
+			k.warn("the outputs of %s for %d of %d samples are not numbers (NaN); these count as wrong", models[i].File, v.Unanswered, v.Samples)
+		}
 		if probe.AtChance(v.Top1, v.Chance, v.Samples) {
 			k.warn("the accuracy of %s, %s, is at chance level: check the preprocessing (now %s) and the order of the labels", models[i].File, report.Share(v.Top1).Text, e.Preprocess)
 		}

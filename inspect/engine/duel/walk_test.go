@@ -220,6 +220,26 @@ func TestEnginesAgree(t *testing.T) {
 	}
 }
 
+// The provider that FILTERLENS_TEST_EP names agrees with the CPU.
+func TestProvidersAgree(t *testing.T) {
+	provider := os.Getenv("FILTERLENS_TEST_EP")
+	if provider == "" {
+		t.Skip("FILTERLENS_TEST_EP names no provider")
+	}
+	other := openORT(t, ort.Options{Provider: provider})
+	cpu := openORT(t, ort.Options{})
+	for _, name := range []string{"vgg16-glyphs20.onnx", "efficientnet-b0-glyphs20.onnx"} {
+		m := open(t, filepath.Join(fixtures, name))
+		trail, err := duel.Walk(t.Context(), cpu, other, m, noise(t, m, cpu), duel.Options{Tolerance: duel.DefaultTolerance(), All: true})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if trail.Parting != nil {
+			t.Errorf("%s: %s parts at %+v", name, provider, trail.Parting)
+		}
+	}
+}
+
 // What is wrong in both branches of a graph is named where it comes first.
 func TestWalkBranches(t *testing.T) {
 	eng := openORT(t, ort.Options{})
