@@ -89,6 +89,7 @@ func benchAgainst(b *testing.B, ours, theirs engine.Engine, m engine.Model, n in
 		took[0], took[1] = append(took[0], x.Seconds()*1e3), append(took[1], y.Seconds()*1e3)
 		factors = append(factors, x.Seconds()/y.Seconds())
 	}
+	run(0) // a collection of garbage between runs may have taken the memory that is reused
 	var before, after runtime.MemStats
 	runtime.ReadMemStats(&before)
 	run(0)

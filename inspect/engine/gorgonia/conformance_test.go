@@ -12,6 +12,7 @@ import (
 	"path/filepath"
 	"regexp"
 	"slices"
+	"strconv"
 	"strings"
 	"testing"
 	"text/tabwriter"
@@ -356,8 +357,11 @@ func settled(g *onnxpb.GraphProto) bool {
 
 // reason says why a test is refused: the first node's reason stands for all.
 func (c *backendTest) reason() string {
-	if c.unsupported == nil {
+	if c.outcome != refused {
 		return ""
+	}
+	if len(c.unsupported.Nodes) == 0 {
+		return c.subject + ": " + c.unsupported.Reason
 	}
 	n := c.unsupported.Nodes[0]
 	return n.Op + ": " + n.Reason
@@ -563,6 +567,9 @@ func writeReadme(t *testing.T, table []byte) {
 	}
 }
 
+// typeLacking is a reason that is nothing but an element type.
+var typeLacking = regexp.MustCompile(`^(?:(?:in|out)put \d+ has )?type (\w+),? (?:which )?is lacking$`)
+
 // readmeTable turns the golden file's table of operators into Markdown: the
 // operators all of whose tests pass in one row, those of which forms are refused
 // in a row each.
@@ -571,12 +578,29 @@ func readmeTable(golden []byte) string {
 	rows, rest, _ := strings.Cut(rest, "\n\n")
 	_, rest, _ = strings.Cut(rest, reasonsTitle+"\n\n")
 	reasonLines, rest, _ := strings.Cut(rest, "\n\n")
-	reasons := make(map[string][]string)
+	reasons, types := make(map[string][]string), make(map[string]map[string]int)
 	for line := range strings.Lines(reasonLines) {
 		n, text, _ := strings.Cut(strings.TrimSpace(line), "  ")
-		if op, why, ok := strings.Cut(text, ": "); ok {
-			reasons[op] = append(reasons[op], fmt.Sprintf("%s (%s)", strings.ReplaceAll(why, "|", `\|`), n))
+		op, why, ok := strings.Cut(text, ": ")
+		if !ok {
+			continue
 		}
+		if m := typeLacking.FindStringSubmatch(why); m != nil {
+			if types[op] == nil {
+				types[op] = make(map[string]int)
+			}
+			times, _ := strconv.Atoi(n)
+			types[op][m[1]] += times
+			continue
+		}
+		reasons[op] = append(reasons[op], fmt.Sprintf("%s (%s)", strings.ReplaceAll(why, "|", `\|`), n))
+	}
+	for op, count := range types {
+		times := 0
+		for _, n := range count {
+			times += n
+		}
+		reasons[op] = append(reasons[op], fmt.Sprintf("types %s (%d)", strings.Join(slices.Sorted(maps.Keys(count)), ", "), times))
 	}
 	var whole []string
 	var partly strings.Builder

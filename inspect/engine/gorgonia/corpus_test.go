@@ -67,15 +67,15 @@ func allocated() int64 {
 }
 
 // refusal returns the error of an engine that names what it lacks, nil when err
-// is another one. A refusal that does not say which node, which operator and why
-// is an error.
+// is another one. A refusal that says neither which nodes, which operators and
+// why, nor what else of the model it is about, is an error.
 func refusal(err error, g *onnxpb.GraphProto) (*gorgonia.UnsupportedError, error) {
 	var u *gorgonia.UnsupportedError
 	if !errors.As(err, &u) {
 		return nil, nil
 	}
-	if len(u.Nodes) == 0 {
-		return u, fmt.Errorf("the refusal names no node: %v", err)
+	if (len(u.Nodes) == 0) != (u.Reason != "") {
+		return u, fmt.Errorf("the refusal names neither nodes nor what else it is about, or both: %v", err)
 	}
 	for _, n := range u.Nodes {
 		if n.Reason == "" {

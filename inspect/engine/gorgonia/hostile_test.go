@@ -26,7 +26,7 @@ const hostileMutants = 5
 // TestHostileCorpus feeds the engine the models below FILTERLENS_CORPUS as they
 // are, cut in half, and mutated. Whatever they are, it answers with a result or
 // an error: no panic, also none that was caught, no hang, bounded memory, and a
-// refusal names its nodes.
+// refusal says what it is about.
 func TestHostileCorpus(t *testing.T) {
 	root := corpusRoot(t)
 	e := gorgonia.Open(gorgonia.Options{Threads: 1})
