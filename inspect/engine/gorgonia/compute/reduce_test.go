@@ -86,6 +86,12 @@ func TestFoldOfNothing(t *testing.T) {
 	if got[0] != 0 || got[1] != 0 {
 		t.Error(got)
 	}
+	if a, b := Most[float32](nil), Least[float32](nil); a != float32(math.Inf(-1)) || b != float32(math.Inf(1)) {
+		t.Error(a, b)
+	}
+	if a, b, c := Most[int8](nil), Least[int8](nil), Least[uint16](nil); a != math.MinInt8 || b != math.MaxInt8 || c != math.MaxUint16 {
+		t.Error(a, b, c)
+	}
 	Fold(nil, Product[float32], got[:1], nil, []int{0}, []bool{true})
 	if got[0] != 1 {
 		t.Error(got)
@@ -140,6 +146,10 @@ func TestCumSum(t *testing.T) {
 		got := make([]int64, 3)
 		if CumSum[int64](c.exclusive, c.reverse)(got, []int64{1, 2, 3}); !slices.Equal(got, c.want) {
 			t.Errorf("%v: %v", c, got)
+		}
+		// Powers of 2 multiply as their exponents add.
+		if CumProd[int64](c.exclusive, c.reverse)(got, []int64{2, 4, 8}); got[0] != 1<<c.want[0] || got[1] != 1<<c.want[1] || got[2] != 1<<c.want[2] {
+			t.Errorf("products, %v: %v", c, got)
 		}
 	}
 }
