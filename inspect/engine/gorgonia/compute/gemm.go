@@ -69,9 +69,9 @@ func (g *Gemm) Run(w *Workers, a []float32, lda int, b []float32, ldb int, c []f
 		if g.TransA {
 			p.ars, p.acs = 1, lda
 		}
-		p.fill = fillRows(b, ldb)
+		p.fill, p.stripe = fillRows(b, ldb), rowStripe
 		if g.TransB {
-			p.fill = fillColumns(b, ldb)
+			p.fill, p.stripe = fillColumns(b, ldb), 0
 		}
 		p.c, p.ldc = c, ldc
 		p.run(w, scratch)

@@ -25,6 +25,9 @@ type product struct {
 	// dst, where rows are pitch apart. What lies in dst beyond the nth column is
 	// multiplied, but its results are not used.
 	fill func(dst []float32, pitch, g, k0, k1, j, n int)
+	// stripe is how many rows are filled in all panels before the next ones are,
+	// 0 for all: what lies in rows is better read in rows.
+	stripe int
 
 	// Row i and column j of the result of group g lies in c at
 	// g*gc + j/plane*cplane + i*ldc + j%plane.
@@ -43,6 +46,7 @@ const (
 	kSlice       = 320     // longest slice of k
 	blockColumns = 384     // most columns whose panels one worker holds
 	sharedPanels = 1 << 20 // numbers of panels that workers share at most
+	rowStripe    = 8       // rows of a matrix that are packed at a time
 )
 
 // cut is how a product is divided among workers.
@@ -145,11 +149,18 @@ func (p *product) runShared(w *Workers, c cut, scratch []float32) {
 // other.
 func (p *product) pack(panels []float32, g, k0, k1, j0, j1 int) {
 	nr := p.arch.columns()
-	for j := j0; j < j1; j += nr {
-		n := min(nr, j1-j)
-		width := p.arch.width(n)
-		at := (j - j0) * (k1 - k0)
-		p.fill(panels[at:at+(k1-k0)*width], width, g, k0, k1, j, n)
+	stripe := k1 - k0
+	if p.stripe > 0 {
+		stripe = p.stripe
+	}
+	for k := k0; k < k1; k += stripe {
+		end := min(k1, k+stripe)
+		for j := j0; j < j1; j += nr {
+			n := min(nr, j1-j)
+			width := p.arch.width(n)
+			at := (j-j0)*(k1-k0) + (k-k0)*width
+			p.fill(panels[at:at+(end-k)*width], width, g, k, end, j, n)
+		}
 	}
 }
 
