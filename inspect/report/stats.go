@@ -87,6 +87,9 @@ func statsSection(r *probe.Result) Section {
 		{Title: "alone", Key: "single_accuracy_mean", Hidden: true},
 		{Title: "inside", Key: "confusion_share", Hidden: true},
 		{Title: "lift", Key: "confusion_lift", Hidden: true},
+		{Title: "engine", Key: "engine", Hidden: true},
+		{Title: "engine version", Key: "engine_version", Hidden: true},
+		{Title: "provider", Key: "provider", Hidden: true},
 	}}
 	stable := false
 	for i := range r.Layers {
@@ -106,7 +109,8 @@ func statsSection(r *probe.Result) Section {
 		row := []Cell{tapName(l), Count(int64(l.Tap.Filters)), Count(int64(l.Positions())), Share(l.Accuracy)}
 		row = append(row, averages(l.Stats.Mean, l.Stats.Filters > l.Stats.WithoutCluster)...)
 		t.Rows = append(t.Rows, append(row, optional(l.Stats.SNR, decimals(2), unread), optional(l.Stats.SNRExternal, decimals(2), unread), jaccard,
-			Count(int64(l.Stats.WithoutCluster)), Words(l.Head), phi, alone, inside, lift))
+			Count(int64(l.Stats.WithoutCluster)), Words(l.Head), phi, alone, inside, lift,
+			Words(r.Engine), Words(r.EngineVersion), Words(r.Provider)))
 	}
 	s := Section{Title: "Layers", Table: t, Notes: statsDefinitions(r.Theta)}
 	if stable {
