@@ -189,7 +189,7 @@ func TestLoadRefuses(t *testing.T) {
 			n.g.Input = append(n.g.Input, valueInfo("s", 8, 1))
 			n.node("Identity", nil, "z", "s")
 			n.g.Output = append(n.g.Output, valueInfo("z", 8, 1))
-		}, `does not compute it: output "z" has type string`},
+		}, `Identity: input 0 has type string, which is lacking (node 1 "/z")`},
 		{"loop", func(n *net) { n.node("Loop", nil, "z", "", "", "y"); n.output("z") }, `Loop: the operator is lacking (node 1 "/z")`},
 		{"operator set", func(n *net) { n.draft.Model.OpsetImport[0].Version = proto.Int64(6) }, `operator set 6 is not among those`},
 		{"no operator set", func(n *net) { n.draft.Model.OpsetImport = nil }, `the model names no version`},

@@ -14,16 +14,13 @@ import (
 
 // readProgram lowers the graph of f and reads the constants that it needs.
 func readProgram(ctx context.Context, f *onnxfile.File, w *compute.Workers) (*program, error) {
-	opset, err := modelOpset(f.Model)
-	if err != nil {
-		return nil, err
-	}
 	g := f.Model.Graph
-	l := &lowering{file: f, opset: opset, names: make(map[string]int), alias: make(map[string]string), stored: make(map[string]*onnxpb.TensorProto)}
+	l := &lowering{file: f, opset: modelOpset(f.Model), names: make(map[string]int), alias: make(map[string]string), stored: make(map[string]*onnxpb.TensorProto)}
 	if err := l.storedTensors(g); err != nil {
 		return nil, err
 	}
 	p := &program{prepared: prepared{make(map[preparedKey]any)}}
+	var err error
 	if p.nodes, err = l.nodes(g); err != nil {
 		return nil, err
 	}
@@ -112,8 +109,11 @@ func (l *lowering) nodes(g *onnxpb.GraphProto) ([]*node, error) {
 	for _, t := range g.Initializer {
 		initial[t.GetName()] = true
 	}
+	alien := make(map[string]bool) // inputs that cannot be held
 	for _, v := range g.Input {
 		initial[v.GetName()] = true
+		_, held := storageFor(onnxfile.DType(v.GetType().GetTensorType().GetElemType()))
+		alien[v.GetName()] = !held
 	}
 	for i, n := range g.Node {
 		for _, out := range n.Output {
@@ -144,7 +144,7 @@ func (l *lowering) nodes(g *onnxpb.GraphProto) ([]*node, error) {
 		open = append(open, g.Node[i].Input...)
 	}
 	for i, n := range g.Node {
-		if needed[i] && transparent(n, read) {
+		if needed[i] && l.transparent(n, read) && !alien[n.Input[0]] {
 			l.alias[n.Output[0]] = n.Input[0]
 		}
 	}
@@ -181,7 +181,7 @@ func (l *lowering) nodes(g *onnxpb.GraphProto) ([]*node, error) {
 
 // transparent says whether n only passes its first input on, as far as its outputs
 // are read.
-func transparent(n *onnxpb.NodeProto, read map[string]bool) bool {
+func (l *lowering) transparent(n *onnxpb.NodeProto, read map[string]bool) bool {
 	if !standardDomain(n.GetDomain()) || len(n.Input) == 0 || n.Input[0] == "" || n.Output[0] == "" {
 		return false
 	}
@@ -194,7 +194,9 @@ func transparent(n *onnxpb.NodeProto, read map[string]bool) bool {
 	case "Identity":
 		return len(n.Input) == 1
 	case "Dropout":
-		return len(n.Input) < 3 || n.Input[2] == "" // else training mode may be on
+		// An attribute or an input may put it into training mode, in older operator
+		// sets and in newer ones.
+		return knownOpset(l.opset) == nil && (len(n.Input) < 3 || n.Input[2] == "")
 	}
 	return false
 }

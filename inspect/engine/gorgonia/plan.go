@@ -16,9 +16,15 @@ type plan struct {
 	recent  []*schedule
 }
 
-// maxKnown bounds the numbers that are computed before a run and kept: beyond
-// shape arithmetic, computing them with the rest is no loss.
-const maxKnown = 1 << 20
+// Bounds of the numbers that are computed before a run and kept, of one node and
+// of all: beyond shape arithmetic, computing them with the rest is no loss.
+const (
+	maxKnown    = 1 << 20
+	maxAllKnown = 1 << 24
+)
+
+// maxWords bounds the memory of a run, 32 GiB: a graph may ask for anything.
+const maxWords = 1 << 32
 
 // plan binds every node to the shapes that its inputs have when the program's
 // inputs have the given ones. It fails with an *UnsupportedError that lists all
@@ -38,6 +44,7 @@ func (p *program) plan(ctx context.Context, w *compute.Workers, inputs [][]int) 
 		pl.specs[in.tensor] = spec{in.dtype, inputs[i]}
 	}
 	var bad []Unsupported
+	budget := maxAllKnown
 	for i, n := range p.nodes {
 		if err := ctx.Err(); err != nil {
 			return nil, err
@@ -58,7 +65,8 @@ func (p *program) plan(ctx context.Context, w *compute.Workers, inputs [][]int) 
 		}
 		specs := k.results()
 		var results []*value
-		if known && total(specs) <= maxKnown || isFixed(k) {
+		if sum := total(specs); known && sum <= min(maxKnown, budget) || isFixed(k) {
+			budget -= sum
 			if results, err = computed(ctx, w, k, in); err != nil {
 				return nil, fmt.Errorf("%s: %w", n, err)
 			}

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"runtime"
 	"slices"
+	"strings"
 	"testing"
 
 	"github.com/filterlens/filterlens/inspect/engine"
@@ -126,6 +127,55 @@ func TestShapeArithmetic(t *testing.T) {
 		if got := out["y"].Shape; !slices.Equal(got, []int64{rows, 2, 3}) {
 			t.Errorf("shape %v", got)
 		}
+	}
+}
+
+// What is computed before a run is bounded, of one node and in all, and so is the
+// memory of a run.
+func TestBounds(t *testing.T) {
+	n := newNet(t, 13)
+	n.input("x", "N", 2)
+	n.node("Shape", nil, "dims", "x")
+	n.floats("one", []float32{1}, 1, 1)
+	n.node("Gather", nil, "rows", "dims", "first")
+	n.int64s("first", []int64{0}, 1)
+	n.int64s("wide", []int64{1 << 19}, 1)
+	n.node("Concat", attrs{"axis": 0}, "to", "rows", "wide")
+	var names []string
+	const nodes = 40
+	for i := range nodes {
+		name := fmt.Sprint("e", i)
+		n.node("Expand", nil, name, "one", "to")
+		names = append(names, name)
+	}
+	n.node("Sum", nil, "y", names...)
+	n.output("y")
+	s := load(t, Open(Options{}), engine.Model{Name: "bounds", Bytes: n.bytes()})
+	for rows, want := range map[int64]int{1: maxAllKnown>>19 - 1, 2: maxAllKnown>>20 - 1, 3: 0} {
+		pl, err := s.(*session).planFor(t.Context(), [][]int{{int(rows), 2}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		known := 0
+		for i, n := range s.(*session).program.nodes {
+			if n.op == "Expand" && pl.kernels[i] == nil {
+				known++
+			}
+		}
+		if known != want {
+			t.Errorf("%d rows: %d of %d nodes are known before the run, want %d", rows, known, nodes, want)
+		}
+		if rows > 1 {
+			continue
+		}
+		out := map[string]*engine.Tensor{"y": nil}
+		if err := s.Run(t.Context(), map[string]*engine.Tensor{"x": engine.NewFloat32([]float32{1, 2}, 1, 2)}, out); err != nil || out["y"].Float32()[1<<19-1] != nodes {
+			t.Errorf("%v, %v", out["y"].Shape, err)
+		}
+	}
+	in := map[string]*engine.Tensor{"x": engine.NewFloat32(make([]float32, 2*2000), 2000, 2)}
+	if err := s.Run(t.Context(), in, map[string]*engine.Tensor{"y": nil}); err == nil || !strings.Contains(err.Error(), "use smaller batches") {
+		t.Errorf("got %v", err)
 	}
 }
 

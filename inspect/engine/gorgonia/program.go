@@ -2,6 +2,7 @@ package gorgonia
 
 import (
 	"container/heap"
+	"errors"
 	"fmt"
 	"math"
 	"slices"
@@ -235,16 +236,26 @@ func (p *program) dropUnread() {
 
 func standardDomain(d string) bool { return d == "" || d == "ai.onnx" }
 
-func modelOpset(m *onnxpb.ModelProto) (int64, error) {
+// modelOpset returns the version of the ai.onnx operator set, 0 when the model names
+// none.
+func modelOpset(m *onnxpb.ModelProto) int64 {
 	for _, o := range m.OpsetImport {
 		if standardDomain(o.GetDomain()) {
-			if v := o.GetVersion(); v >= oldestOpset && v <= newestOpset {
-				return v, nil
-			}
-			return 0, lacking("operator set %d is not among those that it knows, %d to %d", o.GetVersion(), oldestOpset, newestOpset)
+			return o.GetVersion()
 		}
 	}
-	return 0, lacking("the model names no version of the ai.onnx operator set")
+	return 0
+}
+
+// knownOpset refuses an operator set that the rules do not know.
+func knownOpset(v int64) error {
+	if v == 0 {
+		return errors.New("the model names no version of the ai.onnx operator set")
+	}
+	if v < oldestOpset || v > newestOpset {
+		return fmt.Errorf("operator set %d is not among those that are known, %d to %d", v, oldestOpset, newestOpset)
+	}
+	return nil
 }
 
 // attributes are those of a node in the file.

@@ -96,6 +96,9 @@ func (n *node) check() error {
 	if n.rule.bind == nil {
 		return errors.New("the operator is lacking")
 	}
+	if err := knownOpset(n.opset); err != nil {
+		return err
+	}
 	var unknown []string
 	for name := range n.attributes {
 		if !slices.Contains(n.rule.attributes, name) {

@@ -123,6 +123,9 @@ func (s *session) run(ctx context.Context, in, out map[string]*engine.Tensor) er
 		}
 	}
 	todo := pl.scheduleFor(p, wanted)
+	if int64(todo.words) > maxWords {
+		return fmt.Errorf("the tensors of one run take %d GiB; use smaller batches", todo.words>>27)
+	}
 	if todo.words > len(s.arena) {
 		s.arena = nil // so that it can be collected before there is a second one
 		s.arena = make([]uint64, todo.words)
