@@ -18,6 +18,9 @@ type Evaluation struct {
 	Samples int `json:"samples"`
 	// Correct counts those whose label has the largest output.
 	Correct int `json:"correct"`
+	// Unanswered counts those with an output that is not a number (NaN); they are
+	// wrong.
+	Unanswered int `json:"unanswered,omitempty"`
 	// Top1 and Top5 are shares of samples whose label has the largest output, or
 	// one of the five largest. Top5 is nil for fewer than six labels.
 	Top1 float64  `json:"top1"`
@@ -212,6 +215,9 @@ func EvaluateEach(ctx context.Context, engines []engine.Engine, models []*inspec
 				best := Argmax(row)
 				evals[i].Predictions = append(evals[i].Predictions, best)
 				answered := row[best] == row[best]
+				if !answered {
+					evals[i].Unanswered++
+				}
 				if answered && best == label {
 					top1[i]++
 				}
