@@ -3,7 +3,8 @@
 // An Engine loads serialized ONNX models and hands back Sessions; a Session
 // maps named tensors to named tensors. Nothing here knows what the graph means:
 // taps, heads and label means are ordinary nodes that other rooms put into the
-// graph before it is loaded. Implementations live below: ort (ONNX Runtime).
+// graph before it is loaded. Implementations live below: ort (ONNX Runtime) and
+// gorgonia (pure Go).
 package engine
 
 import (
