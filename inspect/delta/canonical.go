@@ -421,7 +421,7 @@ func (c *canon) call(s *scope, n *inspect.Node, body *inspect.Graph) error {
 // returns false when n is to be taken as it stands.
 func (c *canon) rewrite(s *scope, n *inspect.Node) (bool, error) {
 	out := n.Output(0)
-	single := len(n.Outputs) == 1 || !slices.ContainsFunc(n.Outputs[1:], func(t string) bool {
+	single := len(n.Outputs) < 2 || !slices.ContainsFunc(n.Outputs[1:], func(t string) bool {
 		return t != "" && (s.g.IsOutput(t) || len(s.g.Consumers(t)) > 0)
 	})
 	if out == "" || !single {

@@ -83,8 +83,8 @@ const (
 type Change struct {
 	// What differs. Of the model: see Delta.Model. Of an input or output: type,
 	// shape. Of a node: operator, attribute, weight, bias, operand, filters (their
-	// number or order), channels (number of those that it reads), input (it reads
-	// from another operator).
+	// number), filter_order, channels (the number of those that it reads),
+	// channel_order, input (it reads from another operator).
 	What string `json:"what"`
 	// Name is that of an attribute, an operator set or an entry of the metadata,
 	// or the position of an operand or input.
@@ -317,10 +317,15 @@ func modelChanges(a, b *inspect.Model) []Change {
 func pairNames(a, b []inspect.Value) []int {
 	pair := make([]int, len(a))
 	taken := make([]bool, len(b))
+	named := map[string][]int{}
+	for j, w := range b {
+		named[w.Name] = append(named[w.Name], j)
+	}
 	for i, v := range a {
-		pair[i] = slices.IndexFunc(b, func(w inspect.Value) bool { return w.Name == v.Name })
-		if pair[i] >= 0 {
-			taken[pair[i]] = true
+		pair[i] = -1
+		if l := named[v.Name]; len(l) > 0 {
+			pair[i], named[v.Name] = l[0], l[1:]
+			taken[l[0]] = true
 		}
 	}
 	next := 0
@@ -360,8 +365,12 @@ func pairValues(a, b []inspect.Value) []ValueDelta {
 		}
 		list = append(list, v)
 	}
+	taken := map[int]bool{}
+	for _, j := range pair {
+		taken[j] = true
+	}
 	for j := range b {
-		if !slices.Contains(pair, j) {
+		if !taken[j] {
 			list = append(list, ValueDelta{B: &b[j], Kind: Added})
 		}
 	}
@@ -376,12 +385,15 @@ func sameShape(a, b inspect.Shape) bool {
 // align numbers the inputs and outputs of gb as those of ga that they are paired
 // with.
 func align(ga, gb *graph, a, b *inspect.Model) {
-	inputs := pairNames(a.Inputs, b.Inputs)
+	inputs := map[int]int{} // of B to A
+	for i, j := range pairNames(a.Inputs, b.Inputs) {
+		inputs[j] = i
+	}
 	renumber := func(r ref) ref {
 		if r.op != nil || r.in < 0 {
 			return r
 		}
-		if i := slices.Index(inputs, r.in); i >= 0 {
+		if i, ok := inputs[r.in]; ok {
 			r.in = i
 		} else {
 			r.in += len(a.Inputs)
@@ -395,7 +407,9 @@ func align(ga, gb *graph, a, b *inspect.Model) {
 	}
 	var outs []ref
 	pair := pairNames(a.Outputs, b.Outputs)
+	taken := map[int]bool{}
 	for _, j := range pair {
+		taken[j] = true
 		if j >= 0 {
 			outs = append(outs, renumber(gb.outputs[j]))
 		} else {
@@ -403,7 +417,7 @@ func align(ga, gb *graph, a, b *inspect.Model) {
 		}
 	}
 	for j, r := range gb.outputs {
-		if !slices.Contains(pair, j) {
+		if !taken[j] {
 			outs = append(outs, renumber(r))
 		}
 	}

@@ -198,7 +198,6 @@ func (s *side) colours(level int, anchor func(id int) (uint64, bool)) (f, b []ui
 }
 
 type matcher struct {
-	ctx     context.Context
 	a, b    *side
 	pairs   int
 	unclear map[int]bool // ops of a
@@ -214,7 +213,7 @@ func match(ctx context.Context, a, b *graph) (*matcher, error) {
 	if err != nil {
 		return nil, err
 	}
-	m := &matcher{ctx: ctx, a: sa, b: sb, unclear: map[int]bool{}}
+	m := &matcher{a: sa, b: sb, unclear: map[int]bool{}}
 	steps := []func() int{
 		func() int { return m.structure(byContent) },
 		m.likeWeights,
@@ -539,8 +538,9 @@ func (m *matcher) replaced() (n int) {
 		if m.a.pair[i] >= 0 || len(a.ins) == 0 {
 			continue
 		}
-		for j, b := range m.b.ops {
-			if m.b.pair[j] < 0 && len(a.ins) == len(b.ins) && m.sameIns(a, b) && m.sameReader(i, j) {
+		for _, r := range m.partners(a) {
+			b := r.op
+			if j := b.id; m.b.pair[j] < 0 && len(a.ins) == len(b.ins) && m.sameIns(a, b) && m.sameReader(i, j) {
 				m.join(i, j, false)
 				n++
 				break
