@@ -554,6 +554,19 @@ func typedForms() []typedForm {
 	add(typedForm{op: "OneHot", opset: 11, attrs: attrs{"axis": 1}, args: []typedArg{typedArg{dtype: i64, shape: sq(2, 2), data: sq(0, -1, 3, 9)}, one(i64, sq(4)), {dtype: f32, shape: sq(2), data: []float32{-1, 5}}}, out: types(f32)})
 	add(typedForm{op: "EyeLike", opset: 9, attrs: attrs{"dtype": int(i64), "k": 1}, args: []typedArg{float(3, 4)}, out: types(i64)})
 
+	// Levels.
+	small := typedArg{dtype: f32, shape: sq(3), stored: true, data: []float32{.25, .125, .5}}
+	for d, zero := range map[onnxfile.DType]any{int8Type: []int8{0, 1, -2}, uint8Type: []uint8{128, 120, 3}} {
+		zeros := typedArg{dtype: d, shape: sq(3), stored: true, data: zero}
+		add(typedForm{op: "QuantizeLinear", opset: 13, args: []typedArg{float(2, 3, 50), small, zeros}, out: types(d)})
+		add(typedForm{op: "QuantizeLinear", opset: 13, attrs: attrs{"axis": -1}, args: []typedArg{float(50, 3), small, zeros}, out: types(d)})
+		add(typedForm{op: "DequantizeLinear", opset: 13, args: []typedArg{of(d, 2, 3, 50), small, zeros}, out: types(f32)})
+		add(typedForm{op: "DequantizeLinear", opset: 10, args: []typedArg{of(d, 50), one(f32, []float32{.1})}, out: types(f32)})
+	}
+	add(typedForm{op: "QuantizeLinear", opset: 10, args: []typedArg{float(50), one(f32, []float32{.01})}, out: types(uint8Type)})
+	add(typedForm{op: "DequantizeLinear", opset: 10, args: []typedArg{of(i32, 50), one(f32, []float32{.1})}, out: types(f32)})
+	add(typedForm{op: "LayerNormalization", opset: 17, attrs: attrs{"axis": 1}, args: []typedArg{float(2, 3, 8), float(3, 8), float(3, 8)}, out: types(f32, f32, f32)})
+
 	// Sizes.
 	scales := func(v ...float32) typedArg {
 		return typedArg{dtype: f32, shape: sq(int64(len(v))), stored: true, data: v}

@@ -6,6 +6,7 @@ import (
 	"slices"
 
 	"github.com/filterlens/filterlens/inspect/engine/gorgonia/compute"
+	"github.com/filterlens/filterlens/inspect/onnxfile"
 )
 
 // rulesNorm has the normalizations whose statistics come from what is
@@ -14,15 +15,30 @@ func rulesNorm() map[string]rule {
 	real := func(least, most int, f32, f64 binding, attributes ...string) rule {
 		return withHalf(rule{attributes: attributes, least: least, most: most, types: []typeSet{realSet}, bind: byType{f32: f32, f64: f64}.first})
 	}
+	layer := real(2, 3, bindLayerNorm[float32], bindLayerNorm[float64], "axis", "epsilon", "stash_type")
+	layer.outputs = 3
+	bind := layer.bind
+	layer.bind = func(b *binder) (kernel, error) {
+		// Which are float32 whatever is normalized.
+		if b.in[0].dtype != onnxfile.Float && b.readsBeyond() {
+			return nil, fmt.Errorf("statistics of type %s are lacking", b.in[0].dtype)
+		}
+		return bind(b)
+	}
 	return map[string]rule{
 		"InstanceNormalization":     real(3, 3, bindInstanceNorm[float32], bindInstanceNorm[float64], "epsilon"),
 		"GroupNormalization":        real(3, 3, bindGroupNorm[float32], bindGroupNorm[float64], "epsilon", "num_groups", "stash_type"),
-		"LayerNormalization":        real(2, 3, bindLayerNorm[float32], bindLayerNorm[float64], "axis", "epsilon", "stash_type"),
+		"LayerNormalization":        layer,
 		"RMSNormalization":          real(2, 2, bindLayerNorm[float32], bindLayerNorm[float64], "axis", "epsilon", "stash_type"),
 		"LRN":                       real(1, 1, bindLRN[float32], bindLRN[float64], "alpha", "beta", "bias", "size"),
 		"LpNormalization":           real(1, 1, bindLpNorm[float32], bindLpNorm[float64], "axis", "p"),
 		"MeanVarianceNormalization": real(1, 1, bindMeanVariance[float32], bindMeanVariance[float64], "axes"),
 	}
+}
+
+// readsBeyond says whether somebody reads an output beyond the first.
+func (b *binder) readsBeyond() bool {
+	return len(b.out) > 1 && slices.ContainsFunc(b.out[1:], func(t int) bool { return t >= 0 })
 }
 
 // perChannel sees that inputs 1 and 2 have n numbers.
@@ -100,7 +116,34 @@ func bindLayerNorm[T compute.Float](b *binder) (kernel, error) {
 			return nil, fmt.Errorf("input %d of shape %v for runs of shape %v is lacking", 1+i, o.shape, x[at:])
 		}
 	}
-	return normalizing[T](b, size(x[at:]), 1, b.op == "LayerNormalization"), nil
+	k := normalizing[T](b, size(x[at:]), 1, b.op == "LayerNormalization")
+	if !b.readsBeyond() {
+		return k, nil
+	}
+	if stash := b.integer("stash_type", 1); stash != 1 {
+		return nil, fmt.Errorf("statistics of type %s are lacking", onnxfile.DType(stash))
+	}
+	shape := slices.Concat(x[:at], slices.Repeat([]int{1}, len(x)-at))
+	epsilon := float64(b.float("epsilon", 1e-5))
+	over := make([]bool, len(x))
+	for i := at; i < len(x); i++ {
+		over[i] = true
+	}
+	statistics := []func(row []float32) float32{nil, compute.Mean[float32], func(row []float32) float32 {
+		mean, square := float64(compute.Sum(row))/float64(len(row)), 0.
+		for _, v := range row {
+			square += (float64(v) - mean) * (float64(v) - mean)
+		}
+		return float32(1 / math.Sqrt(square/float64(len(row))+epsilon))
+	}}
+	return &several{[]spec{{onnxfile.Float, x}, {onnxfile.Float, shape}, {onnxfile.Float, shape}}, func(r *run, in, out []*value) error {
+		for i, v := range out {
+			if i > 0 && v != nil {
+				compute.Fold(r.workers, statistics[i], v.floats(), in[0].floats(), x, over)
+			}
+		}
+		return k.run(r, in, out[:1])
+	}}, nil
 }
 
 func bindLRN[T compute.Float](b *binder) (kernel, error) {

@@ -41,6 +41,7 @@ func rulesShape() map[string]rule {
 	}
 	maps.Copy(all, rulesMake())
 	maps.Copy(all, rulesResize())
+	maps.Copy(all, rulesQuantize())
 	return all
 }
 
