@@ -199,9 +199,14 @@ func (s *side) colours(level int, anchor func(id int) (uint64, bool)) (f, b []ui
 
 type matcher struct {
 	a, b    *side
+	hasty   bool // guesses are made many at a time
 	pairs   int
 	unclear map[int]bool // ops of a
 }
+
+// maxRestarts is how often matching begins anew with one guess more before it
+// makes many at a time, so that no graph takes long.
+const maxRestarts = 200
 
 // match pairs the ops of two graphs, most certain pairs first.
 func match(ctx context.Context, a, b *graph) (*matcher, error) {
@@ -242,12 +247,13 @@ func match(ctx context.Context, a, b *graph) (*matcher, error) {
 		switch n := steps[i](); {
 		case n == 0:
 			i++
-		case restarts < 1<<24/(len(sa.ops)+len(sb.ops)):
+		default:
 			// What is matched now tells the others apart.
 			restarts++
-			i = 0
-		default:
-			i++
+			m.hasty = restarts > maxRestarts
+			if i++; restarts < 5*maxRestarts {
+				i = 0
+			}
 		}
 	}
 	return m, nil
@@ -321,9 +327,11 @@ func (m *matcher) structure(level int) (n int) {
 			}
 		}
 		m.join(i, j, !named && level != byContent && m.a.ops[i].weight != nil)
-		return 1
+		if n++; !m.hasty {
+			return n
+		}
 	}
-	return 0
+	return n
 }
 
 func (m *matcher) sameName(i, j int) bool {
@@ -524,7 +532,7 @@ func (m *matcher) oneWay(level int, contested bool) (n int) {
 				n++
 			}
 		}
-		if contested && n > 0 {
+		if contested && n > 0 && !m.hasty {
 			return n // one guess at a time
 		}
 	}
