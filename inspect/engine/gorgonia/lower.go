@@ -170,7 +170,8 @@ func (l *lowering) nodes(g *onnxpb.GraphProto) ([]*node, error) {
 			}
 			made.out = append(made.out, l.tensor(out))
 		}
-		for len(made.out) > 1 && made.out[len(made.out)-1] < 0 {
+		// A Split without lengths cuts by the number of its outputs, read or not.
+		for made.op != "Split" && len(made.out) > 1 && made.out[len(made.out)-1] < 0 {
 			made.out = made.out[:len(made.out)-1]
 		}
 		made.rule = known[made.op]

@@ -377,6 +377,11 @@ func bindMixedPow[T compute.Number](b *binder) (kernel, error) {
 
 // bindVariadic computes functions of any number of tensors, from the first one on.
 func bindVariadic[T compute.Number](b *binder) (kernel, error) {
+	for i := range b.in {
+		if !b.has(i) {
+			return nil, fmt.Errorf("input %d is left out", i)
+		}
+	}
 	shape, err := b.broadcastShape()
 	if err != nil {
 		return nil, err
