@@ -510,7 +510,11 @@ func FuzzLoad(f *testing.F) {
 			if total += n; total > 1<<12 {
 				return
 			}
-			in[v.Name] = engine.NewFloat32(make([]float32, n), shape...)
+			dtype := s.(*session).program.inputs[len(in)].dtype
+			if _, ok := storageFor(dtype); !ok {
+				return
+			}
+			in[v.Name] = &engine.Tensor{Shape: shape, Data: makeData(dtype, int(n))}
 		}
 		// A graph may make much of little; what it makes is known beforehand.
 		shapes := make([][]int, 0, len(in))
@@ -533,10 +537,22 @@ func FuzzLoad(f *testing.F) {
 			t.Errorf("no engine error: %v", err)
 		} else if err == nil {
 			for name, v := range out {
-				if v == nil || int64(len(v.Float32())) != engine.Elements(v.Shape) {
+				if v == nil {
+					t.Errorf("output %q is missing", name)
+				} else if s, ok := storageFor(outputType(s, name)); !ok || int64(s.len(v.Data)) != engine.Elements(v.Shape) {
 					t.Errorf("output %q is %v", name, v)
 				}
 			}
 		}
 	})
+}
+
+// outputType is the element type of an output that has been computed.
+func outputType(s engine.Session, name string) onnxfile.DType {
+	for _, o := range s.(*session).program.outputs {
+		if o.Name == name {
+			return o.dtype
+		}
+	}
+	return 0
 }
