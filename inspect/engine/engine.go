@@ -4,8 +4,7 @@
 // maps named tensors to named tensors. Nothing here knows what the graph means:
 // taps, heads and label means are ordinary nodes that other rooms put into the
 // graph before it is loaded. Implementations live below: ort (ONNX Runtime) and
-// gorgonia (pure Go); duel compares two of them.and
-// gorgonia (pure Go).
+// gorgonia (pure Go); duel compares two of them.
 package engine
 
 import (
