@@ -164,6 +164,9 @@ func (l *lowering) nodes(g *onnxpb.GraphProto) ([]*node, error) {
 		for _, in := range n.Input {
 			made.in = append(made.in, l.tensor(in))
 		}
+		for len(made.in) > 0 && made.in[len(made.in)-1] < 0 {
+			made.in = made.in[:len(made.in)-1] // as if it were not listed
+		}
 		for _, out := range n.Output {
 			if !read[out] {
 				out = ""

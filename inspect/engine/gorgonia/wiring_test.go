@@ -75,3 +75,22 @@ func TestVariadicWithInputLeftOut(t *testing.T) {
 		}
 	}
 }
+
+// Inputs that are left out at the end are as if they were not listed.
+func TestVariadicWithLastInputLeftOut(t *testing.T) {
+	for _, op := range []string{"Max", "Mean", "Concat"} {
+		var attrs []any
+		if op == "Concat" {
+			attrs = []any{"axis", 0}
+		}
+		model, y := wired(t, 13, op, []string{"x", ""}, nil, attrs...)
+		x := drawn(12, 1)
+		out, _, err := compute(t.Context(), gorgonia.Open(gorgonia.Options{}), engine.Model{Name: op, Bytes: model},
+			map[string]*engine.Tensor{"x": engine.NewFloat32(x, 2, 6)})
+		if err != nil {
+			t.Errorf("%s: %v", op, err)
+		} else if !slices.Equal(out[y].Float32(), x) {
+			t.Errorf("%s of x alone is %v, x is %v", op, out[y].Data, x)
+		}
+	}
+}
