@@ -3,6 +3,7 @@ package gorgonia
 import (
 	"math"
 	"slices"
+	"unsafe"
 
 	"github.com/filterlens/filterlens/inspect/engine/gorgonia/compute"
 	"github.com/filterlens/filterlens/inspect/onnxfile"
@@ -14,7 +15,12 @@ import (
 // applied where a convolution or a product writes. Numbers change by rounding
 // only.
 func (p *program) fuse() {
-	f := &fusion{program: p, readers: p.readers(), producer: make([]*node, len(p.constants))}
+	f := &fusion{program: p, readers: p.readers(), producer: make([]*node, len(p.constants)), holders: make(map[*float32]int)}
+	for _, c := range p.constants {
+		if d := c.floats(); len(d) > 0 {
+			f.holders[unsafe.SliceData(d)]++
+		}
+	}
 	for _, n := range p.nodes {
 		for _, t := range n.out {
 			if t >= 0 {
@@ -33,6 +39,9 @@ type fusion struct {
 	*program
 	readers  []int
 	producer []*node // by tensor
+	// holders counts the constants over each piece of memory: a Reshape of a
+	// constant shares it.
+	holders map[*float32]int
 }
 
 // before returns the node that computes input i of n, when it is of the given
@@ -110,7 +119,7 @@ func (f *fusion) normalization(n *node) bool {
 	}
 	// Weights that nobody else reads are changed where they lie.
 	scaled := w.floats()
-	if f.readers[conv.in[1]] > 1 {
+	if f.readers[conv.in[1]] > 1 || f.holders[unsafe.SliceData(scaled)] > 1 {
 		scaled = make([]float32, len(scaled))
 	}
 	for i, x := range w.floats() {

@@ -179,3 +179,33 @@ func TestEpilogues(t *testing.T) {
 		t.Error("Exp")
 	}
 }
+
+// Two reshaped forms of one stored tensor lie in the same memory, which folding
+// a normalization into one of them must not change for the other.
+func TestFuseSharedWeights(t *testing.T) {
+	n := chain(t, "Relu", nil, true)
+	n.int64s("shape", []int64{4, 3, 3, 3}, 4)
+	n.node("Reshape", nil, "w1", "w", "shape")
+	n.node("Reshape", nil, "w2", "w", "shape")
+	n.g.Node[0].Input[1] = "w1"
+	n.g.Node[5].Input[1] = "w2"
+	b := n.bytes()
+	s := load(t, Open(Options{}), engine.Model{Name: "fuse", Bytes: b})
+	if slices.ContainsFunc(s.(*session).program.nodes, func(n *node) bool { return n.op == "BatchNormalization" }) {
+		t.Error("the normalization is not folded")
+	}
+	feed := batch(s, 2, 5)
+	out := map[string]*engine.Tensor{"silu": nil, "other": nil}
+	if err := s.Run(t.Context(), feed, out); err != nil {
+		t.Fatal(err)
+	}
+	theirs, err := evaluate(t, openORT(t), b, feed, "silu", "other")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name := range out {
+		if d := difference(out[name], theirs[name]); d > 1e-5 {
+			t.Errorf("%s differs by %g", name, d)
+		}
+	}
+}
