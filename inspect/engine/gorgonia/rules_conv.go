@@ -25,6 +25,10 @@ func rulesConv() map[string]rule {
 
 var errConvRank = errors.New("only convolutions along one or two axes are computed")
 
+// errSameCuts is about strides so far beyond the window that ONNX's rule for SAME
+// makes negative padding: ONNX Runtime cuts places off then, by operator, or not.
+var errSameCuts = errors.New("auto_pad SAME with strides that leave out two places or more at the end is lacking")
+
 func checkConv(n *node) error {
 	if w := n.param(1); w != nil && len(w.shape) != 3 && len(w.shape) != 4 {
 		return errConvRank
@@ -155,7 +159,11 @@ func (c *planar) place(i int, mode string, stated int) error {
 	case "SAME_UPPER", "SAME_LOWER":
 		switch {
 		case !c.transposed:
-			share(max(0, (ceilDiv(size, stride)-1)*stride+extent-size))
+			total := (ceilDiv(size, stride)-1)*stride + extent - size
+			if total < -1 {
+				return errSameCuts
+			}
+			share(max(0, total))
 		case stated >= 0:
 			share(full - stated)
 		default:

@@ -82,7 +82,11 @@ func (b *binder) pooling() (w compute.Windows, planes int, shape []int, err erro
 		case "VALID":
 			w.Begin[i], w.End[i] = 0, 0
 		case "SAME_UPPER", "SAME_LOWER":
-			total := max(0, ((in+w.Stride[i]-1)/w.Stride[i]-1)*w.Stride[i]+extent-in)
+			total := ((in+w.Stride[i]-1)/w.Stride[i]-1)*w.Stride[i] + extent - in
+			if total < -1 && b.op == "LpPool" {
+				return w, 0, nil, errSameCuts
+			}
+			total = max(0, total)
 			w.Begin[i], w.End[i] = total/2, total-total/2
 			if mode == "SAME_LOWER" {
 				w.Begin[i], w.End[i] = w.End[i], w.Begin[i]

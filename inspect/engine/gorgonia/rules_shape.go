@@ -638,6 +638,13 @@ func bindPad(b *binder) (kernel, error) {
 			}
 		}
 		shape[i] = max(0, int64(n)+begin[i]+end[i])
+		if mode == compute.PadWrap && min(begin[i], end[i]) < 0 && max(begin[i], end[i]) > 0 {
+			// Versions of ONNX Runtime differ in what is repeated.
+			return nil, errors.New("padding by wrap at one end and cutting at the other is lacking")
+		}
+		if mode != compute.PadConstant && shape[i] > 0 && int64(n)+min(0, begin[i])+min(0, end[i]) < 1 {
+			return nil, fmt.Errorf("padding by %s of nothing that is left of %d places", b.text("mode"), n)
+		}
 	}
 	if _, err := checkedSize(shape); err != nil {
 		return nil, err
