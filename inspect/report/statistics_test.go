@@ -82,7 +82,7 @@ func TestColumnsAreDefined(t *testing.T) {
 		}
 	}
 	// What stands for itself, or is a part of what is defined.
-	plainly := []string{"split", "used for", "per label", "sha256", "filter", "filters", "mean", "sd", "best", "best own", ">= 0.75", "< 0.5", "lift"}
+	plainly := []string{"engine", "engine version", "provider", "split", "used for", "per label", "sha256", "filter", "filters", "mean", "sd", "best", "best own", ">= 0.75", "< 0.5", "lift"}
 	for _, doc := range []Document{FromStats(r), FromFilters(&r.Layers[0], r.Data.Labels, r.Theta)} {
 		for _, s := range doc.Sections {
 			if s.Table == nil || strings.Contains(s.Title, "thresholds") {
