@@ -397,6 +397,14 @@ func (s *schedule) lieIn(arena []uint64) {
 	}
 }
 
+// leave takes the schedule's tensors out of the memory that they lie in.
+func (s *schedule) leave() {
+	s.arena = nil
+	for _, p := range s.placed {
+		p.data = nil
+	}
+}
+
 // run computes the schedule's outputs; they stay valid until the next run in the
 // same memory. Errors name the node.
 func (s *schedule) run(r *run) error {

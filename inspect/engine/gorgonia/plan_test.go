@@ -2,6 +2,7 @@ package gorgonia
 
 import (
 	"fmt"
+	"math"
 	"runtime"
 	"slices"
 	"strings"
@@ -227,5 +228,47 @@ func TestThreads(t *testing.T) {
 	feed := batch(one, 3, 9)
 	if d := difference(answer(t, many, feed), answer(t, one, feed)); d != 0 {
 		t.Errorf("answers differ by %g", d)
+	}
+}
+
+// A session whose batches grow holds the memory of the largest one alone, and what
+// ran before runs again in it.
+func TestGrowingBatchesHoldOneArena(t *testing.T) {
+	n := newNet(t, 13)
+	n.input("x", "N", 1000)
+	n.node("Exp", nil, "e", "x")
+	n.node("Neg", nil, "y", "e")
+	n.output("e")
+	n.output("y")
+	s := load(t, Open(Options{}), engine.Model{Name: "growing", Bytes: n.bytes()}).(*session)
+	run := func(rows int64, want ...string) {
+		t.Helper()
+		x := make([]float32, rows*1000)
+		x[len(x)-1] = 1
+		out := make(map[string]*engine.Tensor)
+		for _, name := range want {
+			out[name] = nil
+		}
+		if err := s.Run(t.Context(), map[string]*engine.Tensor{"x": engine.NewFloat32(x, rows, 1000)}, out); err != nil {
+			t.Fatal(err)
+		}
+		if y := out["y"].Data.([]float32); y[0] != -1 || math.Abs(float64(y[len(y)-1])+math.E) > 1e-5 {
+			t.Errorf("%d rows: %g, %g", rows, y[0], y[len(y)-1])
+		}
+	}
+	for rows := range int64(4) {
+		run(1+rows, "y")
+		run(1+rows, "e", "y")
+	}
+	for _, k := range s.plans {
+		for _, other := range k.plan.recent {
+			if len(other.arena) > 0 && &other.arena[0] != &s.arena[0] {
+				t.Errorf("shapes %v hold %d words of their own", k.shapes, len(other.arena))
+			}
+		}
+	}
+	for rows := range int64(4) {
+		run(4-rows, "e", "y")
+		run(1+rows, "y")
 	}
 }

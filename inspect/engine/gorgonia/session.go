@@ -127,7 +127,13 @@ func (s *session) run(ctx context.Context, in, out map[string]*engine.Tensor) er
 		return fmt.Errorf("the tensors of one run take %d GiB; use smaller batches", todo.words>>27)
 	}
 	if todo.words > len(s.arena) {
-		s.arena = nil // so that it can be collected before there is a second one
+		// So that it can be collected before there is a second one.
+		s.arena = nil
+		for _, k := range s.plans {
+			for _, other := range k.plan.recent {
+				other.leave()
+			}
+		}
 		s.arena = make([]uint64, todo.words)
 	}
 	todo.lieIn(s.arena)
