@@ -35,7 +35,8 @@ type Outliers struct {
 	// Samples is how many there are in all.
 	Samples int `json:"samples"`
 	// Shortened counts those over 5 times as long as the median; heads are trained as
-	// if they had that length, which changes no answer. Far counts those over 100 times
+	// if they had that length. A head has no bias, so that it answers a sample of any
+	// length alike. Far counts those over 100 times
 	// as long, which dominate label means as well.
 	Shortened int `json:"shortened"`
 	Far       int `json:"far"`

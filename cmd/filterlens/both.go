@@ -123,6 +123,11 @@ func fight(ctx context.Context, c *cli.Context, k *console, m *inspect.Model, se
 	if err != nil {
 		return err
 	}
+	for _, o := range r.outputs {
+		if o.Unanswered > 0 {
+			k.warn("output %q is no number (NaN) for %d of %d samples, on both engines", o.Name, o.Unanswered, o.Samples)
+		}
+	}
 	trail, err := duel.Walk(ctx, a, b, m, r.in, duel.Options{Tolerance: tolerance(c), All: c.String("taps") == probe.TapsAll, Progress: k.bar.progress})
 	if err != nil {
 		return err

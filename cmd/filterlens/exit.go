@@ -7,6 +7,7 @@ import (
 
 	"github.com/filterlens/filterlens/export"
 	"github.com/filterlens/filterlens/inspect/engine"
+	"github.com/filterlens/filterlens/inspect/engine/duel"
 )
 
 // The exit codes.
@@ -41,12 +42,13 @@ func exitCode(err error) int {
 	var inference *engine.Error
 	var verdict *export.VerdictError
 	var found *verdictError
+	var shape *duel.ShapeError
 	switch {
 	case err == nil:
 		return 0
 	case errors.Is(err, context.Canceled):
 		return exitInterrupted
-	case errors.Is(err, errSaid), errors.As(err, &verdict), errors.As(err, &found):
+	case errors.Is(err, errSaid), errors.As(err, &verdict), errors.As(err, &found), errors.As(err, &shape):
 		return exitVerdict
 	case errors.As(err, &unavailable):
 		return exitUnavailable

@@ -65,12 +65,20 @@ func (d *Difference) Relative() float64 {
 	return d.Max / d.Largest
 }
 
+// ShapeError says that two engines made tensors of different shapes of the same input:
+// they part, and there is nothing to subtract.
+type ShapeError struct{ A, B []int64 }
+
+func (e *ShapeError) Error() string {
+	return fmt.Sprintf("the shapes are %v and %v", e.A, e.B)
+}
+
 // Compare returns the difference of two tensors whose element type is dtype, as
-// engine.Value has it. Tensors of different shapes or types are an error, and so are
-// those whose elements are no numbers.
+// engine.Value has it. Tensors of different shapes are a *ShapeError; those of different
+// types are an error, and so are those whose elements are no numbers.
 func Compare(a, b *engine.Tensor, dtype string) (Difference, error) {
 	if !slices.Equal(a.Shape, b.Shape) {
-		return Difference{}, fmt.Errorf("the shapes are %v and %v", a.Shape, b.Shape)
+		return Difference{}, &ShapeError{a.Shape, b.Shape}
 	}
 	x, err := read(a, dtype)
 	if err != nil {

@@ -15,6 +15,8 @@ type Outputs struct {
 	// Samples counts those added, Beyond those of them that differ by more than the
 	// tolerance.
 	Samples, Beyond int
+	// Unanswered counts samples of which neither engine makes a number (NaN).
+	Unanswered int
 	// Values counts numbers.
 	Values int64
 	// Absolute is where |b-a| is largest, Relative where it is as a share of the
@@ -44,10 +46,10 @@ type Answer struct {
 // Add compares an output of both engines, whose elements are of type dtype. Its rows
 // along the first axis belong to the samples of those numbers; rows behind them fill
 // up a batch and do not count. An output without a row for each is taken for one of
-// the first sample alone.
+// the first sample alone. Outputs of different shapes are a *ShapeError.
 func (o *Outputs) Add(samples []int, a, b *engine.Tensor, dtype string) error {
 	if !slices.Equal(a.Shape, b.Shape) {
-		return fmt.Errorf("the shapes are %v and %v", a.Shape, b.Shape)
+		return &ShapeError{a.Shape, b.Shape}
 	}
 	x, err := read(a, dtype)
 	if err != nil {
@@ -93,8 +95,11 @@ func (o *Outputs) row(sample int, x, y numbers, lo, hi int) {
 			}
 		}
 	}
-	if p, q := largest(x, lo, hi), largest(y, lo, hi); p != q {
+	switch p, q := largest(x, lo, hi), largest(y, lo, hi); {
+	case p != q:
 		o.Answers = append(o.Answers, Answer{sample, p, q})
+	case p < 0 && hi > lo:
+		o.Unanswered++
 	}
 }
 

@@ -1,6 +1,7 @@
 package duel_test
 
 import (
+	"errors"
 	"math"
 	"path/filepath"
 	"reflect"
@@ -73,7 +74,7 @@ func TestOutputs(t *testing.T) {
 	add([]int{4, 9}, []float32{100, 99, 0, 1, 0, 0.5, 0, 0, 0}, []float32{99, 100, 0, 1, 0, 0.25, 9, 9, 9})
 	nan := float32(math.NaN())
 	add([]int{2}, []float32{nan, nan, nan}, []float32{nan, nan, nan})
-	want := duel.Outputs{Tolerance: o.Tolerance, Samples: 4, Values: 12, Beyond: 1,
+	want := duel.Outputs{Tolerance: o.Tolerance, Samples: 4, Values: 12, Beyond: 1, Unanswered: 1,
 		Absolute: duel.Extreme{Sample: 4, Value: 0, A: 100, B: 99, Difference: 1},
 		Relative: duel.Extreme{Sample: 9, Value: 2, A: 0.5, B: 0.25, Difference: 0.25},
 		Answers:  []duel.Answer{{Sample: 4, A: 0, B: 1}}}
@@ -86,6 +87,18 @@ func TestOutputs(t *testing.T) {
 	add([]int{1}, []float32{1, 2, 3}, []float32{1, 2, nan})
 	if o.Worst() != 1 || !math.IsInf(o.Absolute.Difference, 1) || o.Answers[1] != (duel.Answer{Sample: 1, A: 2, B: 1}) {
 		t.Errorf("%+v", o)
+	}
+}
+
+func TestShapesPart(t *testing.T) {
+	a, b := engine.NewFloat32(make([]float32, 6), 2, 3), engine.NewFloat32(make([]float32, 6), 3, 2)
+	var o duel.Outputs
+	_, err := duel.Compare(a, b, "float")
+	for _, err := range []error{err, o.Add([]int{0}, a, b, "float")} {
+		var part *duel.ShapeError
+		if !errors.As(err, &part) || err.Error() != "the shapes are [2 3] and [3 2]" {
+			t.Errorf("got %v", err)
+		}
 	}
 }
 
