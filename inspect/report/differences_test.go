@@ -50,7 +50,8 @@ func TestDifferencesSchema(t *testing.T) {
 	s, doc := compiled(t, "compare-stats")
 	fits(t, doc, map[string]any{"differences": Differences{}, "measured": Measured{}, "layer": DifferentLayer{}, "filter": probe.FilterDifference{}, "label": probe.LabelChange{}, "skip": probe.Skip{}})
 	d := differentResults(t)
-	d.Layers[0].Silent = 1
+	d.Layers[0].Silent, d.Layers[0].Gone, d.Layers[0].New, d.Layers[0].Assumed = 1, 2, 3, true
+	d.Layers[0].Differ[0].Then = ptr(0)
 	d.Layers[0].Differ[0].Gained = []probe.LabelChange{{Label: 1, First: nil, Second: ptr(float32(0.5))}}
 	v := plain(t, d)
 	if err := s.Validate(v); err != nil {
