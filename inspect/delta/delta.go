@@ -141,6 +141,9 @@ type Node struct {
 	// Output is the name of the first tensor that comes out, Shape its shape.
 	Output string        `json:"output"`
 	Shape  inspect.Shape `json:"shape"`
+	// Index is its place among the operators of its model, in the order in which
+	// they run.
+	Index int `json:"-"`
 }
 
 // Agreement says how near two tensors are.
@@ -427,7 +430,7 @@ func align(ga, gb *graph, a, b *inspect.Model) {
 
 // describe makes the public form of an op.
 func (o *op) describe() *Node {
-	n := &Node{Name: o.label(), Op: o.kind, Nodes: []string{}}
+	n := &Node{Name: o.label(), Op: o.kind, Nodes: []string{}, Index: o.id}
 	for _, x := range o.nodes {
 		s := x.Op
 		if !x.Standard() {
