@@ -29,6 +29,9 @@ type Options struct {
 	// Workers bounds the goroutines, GOMAXPROCS when zero. No result depends on
 	// it.
 	Workers int
+	// Progress, if any, is told how many numbers of how many have been compared
+	// where they stand; one call at a time. The search for filters comes after.
+	Progress func(done, total int64)
 }
 
 // defaultSimilarity is the cosine above which a filter has been changed and not
@@ -257,7 +260,7 @@ func Compare(ctx context.Context, a, b *inspect.Model, opt Options) (*Delta, err
 	if err := m.weights(ctx, d, opt); err != nil {
 		return nil, err
 	}
-	d.finish()
+	d.Recount()
 	return d, nil
 }
 
@@ -352,18 +355,12 @@ func pairValues(a, b []inspect.Value) []ValueDelta {
 	for i := range a {
 		v := ValueDelta{A: &a[i], Kind: Removed}
 		if j := pair[i]; j >= 0 {
-			v.B, v.Kind = &b[j], Kept
-			if a[i].Name != b[j].Name {
-				v.Kind = Renamed
-			}
+			v.B = &b[j]
 			if a[i].DType != b[j].DType {
 				v.Changes = append(v.Changes, Change{What: "type", From: a[i].DType, To: b[j].DType})
 			}
 			if !sameShape(a[i].Shape, b[j].Shape) {
 				v.Changes = append(v.Changes, Change{What: "shape", From: a[i].Shape.String(), To: b[j].Shape.String()})
-			}
-			if v.Changes != nil {
-				v.Kind = Changed
 			}
 		}
 		list = append(list, v)
@@ -689,13 +686,16 @@ func tensorOf(v *view) *Tensor {
 	return t
 }
 
-// finish sets the kinds and sums up.
-func (d *Delta) finish() {
+// Recount sets Kind of all that both sides have, Same and Totals anew: after
+// something was taken out of d that is not to be told or to count.
+func (d *Delta) Recount() {
+	d.Totals = Totals{}
 	t := &d.Totals
 	d.Same = true
 	for i := range d.Nodes {
 		n := &d.Nodes[i]
-		if n.Kind == Kept {
+		if n.A != nil && n.B != nil {
+			n.Kind = Kept
 			switch {
 			case len(n.Changes) > 0:
 				n.Kind = Changed
@@ -728,7 +728,17 @@ func (d *Delta) finish() {
 		}
 	}
 	for _, list := range [][]ValueDelta{d.Inputs, d.Outputs} {
-		for _, v := range list {
+		for i := range list {
+			v := &list[i]
+			if v.A != nil && v.B != nil {
+				v.Kind = Kept
+				switch {
+				case v.Changes != nil:
+					v.Kind = Changed
+				case v.A.Name != v.B.Name:
+					v.Kind = Renamed
+				}
+			}
 			d.Same = d.Same && (v.Kind == Kept || v.Kind == Renamed)
 		}
 	}

@@ -37,7 +37,7 @@ func (m *matcher) weights(ctx context.Context, d *Delta, opt Options) error {
 			}
 		}
 	}
-	if err := comparePairs(ctx, all, workersOf(opt)); err != nil {
+	if err := comparePairs(ctx, all, workersOf(opt), opt.Progress); err != nil {
 		return err
 	}
 	var known map[int32]int32

@@ -314,11 +314,25 @@ func grow[T any](b *[]T, n int) []T {
 	return (*b)[:n]
 }
 
-// comparePairs fills all pairings, with so many workers.
-func comparePairs(ctx context.Context, list []*pairing, workers int) error {
+// comparePairs fills all pairings, with so many workers. progress may be nil.
+func comparePairs(ctx context.Context, list []*pairing, workers int, progress func(done, total int64)) error {
 	g, running := errgroup.WithContext(ctx)
 	g.SetLimit(workers)
 	pool := sync.Pool{New: func() any { return &buffers{} }}
+	var mu sync.Mutex
+	var done, total int64
+	for _, p := range list {
+		total += p.a.count()
+	}
+	finished := func(n int64) {
+		if progress == nil {
+			return
+		}
+		mu.Lock()
+		defer mu.Unlock()
+		done += n
+		progress(done, total)
+	}
 	turned := make(chan struct{}, 4) // bounds the memory of tiles
 	submit := func(f func(b *buffers) error) {
 		g.Go(func() error {
@@ -340,11 +354,15 @@ func comparePairs(ctx context.Context, list []*pairing, workers int) error {
 		}
 		switch {
 		case p.equal != nil || p.note != "":
+			finished(p.a.count())
 		case p.a.transposed == p.b.transposed:
 			n := p.a.count()
 			p.parts = make([]tally, (n+chunk-1)/chunk)
 			for i := range p.parts {
-				submit(func(b *buffers) error { return p.part(i, b) })
+				submit(func(b *buffers) error {
+					defer finished(min(chunk, n-int64(i)*chunk))
+					return p.part(i, b)
+				})
 			}
 		default:
 			wide := (p.a.cols + tile - 1) / tile
@@ -353,7 +371,9 @@ func comparePairs(ctx context.Context, list []*pairing, workers int) error {
 				submit(func(b *buffers) error {
 					turned <- struct{}{}
 					defer func() { <-turned }()
-					return p.square(i, int64(i)/wide*tile, int64(i)%wide*tile, b)
+					r, c := int64(i)/wide*tile, int64(i)%wide*tile
+					defer finished(min(tile, p.a.rows-r) * min(tile, p.a.cols-c))
+					return p.square(i, r, c, b)
 				})
 			}
 		}

@@ -13,11 +13,12 @@ const ComparedSchema = "filterlens.compare/2"
 // The aspects of two models that are compared, in the order of a report.
 const (
 	AspectMetadata    = "metadata"    // versions, producer, metadata, operator sets
-	AspectNames       = "names"       // of inputs, outputs and operators
-	AspectInterface   = "interface"   // types and shapes of inputs and outputs
+	AspectNames       = "names"       // of operators
+	AspectWriting     = "writing"     // other operators or types of the file for the same
+	AspectInterface   = "interface"   // names, types and shapes of inputs and outputs
 	AspectStructure   = "structure"   // operators, their attributes and connections
-	AspectWeights     = "weights"     // numbers
-	AspectFilters     = "filters"     // which of them live on
+	AspectWeights     = "weights"     // numbers beyond the tolerance
+	AspectFilters     = "filters"     // which of them live on, and where
 	AspectAnswers     = "answers"     // what both answer to the same samples
 	AspectActivations = "activations" // how far layers are apart, and how similar
 	AspectStatistics  = "statistics"  // accuracy, clusters and SNR of each layer
@@ -28,13 +29,20 @@ type Compared struct {
 	Schema string       `json:"schema"`
 	A      ComparedSide `json:"a"`
 	B      ComparedSide `json:"b"`
-	// Same says that no aspect that counts differs: the exit code. Differ lists
-	// those that do, Only the aspects that were asked for, Ignored what was left out,
-	// aspects and patterns of names.
+	// Same says that no aspect that counts differs: the exit code. Verdict says
+	// so in words. Counts lists the aspects that count, Differ those of them that
+	// differ, Besides those that differ without counting.
 	Same    bool     `json:"same"`
+	Verdict string   `json:"verdict"`
+	Counts  []string `json:"counts"`
 	Differ  []string `json:"differ"`
+	Besides []string `json:"besides,omitempty"`
+	// Only lists what was asked for, Ignored what was left out: aspects and patterns
+	// of names. Strict says that all aspects count, and that a type of less
+	// precision is no excuse.
 	Only    []string `json:"only,omitempty"`
 	Ignored []string `json:"ignored,omitempty"`
+	Strict  bool     `json:"strict,omitempty"`
 	// Delta holds structure, weights and filters, less what Only and Ignored leave
 	// out; nil when none of them was wanted, or a side is a description only.
 	Delta *delta.Delta `json:"delta,omitempty"`
