@@ -96,8 +96,18 @@ type Run struct {
 // run on two. watch, unless nil, is called for each model and batch, in the order of
 // the models; an error of it ends the evaluation.
 func EvaluateEach(ctx context.Context, engines []engine.Engine, models []*inspect.Model, set *dataset.Set, index []int, opt Options, watch func(model int, r Run) error) ([]Evaluation, error) {
-	if opt.Progress == nil {
-		opt.Progress = func(string, int, int) {}
+	return evaluate(ctx, engines, models, set, index, slices.Repeat([]Options{opt}, len(models)), watch)
+}
+
+// evaluate is EvaluateEach with options for each model, so that each has its own
+// preprocessing; batches are as large as the smallest, all else is the first's.
+func evaluate(ctx context.Context, engines []engine.Engine, models []*inspect.Model, set *dataset.Set, index []int, opts []Options, watch func(model int, r Run) error) ([]Evaluation, error) {
+	progress, seed := func(string, int, int) {}, uint64(0)
+	if len(opts) > 0 {
+		seed = opts[0].Split.Seed
+		if opts[0].Progress != nil {
+			progress = opts[0].Progress
+		}
 	}
 	ps := make([]*measurer, len(models))
 	sessions := make([]engine.Session, len(models))
@@ -114,7 +124,7 @@ func EvaluateEach(ctx context.Context, engines []engine.Engine, models []*inspec
 			return nil, err
 		}
 		// The file runs as it is, with the batch that it fixes.
-		if ps[i], err = newMeasurer(m, set, opt, &Survey{Input: in, Output: out, Labels: k, Batch: declaredBatch(m, in.Name)}); err != nil {
+		if ps[i], err = newMeasurer(m, set, opts[i], &Survey{Input: in, Output: out, Labels: k, Batch: declaredBatch(m, in.Name)}); err != nil {
 			return nil, err
 		}
 		ps[i].rows.half = ps[i].half
@@ -145,7 +155,7 @@ func EvaluateEach(ctx context.Context, engines []engine.Engine, models []*inspec
 	run := func(i int, x []float32, n int) ([]float32, float64, error) {
 		p := ps[i]
 		in := map[string]*engine.Tensor{p.in: p.rows.tensor(x, n)}
-		out := map[string]*engine.Tensor{p.out: nil}
+		out := map[string]*engine.Tensor{p.out: p.halfOutput(max(n, p.fixed))}
 		begin := time.Now()
 		if err := sessions[i].Run(ctx, in, out); err != nil {
 			return nil, 0, err
@@ -157,12 +167,12 @@ func EvaluateEach(ctx context.Context, engines []engine.Engine, models []*inspec
 		}
 		return v, ms, nil
 	}
-	// Models with inputs of one size share their samples; the others get theirs
-	// from a stream of their own, in step.
+	// Models with inputs of one size and one preprocessing share their samples; the
+	// others get theirs from a stream of their own, in step.
 	streams := map[string]*stream{}
 	of := make([]*stream, len(ps))
 	for i, p := range ps {
-		key := fmt.Sprint(p.dims)
+		key := fmt.Sprintf("%+v", *p.tr)
 		if streams[key] == nil {
 			streams[key] = &stream{}
 			streams[key].next, streams[key].stop = iter.Pull2(set.Batches(ctx, dataset.Sequential(index, batch), p.tr, 0))
@@ -231,14 +241,14 @@ func EvaluateEach(ctx context.Context, engines []engine.Engine, models []*inspec
 		}
 		first = false
 		done += n
-		opt.Progress("evaluating", done, len(index))
+		progress("evaluating", done, len(index))
 	}
 	if err := ctx.Err(); err != nil {
 		return nil, err
 	}
 	noise := make([][]float32, len(models))
 	for i, p := range ps {
-		r := rand.New(rand.NewPCG(opt.Split.Seed, 1))
+		r := rand.New(rand.NewPCG(seed, 1))
 		noise[i] = make([]float32, engine.Elements(p.dims))
 		for j := range noise[i] {
 			noise[i][j] = float32(r.NormFloat64())
@@ -282,7 +292,21 @@ func EvaluateEach(ctx context.Context, engines []engine.Engine, models []*inspec
 	return evals, nil
 }
 
-// stream hands out the batches that suit inputs of one size.
+// halfOutput returns a tensor for n rows of the output of a model where that is
+// float16, for engines that do not allocate one where the file leaves the number of
+// rows open and without a name; else nil.
+func (p *measurer) halfOutput(n int) *engine.Tensor {
+	if p.m.Outputs[0].DType != "float16" {
+		return nil
+	}
+	shape := []int64{int64(n)}
+	for _, d := range p.m.Graph.Shape(p.out).Dims[1:] {
+		shape = append(shape, d.Value)
+	}
+	return &engine.Tensor{Shape: shape, Data: make([]uint16, engine.Elements(shape))}
+}
+
+// stream hands out the batches that suit inputs of one size and preprocessing.
 type stream struct {
 	batch dataset.Batch
 	next  func() (dataset.Batch, error, bool)
