@@ -338,3 +338,57 @@ func ones(n int) []float32 {
 
 // serialize returns the graph's bytes, ready for an engine.
 func (b *builder) serialize() ([]byte, error) { return b.d.Bytes() }
+
+// drop takes out the nodes on which no output of the graph depends, and their weights:
+// engines need not do so.
+func (b *builder) drop() {
+	needed := map[string]bool{}
+	for _, v := range b.g.Output {
+		needed[v.GetName()] = true
+	}
+	var inner func(g *onnxpb.GraphProto) // what a nested graph reads, of whatever graph
+	inner = func(g *onnxpb.GraphProto) {
+		for _, n := range g.GetNode() {
+			for _, t := range n.Input {
+				needed[t] = true
+			}
+			for _, a := range n.Attribute {
+				for _, g := range append(a.Graphs, a.G) {
+					inner(g)
+				}
+			}
+		}
+		for _, v := range g.GetOutput() {
+			needed[v.GetName()] = true
+		}
+	}
+	live := make([]bool, len(b.g.Node))
+	// Nodes stand behind those that they read from, but for those of a file that lists
+	// them in another order.
+	for again := true; again; {
+		again = false
+		for i, n := range slices.Backward(b.g.Node) {
+			if live[i] || !slices.ContainsFunc(n.Output, func(t string) bool { return t != "" && needed[t] }) {
+				continue
+			}
+			live[i], again = true, true
+			for _, t := range n.Input {
+				needed[t] = true
+			}
+			for _, a := range n.Attribute {
+				for _, g := range append(a.Graphs, a.G) {
+					inner(g)
+				}
+			}
+		}
+	}
+	at := 0
+	b.g.Node = slices.DeleteFunc(b.g.Node, func(*onnxpb.NodeProto) bool { at++; return !live[at-1] })
+	unread := map[string]bool{}
+	b.g.Initializer = slices.DeleteFunc(b.g.Initializer, func(t *onnxpb.TensorProto) bool {
+		unread[t.GetName()] = !needed[t.GetName()]
+		return unread[t.GetName()]
+	})
+	// Old files list their initializers as inputs too.
+	b.g.Input = slices.DeleteFunc(b.g.Input, func(v *onnxpb.ValueInfoProto) bool { return unread[v.GetName()] })
+}
