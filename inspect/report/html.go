@@ -22,6 +22,11 @@ var pageCSS string
 //go:embed assets/page.js
 var pageJS string
 
+// drawJS is what the scripts of several sections draw with.
+//
+//go:embed assets/draw.js
+var drawJS string
+
 // maxHTMLRows bounds each table of a page: beyond it a browser becomes slow, and
 // CSV serves better. A note says how many rows are left out.
 const maxHTMLRows = 10_000
@@ -34,6 +39,7 @@ type htmlPage struct {
 	Several       bool
 	List          *htmlTable
 	Stats         *htmlStats
+	Compared      *htmlCompared
 	Models        []*htmlModel
 	Documents     []htmlDocument
 }
@@ -79,12 +85,17 @@ func (p *htmlPage) write(w io.Writer) error {
 	if err != nil {
 		return err
 	}
-	if t, err = t.Parse(statsTemplate); err != nil {
-		return err
+	for _, section := range []string{statsTemplate, comparedTemplate} {
+		if t, err = t.Parse(section); err != nil {
+			return err
+		}
 	}
 	css, js := pageCSS+widthClasses(), pageJS
 	if p.Stats != nil {
-		css, js = css+statsCSS, js+statsJS
+		css, js = css+statsCSS, js+drawJS+statsJS
+	}
+	if p.Compared != nil {
+		css, js = css+statsCSS+comparedCSS, js+drawJS+comparedJS
 	}
 	p.CSS, p.JS = template.CSS(css), template.JS(js)
 	p.Policy = "default-src 'none'; script-src " + sourceHash(js) + "; style-src " + sourceHash(css) + "; base-uri 'none'; form-action 'none'"

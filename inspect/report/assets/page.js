@@ -431,6 +431,8 @@
   }
 
   document.querySelectorAll("table.sortable").forEach(sortable);
+  // Tables that other sections make later.
+  document.addEventListener("sortable", (e) => sortable(e.target));
   document.querySelectorAll("section.model").forEach(model);
   document.querySelectorAll("section.document .bar").forEach((bar) => {
     const input = bar.querySelector("input"), found = bar.querySelector(".found");
