@@ -69,11 +69,6 @@ func (e *editor) setInts(n *inspect.Node, name string, v []int64) {
 	at.Type, at.Ints = onnxpb.AttributeProto_INTS.Enum(), v
 }
 
-func (e *editor) setFloat(n *inspect.Node, name string, v float32) {
-	at := e.attr(n, name)
-	at.Type, at.F = onnxpb.AttributeProto_FLOAT.Enum(), proto.Float32(v)
-}
-
 func (e *editor) dropAttr(n *inspect.Node, name string) {
 	p := e.node(n)
 	p.Attribute = slices.DeleteFunc(p.Attribute, func(at *onnxpb.AttributeProto) bool { return at.GetName() == name })

@@ -3,6 +3,8 @@ package compact
 import (
 	"math/rand/v2"
 	"testing"
+
+	"github.com/filterlens/filterlens/inspect"
 )
 
 // masked returns a model with kernels and whole filters of its convolutions and
@@ -70,4 +72,23 @@ func TestFixtures(t *testing.T) {
 			}
 		}
 	}
+}
+
+// half asks for every other channel of each group that is not fixed.
+func half(t testing.TB, m *inspect.Model) map[string][]int {
+	t.Helper()
+	groups, err := Groups(t.Context(), m)
+	if err != nil {
+		t.Fatal(err)
+	}
+	remove := map[string][]int{}
+	for _, g := range groups {
+		if g.Fixed != "" || len(g.Makers) == 0 {
+			continue
+		}
+		for c := 1; c < g.Size; c += 2 {
+			remove[g.Makers[0].Layer] = append(remove[g.Makers[0].Layer], g.Makers[0].Filters(c)...)
+		}
+	}
+	return remove
 }

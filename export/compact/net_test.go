@@ -171,8 +171,6 @@ func (n *net) bytes(t testing.TB) []byte {
 	return b
 }
 
-func (n *net) model(t testing.TB) *inspect.Model { return read(t, n.bytes(t)) }
-
 func read(t testing.TB, b []byte) *inspect.Model {
 	t.Helper()
 	f, err := onnxfile.Read(bytes.NewReader(b), int64(len(b)), "net.onnx")
@@ -183,16 +181,6 @@ func read(t testing.TB, b []byte) *inspect.Model {
 	if err != nil {
 		t.Fatal(err)
 	}
-	return m
-}
-
-func open(t testing.TB, path string) *inspect.Model {
-	t.Helper()
-	m, err := inspect.Open(t.Context(), path, inspect.Options{})
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { m.Close() })
 	return m
 }
 
