@@ -31,14 +31,19 @@ type Activity struct {
 // not.
 func Activations(ctx context.Context, eng engine.Engine, m *inspect.Model, taps []*Tap, set *dataset.Set, index []int, opt Options) iter.Seq2[*Activity, error] {
 	return func(yield func(*Activity, error) bool) {
-		if err := activations(ctx, eng, m, taps, set, index, opt, yield); err != nil {
+		wanted := true
+		err := activations(ctx, eng, m, taps, set, index, opt, func(a *Activity) bool {
+			wanted = yield(a, nil)
+			return wanted
+		})
+		if err != nil && wanted {
 			yield(nil, err)
 		}
 	}
 }
 
 // activations returns nil when yield asks for no more.
-func activations(ctx context.Context, eng engine.Engine, m *inspect.Model, taps []*Tap, set *dataset.Set, index []int, opt Options, yield func(*Activity, error) bool) (err error) {
+func activations(ctx context.Context, eng engine.Engine, m *inspect.Model, taps []*Tap, set *dataset.Set, index []int, opt Options, yield func(*Activity) bool) (err error) {
 	in, out, k, err := classifierEnds(m)
 	if err != nil {
 		return err
@@ -96,7 +101,7 @@ func activations(ctx context.Context, eng engine.Engine, m *inspect.Model, taps 
 			}
 			a.Taps[i] = v[:n*t.features()]
 		}
-		if !yield(a, nil) {
+		if !yield(a) {
 			return nil
 		}
 	}
