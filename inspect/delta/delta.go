@@ -63,8 +63,8 @@ type Delta struct {
 	// Inputs and Outputs pair those of A and B, by name and then by position.
 	Inputs  []ValueDelta `json:"inputs"`
 	Outputs []ValueDelta `json:"outputs"`
-	// Nodes has the operators of A in the order in which they run, then those
-	// that only B has.
+	// Nodes has the operators of A in the order in which they run; those that only
+	// B has stand behind what they stand behind in B.
 	Nodes  []NodeDelta `json:"nodes"`
 	Totals Totals      `json:"totals"`
 }
@@ -260,8 +260,30 @@ func Compare(ctx context.Context, a, b *inspect.Model, opt Options) (*Delta, err
 	if err := m.weights(ctx, d, opt); err != nil {
 		return nil, err
 	}
+	d.Nodes = m.inPlace(d.Nodes)
 	d.Recount()
 	return d, nil
+}
+
+// inPlace puts the operators that only B has, which stand last, behind the partner
+// of the one that they stand behind in B.
+func (m *matcher) inPlace(list []NodeDelta) []NodeDelta {
+	n := len(m.a.ops)
+	added := list[n:]
+	behind := make([][]NodeDelta, n+1)
+	last := 0
+	for j := range m.b.ops {
+		if i := m.b.pair[j]; i >= 0 {
+			last = i + 1
+			continue
+		}
+		behind[last], added = append(behind[last], added[0]), added[1:]
+	}
+	out := append(make([]NodeDelta, 0, len(list)), behind[0]...)
+	for i, x := range list[:n] {
+		out = append(append(out, x), behind[i+1]...)
+	}
+	return out
 }
 
 // modelChanges compares the heads of two files.
@@ -442,8 +464,8 @@ func (o *op) describe() *Node {
 	return n
 }
 
-// structureDeltas says what became of each op but for its weights. Nodes with a
-// partner come first, in the order of A.
+// structureDeltas says what became of each op but for its weights: those of A in
+// order, then those that only B has.
 func (m *matcher) structureDeltas() []NodeDelta {
 	list := []NodeDelta{}
 	inOrder := m.inOrder()

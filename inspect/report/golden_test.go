@@ -122,23 +122,6 @@ func goldenEvaluations() *Evaluations {
 		Engine: "onnxruntime", EngineVersion: "1.30.0", Provider: "cpu", Models: []EvaluatedModel{{"a.onnx", e}, {"b.onnx", changed}}}
 }
 
-func goldenComparison() *inspect.Comparison {
-	return &inspect.Comparison{
-		A: "a.onnx", B: "b.onnx", RTol: 1e-5,
-		Structure: []inspect.Change{{Kind: inspect.Added, What: "metadata", Name: "k", To: "v"}, {Kind: inspect.Changed, What: "opset", Name: "ai.onnx", From: "13", To: "17"},
-			{Kind: inspect.Removed, What: "node_input", Node: "/conv/Conv", Name: "2", From: "bias"}},
-		Tensors: []inspect.TensorComparison{
-			{Name: "w", Kind: inspect.Changed, A: &inspect.TensorSide{DType: "float", Dims: []int64{8, 3, 3, 3}}, B: &inspect.TensorSide{DType: "float", Dims: []int64{8, 3, 3, 3}},
-				Values: &inspect.ValueComparison{Elements: 216, Changed: 100, Beyond: 99, NewZeros: 98, MaxAbs: ptr(0.25), RelL2: ptr(0.5)}},
-			{Name: "same", Same: true, A: &inspect.TensorSide{DType: "float"}, B: &inspect.TensorSide{DType: "float"}},
-			{Name: "shape", Kind: inspect.Changed, A: &inspect.TensorSide{DType: "float", Dims: []int64{4}}, B: &inspect.TensorSide{DType: "float16", Dims: []int64{5}}},
-			{Name: "gone", Kind: inspect.Removed, A: &inspect.TensorSide{DType: "int64", Dims: []int64{2}}},
-			{Name: "new", Kind: inspect.Added, B: &inspect.TensorSide{DType: "int64", Dims: []int64{}}},
-		},
-		Totals: inspect.ComparisonTotals{Tensors: 3, Changed: 2, Beyond: 2, Added: 1, Removed: 1, Elements: 216, ElementsChanged: 100, ElementsBeyond: 99, NewZeros: 98, RelL2: ptr(0.5)},
-	}
-}
-
 func goldenPlan() *export.Plan {
 	return &export.Plan{Schema: export.PlanSchema, Model: "net.onnx", Criterion: export.Random, Target: export.Both, Dilution: ptr(0.9), Seed: 7,
 		Layers: []export.LayerPlan{{Layer: "/conv2/Conv", Op: "Conv", Rule: "filters", Theta: 0.4375, Connections: 4096, Kept: 400, Dilution: 0.90234375, Elements: 36864, Dropped: 33264, CutOutputs: 1, CutInputs: 2},
@@ -168,7 +151,6 @@ func TestGolden(t *testing.T) {
 	lacking := []RuntimeEngine{{Name: "onnxruntime", Reason: "this binary was built without cgo"}, engines[1]}
 	unverified := goldenPrune()
 	unverified.Verified, unverified.Before, unverified.After = false, nil, nil
-	same := &inspect.Comparison{A: "a.onnx", B: "a.onnx", Same: true, Tensors: goldenComparison().Tensors[1:2], Totals: inspect.ComparisonTotals{Tensors: 1}}
 	res := goldenResult()
 	rich := model(richModel(), Selection{}, goldenFindings())
 	filtered := model(richModel(), Selection{Filter: regexp.MustCompile("(?i)CONV"), Sort: ByMACs, Top: 2}, nil)
@@ -196,8 +178,6 @@ func TestGolden(t *testing.T) {
 		{"duel-random", FromDuel(randomDuel()), randomDuel()},
 		{"runtime", FromRuntime(NewRuntime(info, engines)), NewRuntime(info, engines)},
 		{"runtime-none", FromRuntime(NewRuntime(ort.Info{}, lacking)), NewRuntime(ort.Info{}, lacking)},
-		{"compare", FromComparison(goldenComparison()), NewComparison(goldenComparison())},
-		{"compare-same", FromComparison(same), nil},
 		{"measuring", FromMeasuring(goldenMeasuring()), goldenMeasuring()},
 		{"plan", FromPlan(goldenPlan()), goldenPlan()},
 		{"prune", FromPrune(goldenPrune()), goldenPrune()},

@@ -313,7 +313,7 @@ func TestHTMLDocuments(t *testing.T) {
 	d := FromEvaluations(goldenEvaluations())
 	d.Title, d.Warnings = browsertest.Hostile, []string{browsertest.Hostile}
 	var b bytes.Buffer
-	if err := WriteDocumentsHTML(&b, d, FromComparison(goldenComparison()), FromStats(goldenResult()), FromPrune(goldenPrune())); err != nil {
+	if err := WriteDocumentsHTML(&b, d, FromCompared(goldenCompared(CompareChoice{}), CompareView{}), FromStats(goldenResult()), FromPrune(goldenPrune())); err != nil {
 		t.Fatal(err)
 	}
 	checkPage(t, b.String())

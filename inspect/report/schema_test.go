@@ -17,9 +17,11 @@ import (
 
 	"github.com/filterlens/filterlens/afcc"
 	"github.com/filterlens/filterlens/afcc/probe"
+	"github.com/filterlens/filterlens/afcc/probe/likeness"
 	"github.com/filterlens/filterlens/export"
 	"github.com/filterlens/filterlens/inspect"
 	"github.com/filterlens/filterlens/inspect/dataset"
+	"github.com/filterlens/filterlens/inspect/delta"
 	"github.com/filterlens/filterlens/inspect/engine/ort"
 	"github.com/filterlens/filterlens/inspect/onnxfile"
 	"github.com/filterlens/filterlens/inspect/report/schema"
@@ -295,8 +297,12 @@ func TestOtherSchemas(t *testing.T) {
 		docs  []any
 		types map[string]any
 	}{
-		{"compare", []any{NewComparison(goldenComparison())}, map[string]any{
-			"comparison": Comparison{}, "change": inspect.Change{}, "tensor": inspect.TensorComparison{}, "side": inspect.TensorSide{}, "values": inspect.ValueComparison{}, "totals": inspect.ComparisonTotals{}}},
+		{"compare", []any{goldenComparedData(t), goldenCompared(CompareChoice{Ignore: []string{AspectNames}}), goldenDescribed(CompareChoice{})}, map[string]any{
+			"compared": Compared{}, "side": ComparedSide{}, "delta": delta.Delta{}, "change": delta.Change{}, "value_delta": delta.ValueDelta{}, "value": inspect.Value{}, "node_delta": delta.NodeDelta{}, "node": delta.Node{},
+			"tensor_delta": delta.TensorDelta{}, "tensor": delta.Tensor{}, "values": delta.Values{}, "filter_delta": delta.FilterDelta{}, "filter": delta.Filter{}, "channels": delta.ChannelDelta{}, "totals": delta.Totals{}, "filter_counts": delta.FilterCounts{},
+			"description": DescriptionDelta{}, "layer_delta": DescribedChange{}, "data": ComparedData{}, "skipped": dataset.Skipped{}, "answers": probe.Answers{}, "evaluation": probe.Evaluation{}, "timing": probe.Timing{}, "flip": probe.Flip{}, "label_answers": probe.LabelAnswers{},
+			"likeness": likeness.Likeness{}, "tap": likeness.Tap{}, "likeness_layer": likeness.Layer{}, "statistics": StatisticsDelta{}, "statistics_layer": StatisticsPair{}, "statistics_row": StatisticsRow{}, "measured": Measured{}, "skip": probe.Skip{},
+			"filter_difference": probe.FilterDifference{}, "label_change": probe.LabelChange{}}},
 		{"runtime", []any{Runtime{Schema: RuntimeSchema, Engines: []RuntimeEngine{{Name: "onnxruntime", Reason: "no"}, {Name: "gorgonia", Version: "1", Usable: true}}, Providers: []Provider{{Name: "cuda", Shape: ort.ShapePlugin, Library: "l", ProviderLibrary: "p", Reason: "no"}, {Name: "cpu", Usable: true}}}}, map[string]any{
 			"runtime": Runtime{}, "engine": RuntimeEngine{}, "provider": Provider{}}},
 		{"eval", []any{evaluations}, map[string]any{
