@@ -191,6 +191,15 @@ func (e *editor) weights() error {
 		if !changed {
 			continue
 		}
+		var edit func(b []byte, off int64)
+		for _, k := range e.a.sinks {
+			if k.weight == name && len(e.s.merged[k]) > 0 { // only one node reads it then
+				var err error
+				if edit, err = e.mergeWeights(k); err != nil {
+					return err
+				}
+			}
+		}
 		pb, list := e.stored(name)
 		switch {
 		case list != nil:
@@ -205,7 +214,7 @@ func (e *editor) weights() error {
 			return &onnxfile.TensorError{File: e.a.m.File, Tensor: name, Err: errors.New("its numbers cannot be taken apart")}
 		default:
 			var err error
-			if c.src, err = p.stored.Tensor.Raw(nil); err != nil {
+			if c.src, err = p.stored.Tensor.Raw(edit); err != nil {
 				return err
 			}
 			c.n = c.width

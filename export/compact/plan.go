@@ -83,9 +83,12 @@ type Group struct {
 	// Fixed says why none of them can go; empty when they can.
 	Fixed string `json:"fixed,omitempty"`
 	// Removed are the channels that go, Restored those that could go and stay.
-	// Both are empty in what Groups returns.
+	// These lists are empty in what Groups returns.
 	Removed  []Channel `json:"removed,omitempty"`
 	Restored []Channel `json:"restored,omitempty"`
+	// Stuck are channels that hold one number for every input and stay all the
+	// same, because a padded convolution reads them and sees none at its border.
+	Stuck []Channel `json:"stuck,omitempty"`
 }
 
 // A Channel is one of a group, and why it goes or stays.
@@ -389,6 +392,13 @@ func (p *Plan) tell(s *solution) {
 				g.Removed = append(g.Removed, s.channel(k, c))
 			case s.extra[c] != "":
 				g.Restored = append(g.Restored, Channel{Channel: k, Reason: s.extra[c]})
+			case s.stuck(c):
+				x := s.value(c)
+				reason := "a reader cannot make up for it"
+				if at, ok := s.anchor[i]; ok && at == c {
+					reason = "it stands for other constants of the group"
+				}
+				g.Stuck = append(g.Stuck, Channel{Channel: k, Reason: reason, Value: &x})
 			}
 		}
 	}

@@ -62,6 +62,37 @@ func drawings() []drawing {
 			n.conv("b", "r", 6, 5, 3, 1, 1)
 			return n.head("b", 5).zero("a.w", 0, 2).set("a.b", 0, 1, 2)
 		}, dims: map[string]string{"a.w": "6 3 3 3", "b.w": "5 6 3 3"}},
+		{name: "one constant stands for others", net: func() *net {
+			n := in(3, 8, 8)
+			n.conv("a", "x", 3, 6, 3, 1, 1)
+			n.node("r", "Sigmoid", []string{"a"})
+			n.conv("b", "r", 6, 5, 3, 1, 1)
+			n.conv("c", "r", 6, 5, 5, 2, 1)
+			n.node("sum", "Add", []string{"b", "c"})
+			return n.head("sum", 5).zero("a.w", 0, 0, 2, 3, 5).zeroKernel("b.w", []int64{1}, 3)
+		}, dims: map[string]string{"a.w": "3 3 3 3", "b.w": "5 3 3 3", "c.w": "5 3 5 5"}},
+		{name: "one constant stands for others of its convolution group", net: func() *net {
+			n := in(3, 8, 8)
+			n.conv("a", "x", 3, 12, 3, 1, 1)
+			n.conv("b", "a", 12, 6, 3, 1, 2)
+			return n.head("b", 6).zero("a.w", 0, 0, 1, 2, 6, 7, 8)
+		}, dims: map[string]string{"a.w": "12 3 3 3"}},
+		{name: "a constant that is asked for stands for none", net: func() *net {
+			n := in(3, 8, 8)
+			n.conv("a", "x", 3, 6, 3, 1, 1)
+			n.conv("b", "a", 6, 5, 3, 1, 1)
+			return n.head("b", 5).zero("a.w", 0, 0, 2, 3, 5).set("a.b", 0, 9, 0)
+		}, opt: Options{Remove: map[string][]int{"a": {0, 1}}}, dims: map[string]string{"a.w": "2 3 3 3", "b.w": "5 2 3 3"}},
+		{name: "a constant between layers that differ", net: func() *net {
+			n := in(3, 8, 8)
+			n.conv("a", "x", 3, 6, 3, 1, 1)
+			n.floats("s", []float32{1, 2, 0, 1, 1, 3}, 6, 1, 1)
+			n.node("m", "Mul", []string{"a", "s"})
+			n.conv("b", "a", 6, 5, 3, 1, 1)
+			n.conv("c", "m", 6, 5, 3, 1, 1)
+			n.node("sum", "Add", []string{"b", "c"})
+			return n.head("sum", 5).zero("a.w", 0, 1, 2, 5)
+		}, dims: map[string]string{"a.w": "4 3 3 3", "s": "4 1 1"}},
 		{name: "constant above zero, not padded", net: func() *net {
 			n := in(3, 8, 8)
 			n.conv("a", "x", 3, 6, 3, 1, 1)

@@ -34,9 +34,14 @@ type solution struct {
 	exact, masked *values
 
 	blockers []int32
-	counts   [][]int32         // of sinks, by place: rows that are needed and read it
-	readsOf  map[int32][]*sink // sinks that read a track, by its number
-	makesOf  map[int32][]*sink
+	counts   [][]int32 // of sinks, by place: rows that are needed and read it
+	// groups are the channels of each group, anchor is the constant channel of one
+	// that stands for others, merged what is added to what by the readers.
+	groups  [][]int
+	anchor  map[int]int
+	merged  map[*sink][]mergedPlace
+	readsOf map[int32][]*sink // sinks that read a track, by its number
+	makesOf map[int32][]*sink
 }
 
 func (a *analysis) evaluate(goes []bool) (*values, error) {
@@ -64,7 +69,7 @@ func (a *analysis) evaluate(goes []bool) (*values, error) {
 // solve finds what goes: what is asked for, in that order of preference, and all
 // that can go without a change of what the model computes.
 func (a *analysis) solve(list []int, roundTo int) (*solution, error) {
-	s := &solution{a: a, held: make([]bool, a.count), idle: make([]bool, a.count), extra: map[int]string{}, rank: map[int]int{},
+	s := &solution{a: a, held: make([]bool, a.count), idle: make([]bool, a.count), extra: map[int]string{}, rank: map[int]int{}, anchor: map[int]int{},
 		readsOf: map[int32][]*sink{}, makesOf: map[int32][]*sink{}}
 	for i, c := range list {
 		s.rank[c] = i
@@ -75,6 +80,7 @@ func (a *analysis) solve(list []int, roundTo int) (*solution, error) {
 		s.readsOf[in] = append(s.readsOf[in], k)
 		s.makesOf[out] = append(s.makesOf[out], k)
 	}
+	_, s.groups = a.grouping()
 	var err error
 	if s.exact, err = a.evaluate(nil); err != nil {
 		return nil, err
@@ -158,6 +164,7 @@ func (s *solution) begin(goes []bool) {
 		todo = append(todo, c)
 	}
 	s.spread(todo)
+	s.merge()
 }
 
 // foldable tells whether k can do without a place of its input: what it is worth,
