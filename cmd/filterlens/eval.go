@@ -26,10 +26,16 @@ func evalCommand() *cli.Command {
 			"within the tolerance, with 1 when they part.",
 		Flags: slices.Concat(
 			outputFlags("write to `FILE` (- is standard output)"), shapeFlags(), dataFlags(),
-			[]cli.Flag{&cli.BoolFlag{Name: "subset", Usage: "the data has samples of some labels only; the others are those of --labels or those that the model records", Category: groupData, DisableDefaultText: true}},
-			[]cli.Flag{&cli.StringFlag{Name: "split", Value: "eval", Usage: "samples: eval, stats, fit, all, or test or train as shipped", Category: groupData}},
-			runFlagsWith(engineFlag(", both compares the two"), runBatch, runBatchDefault), bothFlags()),
+			sampleFlags(), runFlagsWith(engineFlag(", both compares the two"), runBatch, runBatchDefault), bothFlags()),
 		Action: evaluate,
+	}
+}
+
+// sampleFlags say which samples of a data set a model answers.
+func sampleFlags() []cli.Flag {
+	return []cli.Flag{
+		&cli.BoolFlag{Name: "subset", Usage: "the data has samples of some labels only; the others are those of --labels or those that the model records", Category: groupData, DisableDefaultText: true},
+		&cli.StringFlag{Name: "split", Value: "eval", Usage: "samples: eval, stats, fit, all, or test or train as shipped", Category: groupData},
 	}
 }
 
@@ -143,19 +149,20 @@ func judgedSamples(c *cli.Context, k *console, set *dataset.Set, m *inspect.Mode
 	if err != nil {
 		return nil, err
 	}
-	index, hash, err := samplesOf(c, set)
+	index, hash, err := samplesOf(c, set, splitOptions(c))
 	if err != nil {
 		return nil, err
 	}
 	return &judged{pre, index, hash}, nil
 }
 
-// samplesOf returns the samples named by --split, and the hash of a split.
-func samplesOf(c *cli.Context, set *dataset.Set) (index []int, hash string, err error) {
+// samplesOf returns the samples named by --split, of the splits that opt asks for, and
+// the hash of a split.
+func samplesOf(c *cli.Context, set *dataset.Set, opt dataset.SplitOptions) (index []int, hash string, err error) {
 	name := c.String("split")
 	switch name {
 	case "eval", "stats", "fit":
-		fit, stats, eval, err := set.Split(splitOptions(c))
+		fit, stats, eval, err := set.Split(opt)
 		if err != nil {
 			return nil, "", err
 		}

@@ -105,8 +105,9 @@ func FromStatisticsDelta(d *StatisticsDelta) []Section {
 		clusters.Rows = append(clusters.Rows, append([]Cell{pairedName(l)}, measureCells(l, measures[2:]...)...))
 	}
 	notes := []string{
-		fmt.Sprintf("A, B: %s, %s; +-: B less A, of accuracies in points", d.MeasuredA.Model, d.MeasuredB.Model),
-		"filters: of A; gone, new: those that have no counterpart in B, or A; the others are compared with what they have become: other: those with another label set; gained, lost: labels that they have only in B, or only in A",
+		"filters: of A, each compared with what it has become in B; gone, new: without a counterpart in B, or in A; other: with another label set; gained, lost: labels that they have only in B, or only in A",
+		"accuracy: of a linear head without bias on the layer's output, trained on the fit split, judged on the eval split; +-: B less A, of accuracies in points",
+		"SNR: S / N with S = sum of d / K, N = (sum of n + sum of C(C-1) over clusters of C labels) / (K(K-1)); - where there is no noise",
 	}
 	names := []string{}
 	for i := range d.Layers {
@@ -119,8 +120,10 @@ func FromStatisticsDelta(d *StatisticsDelta) []Section {
 	}
 	notes = append(notes, notPaired(d.Unpaired)...)
 	return []Section{
-		{Title: "Statistics", Facts: statisticsFacts(d), Table: heads, Notes: append(notes, statsDefinitions(d.Theta)[0], statsDefinitions(d.Theta)[4])},
-		{Title: "Clusters", Table: clusters, Notes: statsDefinitions(d.Theta)[1:4]},
+		{Title: "Statistics", Facts: statisticsFacts(d), Table: heads, Notes: notes},
+		{Title: "Clusters", Table: clusters, Notes: []string{
+			fmt.Sprintf("N_c: clusters of a filter at theta = %g; C_s: labels in a cluster; d: labels in all its clusters; n: ones of its clipped matrix outside the clusters; averaged over the filters that have a cluster", d.Theta),
+		}},
 	}
 }
 
@@ -152,10 +155,12 @@ func statisticsFacts(d *StatisticsDelta) []Fact {
 	if d.Otherwise != "" {
 		facts = append(facts, Fact{"measured otherwise", Cell{Text: d.Otherwise, Raw: d.Otherwise, Tone: Changed}})
 	}
-	run := func(m Measured) Cell {
-		return Words(fmt.Sprintf("%s, %s %s, provider %s, accuracy %s", m.Model, m.Engine, m.EngineVersion, m.Provider, Share(m.Accuracy).Text))
+	a, b := d.MeasuredA, d.MeasuredB
+	facts = append(facts, Fact{"accuracy", Words(fmt.Sprintf("of the models %s and %s", Share(a.Accuracy).Text, Share(b.Accuracy).Text))})
+	if a.Engine != b.Engine || a.EngineVersion != b.EngineVersion || a.Provider != b.Provider {
+		facts = append(facts, Fact{"measured on", Words(fmt.Sprintf("A %s %s, provider %s; B %s %s, provider %s", a.Engine, a.EngineVersion, a.Provider, b.Engine, b.EngineVersion, b.Provider))})
 	}
-	return append(facts, Fact{"measured A", run(d.MeasuredA)}, Fact{"measured B", run(d.MeasuredB)}, Fact{"theta", Cell{Text: fmt.Sprint(d.Theta), Raw: d.Theta}})
+	return append(facts, Fact{"theta", Cell{Text: fmt.Sprint(d.Theta), Raw: d.Theta}})
 }
 
 // A sideMeasure is a number that both sides of a layer have.
