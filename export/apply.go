@@ -45,7 +45,7 @@ func Apply(m *inspect.Model, p *Plan) (*onnxfile.Draft, error) {
 		if l.mask == nil {
 			return nil, fmt.Errorf("layer %s: the plan has no mask", l.Layer)
 		}
-		t := weightOf(d, l.Weight)
+		t := weightIn(d.Model, l.Weight)
 		st, ok := stored(m, l)
 		if t == nil || !ok {
 			return nil, fmt.Errorf("layer %s: no weight tensor %q", l.Layer, l.Weight)
@@ -73,13 +73,15 @@ func Apply(m *inspect.Model, p *Plan) (*onnxfile.Draft, error) {
 	return d, nil
 }
 
-// weightOf finds the tensor called name in the draft: an initializer, or the
+// weightIn finds the tensor called name in a model: an initializer, or the
 // value of a Constant node.
-func weightOf(d *onnxfile.Draft, name string) *onnxpb.TensorProto {
-	if t := d.Initializer(name); t != nil {
-		return t
+func weightIn(m *onnxpb.ModelProto, name string) *onnxpb.TensorProto {
+	for _, t := range m.GetGraph().GetInitializer() {
+		if t.GetName() == name {
+			return t
+		}
 	}
-	for _, n := range d.Model.Graph.Node {
+	for _, n := range m.GetGraph().GetNode() {
 		if n.GetOpType() == "Constant" && len(n.Output) == 1 && n.Output[0] == name {
 			for _, a := range n.Attribute {
 				if a.GetName() == "value" {
@@ -190,28 +192,3 @@ func checkWeights(ctx context.Context, a, b onnxfile.Tensor, l *LayerPlan) (newZ
 }
 
 var errStopped = errors.New("stopped")
-
-// checkUntouched compares the two files as compare does: nothing may differ but
-// the weights of the plan and the entry that records how the file was made.
-func checkUntouched(ctx context.Context, original, written *inspect.Model, p *Plan) error {
-	c, err := inspect.Compare(ctx, original.Handle, written.Handle, inspect.CompareOptions{})
-	if err != nil {
-		return err
-	}
-	for _, s := range c.Structure {
-		if s.What == "metadata" && s.Name == MetadataKey {
-			continue
-		}
-		return fmt.Errorf("%s %q %s: %q became %q", s.What, s.Name, s.Kind, s.From, s.To)
-	}
-	planned := map[string]bool{}
-	for i := range p.Layers {
-		planned[p.Layers[i].Weight] = true
-	}
-	for _, t := range c.Tensors {
-		if t.Kind != "" && !planned[t.Name] {
-			return fmt.Errorf("tensor %q is %s", t.Name, t.Kind)
-		}
-	}
-	return nil
-}

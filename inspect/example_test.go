@@ -5,8 +5,6 @@ import (
 	"context"
 	"fmt"
 	"log"
-	"os"
-	"path/filepath"
 
 	"google.golang.org/protobuf/proto"
 
@@ -95,49 +93,6 @@ func ExampleGraph_Consumers() {
 	// /features/features.0/features.0.1/BatchNormalization_output_0 is made by BatchNormalization
 	// and read by Sigmoid /features/features.0/features.0.2/Sigmoid
 	// and read by Mul /features/features.0/features.0.2/Mul
-}
-
-// What became of a model: here the bias of the classifier was set to zero.
-func ExampleCompare() {
-	dir, err := os.MkdirTemp("", "")
-	if err != nil {
-		log.Fatal(err)
-	}
-	defer os.RemoveAll(dir)
-	a, err := onnxfile.Open(vgg)
-	if err != nil {
-		log.Fatal(err)
-	}
-	defer a.Close()
-
-	draft := a.Draft()
-	bias := draft.Initializer("classifier.bias")
-	draft.SetFloat32(bias, make([]float32, 20), 20)
-	path := filepath.Join(dir, "changed.onnx")
-	if err := draft.WriteFile(path); err != nil {
-		log.Fatal(err)
-	}
-
-	b, err := onnxfile.Open(path)
-	if err != nil {
-		log.Fatal(err)
-	}
-	defer b.Close()
-	c, err := inspect.Compare(context.Background(), a, b, inspect.CompareOptions{})
-	if err != nil {
-		log.Fatal(err)
-	}
-	fmt.Println("the same:", c.Same)
-	fmt.Println("changes of structure:", len(c.Structure))
-	for _, t := range c.Tensors {
-		if !t.Same {
-			fmt.Printf("%s: %d of %d values differ\n", t.Name, t.Values.Changed, t.Values.Elements)
-		}
-	}
-	// Output:
-	// the same: false
-	// changes of structure: 0
-	// classifier.bias: 20 of 20 values differ
 }
 
 // Read the weights of a model when it is known how large they are.

@@ -105,6 +105,9 @@ func compare(c *cli.Context) error {
 	}
 	p.r.Warnings = append(p.r.Warnings, p.k.warned...)
 	p.r.Judge(p.choice)
+	if p.measured {
+		p.r.Verdict = "the model that was measured, byte for byte"
+	}
 	if !p.k.quiet || out.path != "" {
 		if err := p.write(out); err != nil {
 			return err
@@ -146,6 +149,8 @@ type pairComparison struct {
 	opt    delta.Options
 	sides  [2]compareSide
 	r      *report.Compared
+	// measured says that one side is the measurement of the other, and nothing was run.
+	measured bool
 }
 
 // flags reads the flags and refuses what contradicts or does nothing.
@@ -167,6 +172,13 @@ func (p *pairComparison) flags() (err error) {
 		return usage("--sort is for three models and more")
 	}
 	p.view = report.CompareView{All: c.Bool("all"), Top: c.Int("top"), Filters: c.IsSet("filters")}
+	layers, err := nameList("--filters", c.String("filters"))
+	if err != nil {
+		return err
+	}
+	if len(layers) > 0 && c.String("filters") != allLayers {
+		p.view.FilterLayers = layers
+	}
 	p.choice = report.CompareChoice{Strict: c.Bool("strict"), Data: p.data}
 	if p.choice.Only, err = namesOf(c, "only"); err != nil {
 		return err
@@ -322,7 +334,7 @@ func (p *pairComparison) checkSides(ctx context.Context) error {
 			case err != nil:
 				return err
 			}
-			p.k.say("%s is the model that %s was measured on", other.path, s.path)
+			p.measured = true
 		}
 	}
 	return nil
@@ -343,11 +355,30 @@ func (s *compareSide) describe() report.ComparedSide {
 
 // write writes the report.
 func (p *pairComparison) write(out output) error {
-	doc := report.FromCompared(p.r, p.view)
-	if out.format == csvOut {
-		doc = report.ComparedTable(p.r, p.view)
+	switch out.format {
+	case htmlOut:
+		pics, err := p.pictures()
+		if err != nil {
+			return err
+		}
+		return out.write(p.k.stdout, func(w io.Writer) error { return report.WriteComparedHTML(w, p.r, pics) })
+	case csvOut:
+		return out.report(p.k, p.r, report.ComparedTable(p.r, p.view))
 	}
-	return out.report(p.k, p.r, doc)
+	return out.report(p.k, p.r, report.FromCompared(p.r, p.view))
+}
+
+// pictures reads the samples of a page that both answer differently.
+func (p *pairComparison) pictures() (report.ComparedPictures, error) {
+	if p.r.Answers == nil || len(p.r.Answers.Flips) == 0 {
+		return nil, nil
+	}
+	set, err := openData(p.c, p.k, p.sides[0].model)
+	if err != nil {
+		return nil, err
+	}
+	defer set.Close()
+	return report.NewComparedPictures(p.c.Context, p.r.Answers, set.Image)
 }
 
 // compareMeasured is compare of two measurements that were saved.

@@ -20,9 +20,10 @@ type CompareView struct {
 	// most, after those that differ otherwise.
 	Top int
 	// Filters lists every filter that is not kept, and the labels that filters have
-	// gained and lost in the layers that FilterLayers names, all when it is nil.
+	// gained and lost: of the layers that FilterLayers names as a CompareChoice does,
+	// of all when it is nil.
 	Filters      bool
-	FilterLayers func(*StatisticsPair) bool
+	FilterLayers []string
 }
 
 // NewComparedSide describes a model that was opened.
@@ -62,7 +63,10 @@ func FromCompared(r *Compared, v CompareView) Document {
 	if r.Statistics != nil {
 		d.Sections = append(d.Sections, FromStatisticsDelta(r.Statistics)...)
 		if v.Filters && r.Data != nil {
-			d.Sections = append(d.Sections, FromFilterChanges(r.Statistics, r.Data.Labels, v.FilterLayers)...)
+			wanted := func(l *StatisticsPair) bool {
+				return v.FilterLayers == nil || fitsAny(v.FilterLayers, l.Layer, LayerName(l.Op, l.Layer), l.Tensor, l.LayerB, LayerName(l.Op, l.LayerB))
+			}
+			d.Sections = append(d.Sections, FromFilterChanges(r.Statistics, r.Data.Labels, wanted)...)
 		}
 	}
 	last := &d.Sections[len(d.Sections)-1]
@@ -587,7 +591,7 @@ func noteOf(n *delta.NodeDelta, c delta.Change) string {
 func filterSections(d *delta.Delta, v CompareView) (list []Section) {
 	for i := range d.Nodes {
 		n := &d.Nodes[i]
-		if n.Filters == nil || len(n.Filters.Filters) == 0 {
+		if n.Filters == nil || len(n.Filters.Filters) == 0 || v.FilterLayers != nil && !fitsAny(v.FilterLayers, nodeNames(n)...) {
 			continue
 		}
 		t := &Table{Columns: filterColumns()}

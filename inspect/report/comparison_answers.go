@@ -173,6 +173,9 @@ func (r *Compared) likenessSection(v CompareView) Section {
 		}
 		mark := Cell{Text: "=", Tone: Faint}
 		note := l.Note
+		if l.Assumed {
+			note = strings.TrimPrefix(note+"; places assumed", "; ")
+		}
 		if l.Parts {
 			mark = sign("changed")
 			if x.Parting != nil && i == *x.Parting {
@@ -190,7 +193,10 @@ func (r *Compared) likenessSection(v CompareView) Section {
 	}
 	s := Section{Title: "Activations", Facts: []Fact{{"samples", Words(grouped(int64(x.Samples)))}, {"first that parts", Words(first)}}, Table: t}
 	if more := len(x.Layers) - len(t.Rows); more > 0 {
-		s.Notes = []string{"not listed: " + plural(more, "layer")}
+		s.Notes = append(s.Notes, "not listed: "+plural(more, "layer"))
+	}
+	if x.Note != "" {
+		s.Notes = append(s.Notes, x.Note)
 	}
 	return s
 }

@@ -17,7 +17,7 @@ func ComparedTable(r *Compared, v CompareView) Document {
 	section := Section{}
 	switch {
 	case r.Delta != nil && v.Filters:
-		section.Table = filterTable(r.Delta)
+		section.Table = filterTable(r.Delta, v)
 	case r.Delta != nil:
 		section.Table = r.deltaTable(v)
 	case r.Description != nil:
@@ -37,11 +37,11 @@ func ComparedTable(r *Compared, v CompareView) Document {
 }
 
 // filterTable has a row for each filter that is not kept.
-func filterTable(d *delta.Delta) *Table {
+func filterTable(d *delta.Delta, v CompareView) *Table {
 	t := &Table{Columns: append([]Column{{Key: "a"}, {Key: "b"}}, filterColumns()...)}
 	for i := range d.Nodes {
 		n := &d.Nodes[i]
-		if n.Filters == nil {
+		if n.Filters == nil || v.FilterLayers != nil && !fitsAny(v.FilterLayers, nodeNames(n)...) {
 			continue
 		}
 		for _, f := range n.Filters.Filters {
