@@ -55,6 +55,7 @@ type analysis struct {
 	m         *inspect.Model
 	g         *inspect.Graph
 	functions map[[2]string]bool
+	needed    []bool // nodes that an output of the graph depends on
 
 	kinds  map[string]kind
 	live   map[string]*track
@@ -117,7 +118,11 @@ func analyse(ctx context.Context, m *inspect.Model) (*analysis, error) {
 	if err != nil {
 		return nil, err
 	}
+	a.needed = neededNodes(a.g, m.Handle.Model.GetGraph())
 	for _, n := range order {
+		if !a.needed[n.Index] {
+			continue
+		}
 		if err := ctx.Err(); err != nil {
 			return nil, err
 		}
@@ -130,6 +135,31 @@ func analyse(ctx context.Context, m *inspect.Model) (*analysis, error) {
 	}
 	a.finish()
 	return a, nil
+}
+
+// neededNodes tells which nodes an output of the graph depends on; the others are
+// dropped.
+func neededNodes(g *inspect.Graph, pb *onnxpb.GraphProto) []bool {
+	needed := make([]bool, len(g.Nodes))
+	var todo []string
+	for _, v := range pb.GetOutput() {
+		todo = append(todo, v.GetName())
+	}
+	for len(todo) > 0 {
+		n := g.Producer(todo[len(todo)-1])
+		todo = todo[:len(todo)-1]
+		if n == nil || needed[n.Index] {
+			continue
+		}
+		needed[n.Index] = true
+		eachInput(n.Proto, func(name string) { todo = append(todo, name) })
+	}
+	return needed
+}
+
+// readersOf returns the nodes that read a tensor and are needed.
+func (a *analysis) readersOf(tensor string) []*inspect.Node {
+	return slices.DeleteFunc(slices.Clone(a.g.Consumers(tensor)), func(n *inspect.Node) bool { return !a.needed[n.Index] })
 }
 
 func quantized(m *inspect.Model, n *inspect.Node) error {
@@ -540,7 +570,7 @@ func (a *analysis) finish() {
 		if t.stored {
 			continue
 		}
-		for _, n := range a.g.Consumers(t.name) {
+		for _, n := range a.readersOf(t.name) {
 			if !slices.Contains(n.Inputs, t.name) {
 				a.pin(t, "a nested graph of node "+quote(n.Label())+" reads it")
 			}
@@ -552,7 +582,7 @@ func (a *analysis) finish() {
 			if a.g.IsOutput(name) {
 				reason = "the stored tensor " + quote(p.stored.Name) + " is an output of the graph"
 			}
-			for _, n := range a.g.Consumers(name) {
+			for _, n := range a.readersOf(name) {
 				if !a.readers[name][n.Index] && !onward(n, p) {
 					reason = "node " + quote(n.Label()) + " (" + n.Op + ") reads the stored tensor " + quote(p.stored.Name) + " too"
 				}

@@ -89,19 +89,25 @@ func eachName(g *onnxpb.GraphProto, fn func(string)) {
 		}
 	}
 	for _, n := range g.GetNode() {
-		for _, name := range n.Input {
-			fn(name)
-		}
+		eachInput(n, fn)
 		for _, name := range n.Output {
 			fn(name)
 		}
-		for _, a := range n.Attribute {
-			if a.G != nil {
-				eachName(a.G, fn)
-			}
-			for _, sub := range a.Graphs {
-				eachName(sub, fn)
-			}
+	}
+}
+
+// eachInput calls fn with all tensors that a node reads, those named in the graphs
+// nested in it included.
+func eachInput(n *onnxpb.NodeProto, fn func(string)) {
+	for _, name := range n.GetInput() {
+		fn(name)
+	}
+	for _, a := range n.GetAttribute() {
+		if a.G != nil {
+			eachName(a.G, fn)
+		}
+		for _, sub := range a.Graphs {
+			eachName(sub, fn)
 		}
 	}
 }
@@ -262,16 +268,7 @@ func (e *editor) insertNodes() {
 func (e *editor) sweep() {
 	g := e.d.Model.Graph
 	uses := map[string]int{}
-	count := func(n *onnxpb.NodeProto, by int) {
-		for _, name := range n.Input {
-			uses[name] += by
-		}
-		for _, at := range n.Attribute {
-			for _, sub := range append(slices.Clone(at.Graphs), at.G) {
-				eachName(sub, func(name string) { uses[name] += by })
-			}
-		}
-	}
+	count := func(n *onnxpb.NodeProto, by int) { eachInput(n, func(name string) { uses[name] += by }) }
 	makers := map[string]int{}
 	for i, n := range g.Node {
 		count(n, 1)
@@ -296,20 +293,11 @@ func (e *editor) sweep() {
 		}
 		dead[i] = true
 		count(n, -1)
-		for _, in := range n.Input {
-			if j, ok := makers[in]; ok && in != "" {
+		eachInput(n, func(name string) {
+			if j, ok := makers[name]; ok && name != "" {
 				todo = append(todo, j)
 			}
-		}
-		for _, at := range n.Attribute {
-			for _, sub := range append(slices.Clone(at.Graphs), at.G) {
-				eachName(sub, func(name string) {
-					if j, ok := makers[name]; ok && name != "" {
-						todo = append(todo, j)
-					}
-				})
-			}
-		}
+		})
 	}
 	var nodes []*onnxpb.NodeProto
 	for i, n := range g.Node {

@@ -66,7 +66,7 @@ func (a *analysis) rule(n *inspect.Node) (reason string, err error) {
 // used tells whether anything reads output i of n.
 func (a *analysis) used(n *inspect.Node, i int) bool {
 	out := n.Output(i)
-	return out != "" && (len(a.g.Consumers(out)) > 0 || a.g.IsOutput(out))
+	return out != "" && (len(a.readersOf(out)) > 0 || a.g.IsOutput(out))
 }
 
 // pass couples the only output with x place by place, its channels on axis.
@@ -261,7 +261,7 @@ func (a *analysis) shape(n *inspect.Node) string {
 		if a.g.IsOutput(n.Output(0)) {
 			return "the number of channels is an output"
 		}
-		for _, r := range a.g.Consumers(n.Output(0)) {
+		for _, r := range a.readersOf(n.Output(0)) {
 			if !a.without(r, n.Output(0), channel, end-start) {
 				return "the number of channels is used in arithmetic by node " + quote(r.Label())
 			}

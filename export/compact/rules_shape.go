@@ -92,7 +92,12 @@ func (a *analysis) reshape(n *inspect.Node) string {
 		return "a shape is not known"
 	}
 	if x.n == 1 {
-		return "it has one channel, which has to stay"
+		a.pin(x, "it has one channel, which has to stay")
+		a.pinTensor(n.Output(0), "it has one channel, which has to stay")
+		if a.live[n.Output(0)] == nil {
+			return "the shape of its output is not known"
+		}
+		return ""
 	}
 	m, ok := align(from.Dims, to.Dims, x.axis)
 	if !ok {

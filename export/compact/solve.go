@@ -257,10 +257,17 @@ func (s *solution) restore(c int, reason string) bool {
 }
 
 // better orders the channels that may be taken back: those that were asked for,
-// the last of them first, then constants, then those that nothing reads.
+// the last of them first; then those that nothing reads, which need nothing
+// themselves; then constants.
 func (s *solution) better(c, d int) int {
+	first := func(w why) int {
+		if w == asked {
+			return 0
+		}
+		return int(w)
+	}
 	if s.why[c] != s.why[d] {
-		return int(s.why[d]) - int(s.why[c])
+		return first(s.why[c]) - first(s.why[d])
 	}
 	if s.why[c] == asked {
 		return s.rank[d] - s.rank[c]
