@@ -2,16 +2,21 @@ package report
 
 import (
 	"cmp"
+	"context"
 	_ "embed"
 	"fmt"
 	"image"
 	"io"
 	"math"
 	"path/filepath"
+	"runtime"
 	"slices"
 	"strconv"
 	"strings"
 
+	"golang.org/x/sync/errgroup"
+
+	"github.com/filterlens/filterlens/afcc/probe"
 	"github.com/filterlens/filterlens/inspect"
 	"github.com/filterlens/filterlens/inspect/delta"
 )
@@ -25,16 +30,49 @@ var comparedCSS string
 //go:embed assets/compared.js
 var comparedJS string
 
-// ComparedPictures returns a sample as an image by its number in the data set, as
-// dataset.Set.Image does.
-type ComparedPictures func(sample int) (image.Image, error)
+// ComparedPictures are small images of samples by their number in the data set, as
+// PNG or JPEG.
+type ComparedPictures map[int][]byte
+
+// NewComparedPictures reads the samples that two models answer differently and
+// that a page shows: maxThumbnails at most, those that both are surest of. image
+// returns a sample by its number, as dataset.Set.Image does, and must be safe for
+// concurrent use; a sample that has no image goes without. The error is the
+// context's.
+func NewComparedPictures(ctx context.Context, a *probe.Answers, image func(sample int) (image.Image, error)) (ComparedPictures, error) {
+	flips := surestFlips(a)
+	flips = flips[:min(len(flips), maxThumbnails)]
+	thumbs := make([][]byte, len(flips))
+	g, ctx := errgroup.WithContext(ctx)
+	g.SetLimit(max(1, runtime.GOMAXPROCS(0)))
+	for i := range flips {
+		if ctx.Err() != nil {
+			break
+		}
+		g.Go(func() error {
+			if m, err := image(flips[i].Sample); err == nil {
+				thumbs[i] = thumbnail(m)
+			}
+			return ctx.Err()
+		})
+	}
+	if err := g.Wait(); err != nil {
+		return nil, err
+	}
+	p := make(ComparedPictures)
+	for i, b := range thumbs {
+		if b != nil {
+			p[flips[i].Sample] = b
+		}
+	}
+	return p, nil
+}
 
 // WriteComparedHTML writes what differs between two models as one page in the
 // manner of WriteHTML: the graph as a review with the operators of A left and
 // those of B right, what became of the filters of each layer, and, as far as r has
-// them, answers, similarity of layers, and statistics. pics, if any, gives the
-// images of samples that both answer differently; a sample that has none goes
-// without.
+// them, answers, similarity of layers, and statistics. pics, if any, are the images
+// of samples that both answer differently.
 //
 // The page is bounded: maxReviewRows operators, maxHTMLRows rows of any other
 // table, maxPageFilters filters, maxPageTaps layers on each side of the heat map
@@ -393,8 +431,7 @@ func deltaTiles(d *delta.Delta) []htmlTile {
 	tiles := []htmlTile{
 		tile("operators", t.Kept+t.Renamed+t.Moved+t.Changed+t.Added+t.Removed, grouped(int64(t.Kept+t.Renamed))+" the same"),
 		tile("changed", t.Changed, "operators"),
-		tile("added", t.Added, "in B only"),
-		tile("removed", t.Removed, "in A only"),
+		{Label: "added, removed", Value: "+" + grouped(int64(t.Added)) + " -" + grouped(int64(t.Removed)), Note: "in B, A only"},
 		tile("moved", t.Moved, "the same elsewhere"),
 		tile("tensors", t.TensorsEqual+t.TensorsWithin+t.TensorsDiffer+t.TensorsNotRead, fmt.Sprintf("%s differ, %s within", grouped(int64(t.TensorsDiffer)), grouped(int64(t.TensorsWithin)))),
 	}
@@ -450,7 +487,7 @@ func changeText(ch delta.Change) string {
 	}
 	switch {
 	case ch.From != "" && ch.To != "":
-		s += ": " + ch.From + " -> " + ch.To
+		s += ": " + ch.From + " \u2192 " + ch.To
 	case ch.From != "":
 		s += ": " + ch.From + " gone"
 	case ch.To != "":

@@ -84,24 +84,11 @@ func newAnswers(r *Compared, pics ComparedPictures) (*htmlAnswers, error) {
 		h.Notes = append(h.Notes, plural(n, "answer")+" could not be given, for an output is NaN; that is wrong and agrees with nothing.")
 	}
 	h.Labels, h.Notes = labelGrid(a, labels, h.Notes)
-	var drawn []int
-	h.Flips, drawn, h.Notes = flipGrid(a, labels, pics != nil, h.Notes)
-	if pics != nil {
-		thumbs, missing := make(map[int]string), 0
-		for _, s := range drawn {
-			m, err := pics(s)
-			if err != nil {
-				missing++
-				continue
-			}
-			if b := thumbnail(m); b != nil {
-				thumbs[s] = base64.StdEncoding.EncodeToString(b)
-			} else {
-				missing++
-			}
-		}
-		if missing > 0 {
-			h.Notes = append(h.Notes, plural(missing, "picture")+" could not be read.")
+	h.Flips, h.Notes = flipGrid(a, labels, pics, h.Notes)
+	if len(pics) > 0 {
+		thumbs := make(map[int]string, len(pics))
+		for s, b := range pics {
+			thumbs[s] = base64.StdEncoding.EncodeToString(b)
 		}
 		var err error
 		if h.Thumbs, err = script(thumbs); err != nil {
@@ -189,12 +176,8 @@ func labelGrid(a *probe.Answers, labels []string, notes []string) (*htmlGrid, []
 	return g, notes
 }
 
-// flipGrid lists the samples that are answered differently, those that both are
-// surest of first, and returns those of which a picture is wanted.
-func flipGrid(a *probe.Answers, labels []string, pictured bool, notes []string) (*htmlGrid, []int, []string) {
-	if len(a.Flips) == 0 {
-		return nil, nil, notes
-	}
+// surestFlips are the flips, those that both models are surest of first.
+func surestFlips(a *probe.Answers) []probe.Flip {
 	flips := slices.Clone(a.Flips)
 	sure := func(f *probe.Flip) float64 {
 		v := 0.0
@@ -206,6 +189,15 @@ func flipGrid(a *probe.Answers, labels []string, pictured bool, notes []string) 
 		return v
 	}
 	slices.SortStableFunc(flips, func(x, y probe.Flip) int { return cmp.Compare(sure(&y), sure(&x)) })
+	return flips
+}
+
+// flipGrid lists the samples that are answered differently.
+func flipGrid(a *probe.Answers, labels []string, pics ComparedPictures, notes []string) (*htmlGrid, []string) {
+	if len(a.Flips) == 0 {
+		return nil, notes
+	}
+	flips, pictured := surestFlips(a), len(pics) > 0
 	if n := len(flips) - maxPageFlips; n > 0 {
 		flips = flips[:maxPageFlips]
 		notes = append(notes, "Flips listed are those that both models are surest of; "+leftOut(n, "flip")+".")
@@ -217,7 +209,6 @@ func flipGrid(a *probe.Answers, labels []string, pictured bool, notes []string) 
 	g.Heads = append(g.Heads, htmlGridHead{Title: "what"}, htmlGridHead{Title: "label", Tip: "of the data"}, htmlGridHead{Title: "A answers"}, htmlGridHead{Title: "B answers"},
 		htmlGridHead{Title: "margin A", Right: true, Tip: "softmax probability of A's answer less that of B's, in A"}, htmlGridHead{Title: "margin B", Right: true, Tip: "softmax probability of B's answer less that of A's, in B"},
 		htmlGridHead{Title: "sample", Right: true, Tip: "its number in the data set"}, htmlGridHead{Title: "name"})
-	var drawn []int
 	for i := range flips {
 		f := &flips[i]
 		kind, text := "neither", "both wrong"
@@ -238,8 +229,7 @@ func flipGrid(a *probe.Answers, labels []string, pictured bool, notes []string) 
 		var row []htmlGridCell
 		if pictured {
 			cell := htmlGridCell{Class: "picture"}
-			if len(drawn) < maxThumbnails {
-				drawn = append(drawn, f.Sample)
+			if pics[f.Sample] != nil {
 				cell.Sample = &f.Sample
 			}
 			row = append(row, cell)
@@ -256,10 +246,10 @@ func flipGrid(a *probe.Answers, labels []string, pictured bool, notes []string) 
 			gridCount(f.Sample), htmlGridCell{Text: shown(f.ID), Tip: shown(f.ID), Class: "name"})
 		g.Rows = append(g.Rows, row)
 	}
-	if pictured && len(flips) > maxThumbnails {
-		notes = append(notes, fmt.Sprintf("The page holds pictures of the first %d flips.", maxThumbnails))
+	if pictured && len(pics) < len(a.Flips) {
+		notes = append(notes, fmt.Sprintf("The page holds pictures of %s of %s.", grouped(int64(len(pics))), plural(len(a.Flips), "flip")))
 	}
-	return g, drawn, notes
+	return g, notes
 }
 
 // A htmlLikeness is the section of what both compute inside.
@@ -500,7 +490,7 @@ func statisticsGrid(s *StatisticsDelta) *htmlGrid {
 		a, b := layerName(l.Op, l.Layer), layerName(l.Op, l.LayerB)
 		size := gridCount(l.A.Filters)
 		if l.A.Filters != l.B.Filters {
-			size.Text = grouped(int64(l.A.Filters)) + " -> " + grouped(int64(l.B.Filters))
+			size.Text = grouped(int64(l.A.Filters)) + " \u2192 " + grouped(int64(l.B.Filters))
 		}
 		change := l.B.Accuracy - l.A.Accuracy
 		two := func(v float64) string { return strconv.FormatFloat(v, 'f', 2, 64) }

@@ -84,7 +84,7 @@ func newFilterMaps(d *delta.Delta) (*htmlFilterMaps, error) {
 		}
 		l := htmlFilterLayer{Index: len(h.Layers), Name: shown(lastModule(firstBytes(n.A.Name, 8*maxText))), Full: shown(n.A.Name), Op: shown(n.A.Op), Size: plural(f.CountA, "filter"), Note: shown(f.Note)}
 		if f.CountA != f.CountB {
-			l.Size = grouped(int64(f.CountA)) + " -> " + plural(f.CountB, "filter")
+			l.Size = grouped(int64(f.CountA)) + " \u2192 " + plural(f.CountB, "filter")
 		}
 		l.Quiet = f.Note == "" && len(f.Filters) == 0
 		if l.Quiet {
@@ -116,7 +116,9 @@ func newFilterMaps(d *delta.Delta) (*htmlFilterMaps, error) {
 		data = append(data, x)
 		h.Layers = append(h.Layers, l)
 		addFilterCounts(&total, &f.FilterCounts)
-		h.Numbers.Rows = append(h.Numbers.Rows, filterGridRow(n, f))
+		if !l.Quiet {
+			h.Numbers.Rows = append(h.Numbers.Rows, filterGridRow(n, f))
+		}
 	}
 	if len(h.Layers) == 0 {
 		return nil, nil
@@ -222,7 +224,7 @@ func filterGridRow(n *delta.NodeDelta, f *delta.FilterDelta) []htmlGridCell {
 func channelText(c *delta.ChannelDelta) string {
 	var parts []string
 	if c.CountA != c.CountB {
-		parts = append(parts, "reads "+grouped(int64(c.CountA))+" -> "+plural(c.CountB, "channel"))
+		parts = append(parts, "reads "+grouped(int64(c.CountA))+" \u2192 "+plural(c.CountB, "channel"))
 	}
 	if c.Gone > 0 {
 		parts = append(parts, grouped(int64(c.Gone))+" of them gone")

@@ -296,7 +296,11 @@ func reviewSide(n *delta.Node) *htmlReviewSide {
 	if n == nil {
 		return nil
 	}
-	return &htmlReviewSide{Op: shown(n.Op), Name: shown(lastModule(firstBytes(n.Name, 8*maxText))), Full: shown(n.Name), Shape: shown(n.Shape.String())}
+	s := &htmlReviewSide{Op: shown(n.Op), Name: shown(lastModule(firstBytes(n.Name, 8*maxText))), Full: shown(n.Name), Shape: shown(n.Shape.String())}
+	if s.Full == s.Name {
+		s.Full = ""
+	}
+	return s
 }
 
 func reviewRow(n *delta.NodeDelta, id int) htmlReviewRow {
@@ -306,7 +310,7 @@ func reviewRow(n *delta.NodeDelta, id int) htmlReviewRow {
 		row.Flags = append(row.Flags, "renamed")
 	}
 	if n.Moved && n.A != nil && n.B != nil {
-		row.Flags = append(row.Flags, fmt.Sprintf("moved: place %d -> %d", n.A.Index, n.B.Index))
+		row.Flags = append(row.Flags, fmt.Sprintf("moved: place %d \u2192 %d", n.A.Index, n.B.Index))
 	}
 	if n.Rewritten {
 		row.Flags = append(row.Flags, "written otherwise")
@@ -399,7 +403,7 @@ func reviewWeight(t *delta.TensorDelta) htmlReviewWeight {
 		notes = append(notes, "-"+grouped(v.GoneZeros)+" zeros")
 	}
 	if t.A != nil && t.B != nil && t.A.DType != t.B.DType {
-		notes = append(notes, t.A.DType+" -> "+t.B.DType)
+		notes = append(notes, t.A.DType+" \u2192 "+t.B.DType)
 	}
 	if t.Agreement == delta.Within {
 		notes = append(notes, "within tolerance")
@@ -426,19 +430,21 @@ type reviewDetails struct {
 	Channels string `json:"c,omitempty"`
 }
 
+// A detailSide describes an operator; that of B has only what differs from A.
 type detailSide struct {
-	Name   string `json:"n"`
-	Place  int    `json:"p"`
-	Nodes  string `json:"o"`
-	Output string `json:"t"`
-	Shape  string `json:"s"`
+	Name   string `json:"n,omitempty"`
+	Place  *int   `json:"p,omitempty"`
+	Nodes  string `json:"o,omitempty"`
+	Output string `json:"t,omitempty"`
+	Shape  string `json:"s,omitempty"`
 }
 
+// A detailTensor compares a constant; B is nil where it is described as A is.
 type detailTensor struct {
-	What  string `json:"w"`
-	A     string `json:"a"`
-	B     string `json:"b"`
-	Agree string `json:"g"`
+	What  string  `json:"w"`
+	A     *string `json:"a,omitempty"`
+	B     *string `json:"b,omitempty"`
+	Agree string  `json:"g,omitempty"`
 	// Facts are names and values, in this order.
 	Facts [][2]string `json:"f,omitempty"`
 }
@@ -447,11 +453,28 @@ func newDetailSide(n *delta.Node) *detailSide {
 	if n == nil {
 		return nil
 	}
-	return &detailSide{Name: shown(n.Name), Place: n.Index, Nodes: shown(strings.Join(n.Nodes[:min(len(n.Nodes), 20)], " + ")), Output: shown(n.Output), Shape: shown(n.Shape.String())}
+	return &detailSide{Name: shown(n.Name), Place: &n.Index, Nodes: shown(strings.Join(n.Nodes[:min(len(n.Nodes), 20)], " + ")), Output: shown(n.Output), Shape: shown(n.Shape.String())}
+}
+
+// less leaves out what o says as well.
+func (s *detailSide) less(o *detailSide) *detailSide {
+	if s == nil || o == nil {
+		return s
+	}
+	for _, f := range [][2]*string{{&s.Name, &o.Name}, {&s.Nodes, &o.Nodes}, {&s.Output, &o.Output}, {&s.Shape, &o.Shape}} {
+		if *f[0] == *f[1] {
+			*f[0] = ""
+		}
+	}
+	if *s.Place == *o.Place {
+		s.Place = nil
+	}
+	return s
 }
 
 func newReviewDetails(n *delta.NodeDelta) *reviewDetails {
-	d := &reviewDetails{A: newDetailSide(n.A), B: newDetailSide(n.B)}
+	d := &reviewDetails{A: newDetailSide(n.A)}
+	d.B = newDetailSide(n.B).less(d.A)
 	const few = 12
 	for i := range n.Tensors {
 		if i == few {
@@ -489,7 +512,10 @@ func storedText(t *delta.Tensor) string {
 }
 
 func newDetailTensor(t *delta.TensorDelta) detailTensor {
-	x := detailTensor{What: tensorName(t), A: storedText(t.A), B: storedText(t.B), Agree: string(t.Agreement)}
+	x := detailTensor{What: tensorName(t), A: ptrTo(storedText(t.A)), Agree: string(t.Agreement)}
+	if b := storedText(t.B); b != *x.A {
+		x.B = &b
+	}
 	if t.Aligned {
 		x.Agree += ", filters and channels put in their new places"
 	}
@@ -518,14 +544,14 @@ func newDetailTensor(t *delta.TensorDelta) detailTensor {
 	add("the same to", optionalText(v.Digits, func(n int) string { return plural(n, "digit") }))
 	add("zeros", grouped(v.NewZeros)+" new, "+grouped(v.GoneZeros)+" gone")
 	if v.MeanA != nil && v.MeanB != nil && v.StdA != nil && v.StdB != nil {
-		add("mean", fmt.Sprintf("%s -> %s (%+.3g)", fourDigits(*v.MeanA), fourDigits(*v.MeanB), *v.MeanB-*v.MeanA))
-		add("std", fmt.Sprintf("%s -> %s (%+.3g)", fourDigits(*v.StdA), fourDigits(*v.StdB), *v.StdB-*v.StdA))
+		add("mean", fmt.Sprintf("%s \u2192 %s (%+.3g)", fourDigits(*v.MeanA), fourDigits(*v.MeanB), *v.MeanB-*v.MeanA))
+		add("std", fmt.Sprintf("%s \u2192 %s (%+.3g)", fourDigits(*v.StdA), fourDigits(*v.StdB), *v.StdB-*v.StdA))
 	}
 	if v.NaNA+v.NaNB > 0 {
-		add("NaN", grouped(v.NaNA)+" -> "+grouped(v.NaNB))
+		add("NaN", grouped(v.NaNA)+" \u2192 "+grouped(v.NaNB))
 	}
 	if v.InfA+v.InfB > 0 {
-		add("infinite", grouped(v.InfA)+" -> "+grouped(v.InfB))
+		add("infinite", grouped(v.InfA)+" \u2192 "+grouped(v.InfB))
 	}
 	return x
 }
@@ -581,7 +607,7 @@ func weightRow(n *delta.NodeDelta, t *delta.TensorDelta, row int) []htmlGridCell
 		case t.B == nil || of(t.A) == of(t.B):
 			return of(t.A)
 		}
-		return of(t.A) + " -> " + of(t.B)
+		return of(t.A) + " \u2192 " + of(t.B)
 	}
 	name := both(func(x *delta.Tensor) string { return shown(x.Name) })
 	cells := []htmlGridCell{op, {Text: name, Tip: name, Class: "name"}, textCell(tensorName(t)),

@@ -19,16 +19,17 @@
     const input = grid.querySelector(".gridbar input"), found = grid.querySelector(".found"), kinds = grid.querySelector(".gridbar select");
     if (!input) return;
     const rows = [...grid.querySelectorAll("tbody tr")];
-    const texts = rows.map((r) => (r.textContent + " " + [...r.cells].map((c) => c.title).join(" ")).toLowerCase());
+    let texts = null;
     const update = () => {
       const text = input.value.trim().toLowerCase(), kind = kinds?.value ?? "";
       let shown = 0;
+      texts ??= rows.map((r) => (r.textContent + " " + [...r.cells].map((c) => c.title).join(" ")).toLowerCase());
       rows.forEach((r, i) => { r.hidden = !texts[i].includes(text) || kind !== "" && !r.querySelector(`.kind-${kind}`); if (!r.hidden) shown++; });
       found.textContent = text || kind ? `${shown.toLocaleString("en")} of ${count(rows.length, found.dataset.what)}` : count(rows.length, found.dataset.what);
     };
     input.addEventListener("input", update);
     kinds?.addEventListener("change", update);
-    update();
+    found.textContent = count(rows.length, found.dataset.what);
   }
   section.querySelectorAll(".grid").forEach(searchable);
 
@@ -46,7 +47,7 @@
 
   const review = find("table.review");
   function reviewed() {
-    const details = read("review");
+    let details = null;
     const rows = new Map([...review.querySelectorAll("tr.op")].map((r) => [Number(r.dataset.row), r]));
     const folds = [...review.querySelectorAll(".unfold")];
     const run = (b) => b.closest("tbody").nextElementSibling;
@@ -64,7 +65,7 @@
     function side(name, s) {
       const box = element("div");
       const h = element("h4");
-      h.append(element("span", name, `ab ${name.toLowerCase()}`));
+      h.append(element("span", name, `ab ab-${name.toLowerCase()}`));
       box.append(h);
       if (!s) { box.append(element("p", "has no such operator", "note")); return box; }
       box.append(facts([["name", s.n], ["place", String(s.p)], ["in the file", s.o], ["output", s.t], ["shape", s.s]]));
@@ -73,7 +74,8 @@
     function detail(d) {
       const tr = element("tr", undefined, "detail"), td = element("td"), box = element("div", undefined, "detailed");
       td.colSpan = 5;
-      box.append(side("A", d.a), side("B", d.b));
+      // Of B only what differs from A is there.
+      box.append(side("A", d.a), side("B", d.a && d.b ? { ...d.a, ...d.b } : d.b));
       if (d.f || d.c) {
         const more = element("div");
         more.append(element("h4", "filters"), facts([["filters", d.f || "all kept"], ...(d.c ? [["channels read", d.c]] : [])]));
@@ -86,7 +88,7 @@
       }
       for (const t of d.t ?? []) {
         const one = element("div");
-        one.append(element("h4", t.w), facts([...(t.a || t.b ? t.a === t.b ? [["A and B", t.a]] : [["A", t.a || "none"], ["B", t.b || "none"]] : []), ...(t.g ? [["agreement", t.g]] : []), ...(t.f ?? [])]));
+        one.append(element("h4", t.w), facts([...(t.a !== undefined ? t.b === undefined ? [["A and B", t.a]] : [["A", t.a || "none"], ["B", t.b || "none"]] : []), ...(t.g ? [["agreement", t.g]] : []), ...(t.f ?? [])]));
         box.append(one);
       }
       td.append(box);
@@ -97,7 +99,7 @@
       const shown = row.nextElementSibling?.classList.contains("detail") ? row.nextElementSibling : null;
       open ??= !shown;
       row.querySelector(".open").setAttribute("aria-expanded", open);
-      if (open && !shown) row.after(detail(details[Number(row.dataset.row)]));
+      if (open && !shown) row.after(detail((details ??= read("review"))[Number(row.dataset.row)]));
       if (!open) shown?.remove();
     }
     review.addEventListener("click", (e) => {
@@ -107,8 +109,9 @@
     });
 
     const input = find(".reviewsearch"), found = find(".reviewfound");
-    const texts = new Map([...rows].map(([i, r]) => [i, (r.textContent + " " + [...r.querySelectorAll("bdi")].map((b) => b.title).join(" ")).toLowerCase()]));
+    let texts = null;
     input.addEventListener("input", () => {
+      texts ??= new Map([...rows].map(([i, r]) => [i, (r.textContent + " " + [...r.querySelectorAll("bdi")].map((b) => b.title).join(" ")).toLowerCase()]));
       const text = input.value.trim().toLowerCase();
       review.querySelectorAll("tr.detail").forEach((r) => toggle(r.previousElementSibling, false));
       let shown = 0;
@@ -247,7 +250,7 @@
     function strip(box) {
       const canvas = box.querySelector("canvas.strip");
       const l = data[Number(box.dataset.layer)];
-      const name = box.querySelector(".list bdi").textContent;
+      const name = box.querySelector(".lname bdi").textContent;
       let at = null;
       const again = () => { if (!box.hidden) drawStrip(canvas, l, at); };
       const say = (next) => {
@@ -283,7 +286,7 @@
           if (n) say({ i: Math.min(n - 1, Math.max(0, next.i)), b: next.b });
         });
       }
-      const list = box.querySelector(".list"), place = box.querySelector(".flist");
+      const list = box.querySelector(".lname"), place = box.querySelector(".flist");
       list.addEventListener("click", () => {
         place.hidden = !place.hidden;
         list.setAttribute("aria-expanded", !place.hidden);
@@ -348,7 +351,7 @@
       if (!b) return;
       if (b.hidden) find(".showquiet")?.click();
       b.scrollIntoView({ block: "center" });
-      b.querySelector("canvas, .list").focus({ preventScroll: true });
+      b.querySelector("canvas, .lname").focus({ preventScroll: true });
     };
   }
 

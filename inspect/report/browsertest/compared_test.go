@@ -16,8 +16,10 @@ import (
 	"testing"
 	"time"
 
+	"github.com/chromedp/cdproto/cdp"
 	"github.com/chromedp/cdproto/emulation"
 	"github.com/chromedp/cdproto/input"
+	"github.com/chromedp/cdproto/performance"
 	"github.com/chromedp/chromedp"
 	"github.com/chromedp/chromedp/kb"
 	"google.golang.org/protobuf/proto"
@@ -420,14 +422,607 @@ func (p *page) screenshots(name string) {
 	}
 }
 
-var _ = strings.Contains
-var _ = kb.Enter
-var _ = input.DispatchMouseEvent
+// reviewRows lists the operators in sight: sign, A and B.
+func (p *page) reviewRows() []string {
+	p.t.Helper()
+	return eval[[]string](p, `[...document.querySelectorAll("table.review tr.op")].filter(r => r.offsetParent).map(r => [r.querySelector(".open b"), ...r.querySelectorAll(".side")].map(e => e.querySelector("bdi")?.textContent ?? e.textContent).join("|"))`)
+}
+
+func (p *page) texts(selector string) []string {
+	p.t.Helper()
+	return eval[[]string](p, fmt.Sprintf(`[...document.querySelectorAll(%q)].filter(e => e.offsetParent).map(e => e.textContent.trim())`, selector))
+}
+
+func (p *page) text(selector string) string {
+	p.t.Helper()
+	return eval[string](p, fmt.Sprintf(`document.querySelector(%q)?.textContent ?? "nothing"`, selector))
+}
+
+// over moves the pointer to a place on an element, in pixels from its corner.
+func (p *page) over(selector string, x, y float64) {
+	p.t.Helper()
+	eval[bool](p, fmt.Sprintf(`(document.querySelector(%q).scrollIntoView({ block: "center" }), new Promise(done => setTimeout(() => done(true), 60)))`, selector))
+	at := eval[[]float64](p, fmt.Sprintf(`(() => { const r = document.querySelector(%q).getBoundingClientRect(); return [r.x, r.y]; })()`, selector))
+	p.do(chromedp.MouseEvent(input.DispatchMouseEventTypeMouseMoved, at[0]+x, at[1]+y))
+}
 
 func TestComparedPage(t *testing.T) {
 	a, b := changed(t)
 	c := comparedModels(t, a, b)
 	withData(c, 13)
-	p := open(t, browser(t), comparedPage(c, picture))
+	pics, err := report.NewComparedPictures(t.Context(), c.Answers, picture)
+	if err != nil {
+		t.Fatal(err)
+	}
+	p := open(t, browser(t), comparedPage(c, pics))
+	for _, test := range []struct {
+		name string
+		run  func(*page, *report.Compared)
+	}{{"head", testComparedHead}, {"review", testReview}, {"weights", testComparedWeights}, {"filters", testFilterMaps}, {"answers", testAnswers}, {"activations", testActivations}, {"statistics", testComparedStatistics}, {"widths", testComparedWidths}} {
+		t.Run(test.name, func(t *testing.T) {
+			p.t = t
+			defer func() { p.t = t }()
+			test.run(p, c)
+		})
+	}
+	p.t = t
 	p.screenshots("full")
+}
+
+func testComparedHead(p *page, c *report.Compared) {
+	if got, want := p.text(".verdict"), "The models differ in metadata, structure, weights, filters, answers and activations"; got != want {
+		p.t.Errorf("the verdict is %q, want %q", got, want)
+	}
+	if got := strings.Join(p.texts(".aspects li"), ", "); got != "\u2260 metadata differs, \u2013 names left out, = interface same, \u2260 structure differs, \u2260 weights differs, \u2260 filters differs, \u2260 answers differs, \u2260 activations differs, = statistics same" {
+		p.t.Errorf("aspects are %s", got)
+	}
+	if got := strings.Join(p.texts(".facts tr.differs th"), ", "); got != "size, parameters, MACs, producer name, metadata edited, preprocessing" {
+		p.t.Errorf("the facts that differ are %s", got)
+	}
+	// Every link of the head leads somewhere.
+	if got := eval[[]string](p, `[...document.querySelectorAll(".compared a")].map(a => a.getAttribute("href")).filter(h => !document.querySelector(h))`); len(got) > 0 {
+		p.t.Errorf("links without a target: %v", got)
+	}
+}
+
+func testReview(p *page, c *report.Compared) {
+	rows := p.reviewRows()
+	all := strings.Join(rows, "\n")
+	// What B added stands where B runs it, what was removed where A did.
+	want := "=|features.40|features.40\n-|features.42|\n=|features.43|features.43\n+||/squash\n=|/Flatten|/Flatten\n=|classifier|classifier"
+	if !strings.HasSuffix(all, want) {
+		p.t.Errorf("the review ends with\n%s\nwant\n%s", all, want)
+	}
+	if !strings.Contains(all, "~|features.33|features.33") {
+		p.t.Errorf("the changed pooling is missing:\n%s", all)
+	}
+	if got := p.texts("tr.op.changed .changes"); !slices.ContainsFunc(got, func(s string) bool { return strings.Contains(s, "operator") && strings.Contains(s, "AveragePool") }) {
+		p.t.Errorf("changes are %q", got)
+	}
+	d := c.Delta.Nodes[slices.IndexFunc(c.Delta.Nodes, func(n delta.NodeDelta) bool {
+		return n.A != nil && strings.Contains(n.A.Name, diluted+"/")
+	})]
+	weights := eval[string](p, fmt.Sprintf(`[...document.querySelectorAll("tr.op")].find(r => r.textContent.includes(%q)).querySelector(".weights").textContent`, diluted))
+	for _, w := range []string{"weight", fmt.Sprintf("rel L2 %.4g", *d.Tensors[0].Values.RelL2), fmt.Sprintf("+%d zeros", d.Tensors[0].Values.NewZeros)} {
+		if !strings.Contains(weights, w) {
+			p.t.Errorf("the weights of %s are told as %q, without %q", diluted, weights, w)
+		}
+	}
+	// A row opens and shuts, by the button with the keyboard, too.
+	row := fmt.Sprintf(`[...document.querySelectorAll("tr.op")].find(r => r.textContent.includes(%q))`, diluted)
+	eval[bool](p, row+`.querySelector(".open").focus() ?? true`)
+	p.do(chromedp.KeyEvent(kb.Enter))
+	for _, w := range []string{"largest difference", "the same to", "std", "numbers compared", "in the file"} {
+		if got := eval[string](p, row+`.nextElementSibling.textContent`); !strings.Contains(got, w) {
+			p.t.Errorf("the details are %q, without %q", got, w)
+		}
+	}
+	if got := eval[string](p, row+`.querySelector(".open").getAttribute("aria-expanded")`); got != "true" {
+		p.t.Error("the open row says it is shut")
+	}
+	// From its details to its map.
+	eval[bool](p, `document.querySelector(".detailed button").click() ?? true`)
+	if got := eval[string](p, `document.activeElement.closest(".fl").querySelector(".lname").textContent`); got != diluted {
+		p.t.Errorf("the details lead to the map of %q", got)
+	}
+	eval[bool](p, row+`.querySelector(".open").click() ?? true`)
+	if got := eval[int](p, `document.querySelectorAll("tr.detail").length`); got != 0 {
+		p.t.Error("the row does not shut")
+	}
+	p.choose(".reviewsearch", "squash")
+	if got := p.reviewRows(); len(got) != 1 || got[0] != "+||/squash" {
+		p.t.Errorf("a search for squash finds %v", got)
+	}
+	if got := p.text(".reviewfound"); !strings.HasPrefix(got, "1 of ") {
+		p.t.Errorf("the search says %q", got)
+	}
+	p.choose(".reviewsearch", "")
+	if got := p.reviewRows(); len(got) != len(rows) {
+		p.t.Errorf("%d rows after the search, %d before", len(got), len(rows))
+	}
+}
+
+func testComparedWeights(p *page, c *report.Compared) {
+	if got := len(p.texts(".grid.weights tbody tr")); got != c.Delta.Totals.TensorsDiffer {
+		p.t.Errorf("%d tensors are listed, %d differ", got, c.Delta.Totals.TensorsDiffer)
+	}
+	p.click(".grid.weights thead th:nth-child(6) button")
+	got := eval[[]float64](p, `[...document.querySelectorAll(".grid.weights tbody tr")].map(r => Number(r.cells[5].dataset.v))`)
+	if !slices.IsSortedFunc(got, func(x, y float64) int { return int(math.Copysign(1, y-x)) }) || got[0] < 0.1 {
+		p.t.Errorf("sorted by rel L2: %v", got)
+	}
+	name := p.text(".grid.weights .goto")
+	p.click(".grid.weights .goto")
+	if got := p.text("tr.op.at .side bdi"); got != name {
+		p.t.Errorf("%s leads to %s", name, got)
+	}
+	eval[bool](p, `document.querySelector("tr.op.at .open").click() ?? true`)
+}
+
+// strip returns where the cells of a layer's map are: left edge, width, and the
+// middle of the strips, in pixels.
+func (p *page) strip(layer string) (canvas string, x0, cell, yA, yB float64) {
+	p.t.Helper()
+	index := eval[string](p, fmt.Sprintf(`[...document.querySelectorAll(".fl")].find(f => f.querySelector(".lname").textContent === %q).dataset.layer`, layer))
+	canvas = fmt.Sprintf(`.fl[data-layer="%s"] canvas`, index)
+	p.over(canvas, 1, 1)
+	p.until("the strip is drawn", func() bool { return eval[bool](p, fmt.Sprintf(`!!document.querySelector('%s').dataset.grid`, canvas)) })
+	g := eval[[]float64](p, fmt.Sprintf(`(() => { const g = JSON.parse(document.querySelector('%s').dataset.grid); return [g.x0, g.cell, g.h / 2, g.yB + g.h / 2].map(v => v / g.dpr); })()`, canvas))
+	return canvas, g[0], g[1], g[2], g[3]
+}
+
+func testFilterMaps(p *page, c *report.Compared) {
+	told := func(layer string, filter int, inB bool) string {
+		canvas, x0, cell, yA, yB := p.strip(layer)
+		y := yA
+		if inB {
+			y = yB
+		}
+		p.over(canvas, x0+(float64(filter)+0.4)*cell, y)
+		return p.text(".filtered")
+	}
+	filters := func(layer string) *delta.FilterDelta {
+		for _, n := range c.Delta.Nodes {
+			if n.A != nil && strings.Contains(n.A.Name, layer+"/") && n.Filters != nil {
+				return n.Filters
+			}
+		}
+		p.t.Fatalf("no filters of %s", layer)
+		return nil
+	}
+	// Every filter of the permuted layer, from both sides.
+	for _, f := range filters(permuted).Filters {
+		want := fmt.Sprintf("%s: A %d \u2192 B %d: moved, similarity 1", permuted, *f.From, *f.To)
+		for _, inB := range []bool{false, true} {
+			i := *f.From
+			if inB {
+				i = *f.To
+			}
+			if got := told(permuted, i, inB); got != want {
+				p.t.Errorf("filter %d (of B: %v) is told as %q, want %q", i, inB, got, want)
+			}
+		}
+	}
+	for _, test := range []struct {
+		layer  string
+		filter int
+		inB    bool
+		want   string
+	}{
+		{scaled, 3, false, scaled + ": A 3 \u2192 B 3: scaled, similarity 1, scale 2"},
+		{scaled, 4, false, scaled + ": A 4 \u2192 B 4: kept, in place"},
+		{pruned, 5, false, pruned + ": A 5: gone"},
+		{pruned, 31, false, pruned + ": A 31 \u2192 B 28: kept, similarity 1"},
+		{pruned, 28, true, pruned + ": A 31 \u2192 B 28: kept, similarity 1"},
+		{grown, 65, true, grown + ": B 65: new"},
+	} {
+		if got := told(test.layer, test.filter, test.inB); !strings.HasPrefix(got, test.want) {
+			p.t.Errorf("filter %d of %s (of B: %v) is told as %q, want %q", test.filter, test.layer, test.inB, got, test.want)
+		}
+	}
+	// Colours say the same: in the middle of the cell, of a hollow one at its edge.
+	colour := func(layer string, filter int, inB bool, edge bool) string {
+		canvas, x0, cell, yA, yB := p.strip(layer)
+		p.over("h1", 1, 1)
+		y, x := yA+4, x0+(float64(filter)+0.4)*cell
+		if inB {
+			y = yB + 4
+		}
+		if edge {
+			x, y = math.Round(x0+float64(filter)*cell), y-2
+		}
+		return eval[string](p, fmt.Sprintf(`(() => {
+			const c = document.querySelector('%s'), g = new OffscreenCanvas(c.width, c.height).getContext("2d", { willReadFrequently: true });
+			g.drawImage(c, 0, 0);
+			const d = devicePixelRatio, at = [...g.getImageData(%v * d, %v * d, 1, 1).data].slice(0, 3), style = getComputedStyle(document.querySelector(".compared"));
+			const hex = "#" + at.map(v => v.toString(16).padStart(2, "0")).join("");
+			return ["kept", "moved", "scaled", "altered", "gone", "new"].find(n => style.getPropertyValue("--" + n).trim() === hex) ?? hex;
+		})()`, canvas, x, y))
+	}
+	for _, test := range []struct {
+		layer     string
+		filter    int
+		inB, edge bool
+		want      string
+	}{{permuted, 0, false, false, "moved"}, {scaled, 3, true, false, "scaled"}, {scaled, 4, false, false, "kept"}, {tuned, 7, false, false, "altered"}, {pruned, 9, false, true, "gone"}, {grown, 64, true, true, "new"}} {
+		if got := colour(test.layer, test.filter, test.inB, test.edge); got != test.want {
+			p.t.Errorf("filter %d of %s is drawn as %s, want %s", test.filter, test.layer, got, test.want)
+		}
+	}
+	// The keyboard goes the same ways.
+	canvas, _, _, _, _ := p.strip(pruned)
+	p.over("h1", 1, 1)
+	p.do(chromedp.Focus(chromedp.CSS(canvas)), chromedp.KeyEvent(kb.ArrowRight))
+	for range 6 {
+		p.do(chromedp.KeyEvent(kb.ArrowRight))
+	}
+	if got := p.text(".filtered"); !strings.HasPrefix(got, pruned+": A 6 \u2192 B 5: kept") {
+		p.t.Errorf("after 7 arrows the page tells %q", got)
+	}
+	p.do(chromedp.KeyEvent(kb.ArrowDown), chromedp.KeyEvent(kb.ArrowLeft))
+	if got := p.text(".filtered"); !strings.HasPrefix(got, pruned+": A 4 \u2192 B 4: kept, in place") {
+		p.t.Errorf("down and left the page tells %q", got)
+	}
+	// The list of a layer's filters sorts and is searched.
+	layer := strings.TrimSuffix(canvas, " canvas")
+	p.click(layer + " .lname")
+	if got := eval[int](p, fmt.Sprintf(`document.querySelectorAll('%s tbody tr').length`, layer)); got != 32 {
+		p.t.Errorf("%d filters are listed, want 32", got)
+	}
+	p.choose(layer+" input", "gone")
+	if got := eval[string](p, fmt.Sprintf(`[...document.querySelectorAll('%s tbody tr')].filter(r => !r.hidden).map(r => r.cells[0].textContent).join(" ")`, layer)); got != strings.Trim(fmt.Sprint(prunedFilters), "[]") {
+		p.t.Errorf("the filters that are gone are %s", got)
+	}
+	p.click(layer + " thead th button")
+	if got := eval[string](p, fmt.Sprintf(`[...document.querySelectorAll('%s tbody tr')].filter(r => !r.hidden).map(r => r.cells[0].textContent).join(" ")`, layer)); got != "30 9 5" {
+		p.t.Errorf("sorted down the filters that are gone are %s", got)
+	}
+	p.click(layer + " .lname")
+	// Layers without change are shown on demand.
+	before := len(p.texts(".fl .lname"))
+	p.click(".showquiet")
+	if got := len(p.texts(".fl .lname")); got <= before {
+		p.t.Errorf("%d layers before, %d after", before, got)
+	}
+}
+
+func testAnswers(p *page, c *report.Compared) {
+	if got := strings.Join(p.texts(".square td b"), " "); got != "300 34 8 58" {
+		p.t.Errorf("right and wrong answers are %s", got)
+	}
+	by := eval[[]float64](p, `[...document.querySelectorAll(".grid.labels tbody tr")].map(r => Number(r.cells[4].dataset.v))`)
+	if len(by) != len(c.Answers.PerLabel) || !slices.IsSorted(by) || by[0] >= 0 {
+		p.t.Errorf("changes of the labels are %v", by)
+	}
+	// Bars of losses end in the middle, those of gains begin there.
+	bars := eval[[]float64](p, `[...document.querySelectorAll(".grid.labels .d")].flatMap(b => { const c = b.closest("td").getBoundingClientRect(), r = b.getBoundingClientRect(), middle = c.x + c.width / 2; return [Math.abs((b.classList.contains("minus") ? r.right : r.left) - middle), Math.sign(Number(b.closest("td").dataset.v)) * (b.classList.contains("plus") ? 1 : -1)]; })`)
+	if len(bars) < 10 {
+		p.t.Fatalf("%d bars", len(bars)/2)
+	}
+	for i := 0; i < len(bars); i += 2 {
+		if bars[i] > 1.5 || bars[i+1] != 1 {
+			p.t.Errorf("bar %d is %v pixels off the middle, its side times its sign %v", i/2, bars[i], bars[i+1])
+		}
+	}
+	if got := len(p.texts(".grid.flips tbody tr")); got != len(c.Answers.Flips) {
+		p.t.Errorf("%d flips are listed", got)
+	}
+	for kind, want := range map[string]int{"lost": 34, "won": 8, "neither": 6, "": 48} {
+		p.choose(".grid.flips select", kind)
+		if got := eval[int](p, `[...document.querySelectorAll(".grid.flips tbody tr")].filter(r => !r.hidden).length`); got != want {
+			p.t.Errorf("%d flips of kind %q, want %d", got, kind, want)
+		}
+	}
+	eval[bool](p, `(document.querySelector(".thumb").scrollIntoView(), true)`)
+	p.until("a picture is drawn", func() bool { return eval[bool](p, `!!document.querySelector(".thumb").dataset.drawn`) })
+	got := eval[[]int](p, `(() => { const c = document.querySelector(".thumb"); const g = new OffscreenCanvas(c.width, c.height).getContext("2d", { willReadFrequently: true }); g.drawImage(c, 0, 0); return [Number(c.dataset.sample), Number(c.dataset.drawn), ...g.getImageData(3, 2, 1, 1).data]; })()`)
+	if got[0] != got[1] || math.Abs(float64(got[2]-7*got[0]%256)) > 12 {
+		p.t.Errorf("the first picture is %v", got)
+	}
+}
+
+func testActivations(p *page, c *report.Compared) {
+	l := c.Likeness
+	at := func(i, j int) {
+		g := eval[[]float64](p, `(() => { const g = JSON.parse(document.querySelector("canvas.heat").dataset.grid); return [g.x0, g.y0, g.side].map(v => v / g.dpr); })()`)
+		p.over("canvas.heat", g[0]+(float64(j)+0.5)*g[2], g[1]+(float64(i)+0.5)*g[2])
+	}
+	for _, cell := range [][2]int{{0, 0}, {7, 3}, {12, 11}} {
+		at(cell[0], cell[1])
+		want := fmt.Sprintf("CKA %.4f, debiased %.4f", *l.CKA[cell[0]][cell[1]], *l.Debiased[cell[0]][cell[1]])
+		if got := p.text(".heated"); !strings.Contains(got, want) || !strings.Contains(got, l.A[cell[0]].Layer) || !strings.Contains(got, l.B[cell[1]].Layer) {
+			p.t.Errorf("cell %v is told as %q, want %q", cell, got, want)
+		}
+	}
+	at(4, 2)
+	if got := p.text(".heated"); !strings.Contains(got, "not defined") || !strings.Contains(got, "the same for all samples") {
+		p.t.Errorf("a cell without a value is told as %q", got)
+	}
+	at(6, 5)
+	if got := p.text(".heated"); !strings.Contains(got, "counterparts, rel L2") {
+		p.t.Errorf("counterparts are told as %q", got)
+	}
+	// The switch changes the picture.
+	colour := `(() => { const c = document.querySelector("canvas.heat"), m = JSON.parse(c.dataset.grid), g = new OffscreenCanvas(c.width, c.height).getContext("2d", { willReadFrequently: true }); g.drawImage(c, 0, 0); return [...g.getImageData(m.x0 + 4.2 * m.side, m.y0 + 0.2 * m.side, 1, 1).data].join(); })()`
+	p.over("h1", 1, 1)
+	before := eval[string](p, colour)
+	p.click(`[data-cka="debiased"]`)
+	if eval[string](p, colour) == before {
+		p.t.Error("debiased looks like CKA")
+	}
+	p.click(`[data-cka="cka"]`)
+	if eval[string](p, colour) != before {
+		p.t.Error("CKA does not come back")
+	}
+	parting := l.A[l.Layers[*l.Parting].A].Layer
+	if got := p.text(".distanced"); !strings.Contains(got, "The first that parts is "+parting) {
+		p.t.Errorf("the distances are told as %q", got)
+	}
+	// Points are as many as there are distances, and rise.
+	ys := eval[[]float64](p, `[...document.querySelectorAll(".distance .point")].map(c => Number(c.getAttribute("cy")))`)
+	if len(ys) != len(l.Layers)-1 || !slices.IsSortedFunc(ys, func(x, y float64) int { return int(math.Copysign(1, y-x)) }) {
+		p.t.Errorf("points are at %v", ys)
+	}
+	if got := eval[int](p, `[...document.querySelectorAll(".distance .point")].findIndex(c => c.classList.contains("on"))`); got != *l.Parting-1 {
+		p.t.Errorf("point %d is marked", got)
+	}
+}
+
+func testComparedStatistics(p *page, c *report.Compared) {
+	if got := eval[int](p, `document.querySelectorAll(".curves figure").length`); got != 2 {
+		p.t.Errorf("%d curves at first", got)
+	}
+	n := len(c.Statistics.Layers)
+	if got := eval[[]int](p, `[document.querySelectorAll(".curves figure:first-child circle.point").length, document.querySelectorAll(".curves figure:first-child rect.point.other").length]`); got[0] != n || got[1] != n {
+		p.t.Errorf("%v points of %d layers", got, n)
+	}
+	// A layer without SNR in B has no point there.
+	if got := eval[int](p, `document.querySelectorAll(".curves figure:nth-child(2) rect.point.other").length`); got != n-1 {
+		p.t.Errorf("%d points of SNR in B, want %d", got, n-1)
+	}
+	p.click(".chips button:nth-child(3)")
+	if got := eval[int](p, `document.querySelectorAll(".curves figure").length`); got != 3 {
+		p.t.Errorf("%d curves after another was asked for", got)
+	}
+	filters := 0
+	for _, l := range c.Statistics.Layers {
+		filters += len(l.Differ)
+	}
+	if got := eval[int](p, `document.querySelectorAll(".labelsets tbody tr").length`); got != filters {
+		p.t.Errorf("%d filters are listed, want %d", got, filters)
+	}
+	p.choose(".labelsets input", "-glyph K")
+	if got := p.texts(".labelsets tbody tr"); len(got) == 0 || len(got) == filters || !strings.Contains(got[0], "-glyph K") {
+		p.t.Errorf("a search for a lost label finds %d rows, the first %q", len(got), got[:min(1, len(got))])
+	}
+	p.choose(".labelsets input", "")
+}
+
+// wide lists the elements that reach over the edge, for a message.
+func (p *page) wide(w int64) []string {
+	p.t.Helper()
+	return eval[[]string](p, fmt.Sprintf(`[...document.querySelectorAll("body *")].filter(e => e.getBoundingClientRect().right > %d && !e.closest(".scroll, .heatbox")).slice(0, 8).map(e => e.tagName + "." + (e.className.baseVal ?? e.className) + " " + Math.round(e.getBoundingClientRect().right))`, w))
+}
+
+func testComparedWidths(p *page, _ *report.Compared) {
+	for _, w := range []int64{1400, 1024, 800, 480} {
+		p.do(chromedp.EmulateViewport(w, 900), chromedp.Sleep(150*time.Millisecond))
+		if got := eval[int64](p, `document.documentElement.scrollWidth`); got > w {
+			p.t.Errorf("at %d pixels the page is %d wide: %v", w, got, p.wide(w))
+		}
+		// No drawing reaches out of its box, and no JSON is shown.
+		if got := eval[[]string](p, `[...document.querySelectorAll(".compared canvas.strip, .compared svg.plot")].filter(c => c.offsetParent !== null && c.getBoundingClientRect().right > document.documentElement.clientWidth).map(c => c.className.baseVal ?? c.className)`); len(got) > 0 {
+			p.t.Errorf("at %d pixels %v reach out", w, got)
+		}
+		if got := eval[int](p, `[...document.querySelectorAll("script")].filter(s => s.getClientRects().length).length`); got != 0 {
+			p.t.Errorf("at %d pixels %d scripts are shown", w, got)
+		}
+	}
+	p.do(chromedp.EmulateViewport(1280, 900))
+}
+
+// Models that differ in writing alone: one run, folded.
+func TestComparedFolds(t *testing.T) {
+	a, b := editable(t, "efficientnet-b0-glyphs20.onnx").open("folded.onnx"), editable(t, "efficientnet-b0-bn-glyphs20.onnx").open("unfolded.onnx")
+	c := comparedModels(t, a, b)
+	p := open(t, browser(t), comparedPage(c, nil))
+	if got := p.text(".verdict"); got != "The same within tolerance" {
+		t.Errorf("the verdict is %q", got)
+	}
+	if got := p.reviewRows(); len(got) != 0 {
+		t.Errorf("%d rows are in sight", len(got))
+	}
+	n := len(c.Delta.Nodes)
+	if got := p.text(".unfold"); !strings.Contains(got, fmt.Sprintf("%d unchanged operators: Conv", n)) || !strings.Contains(got, "written otherwise") || !strings.Contains(got, "within tolerance, the same to") {
+		t.Errorf("the run is told as %q", got)
+	}
+	p.click(".unfold")
+	if got := p.reviewRows(); len(got) != n {
+		t.Errorf("%d rows of %d are in sight", len(got), n)
+	}
+	p.click(".unfold")
+	// A search looks into what is folded.
+	p.choose(".reviewsearch", "sigmoid")
+	if got := p.reviewRows(); len(got) == 0 || len(got) == n {
+		t.Errorf("a search finds %d of %d", len(got), n)
+	}
+	p.choose(".reviewsearch", "")
+	if got := p.reviewRows(); len(got) != 0 {
+		t.Errorf("after the search %d rows are in sight", len(got))
+	}
+	// A tensor leads into the run.
+	p.click(".grid.weights .goto")
+	if got := len(p.texts("tr.op.at")); got != 1 {
+		t.Errorf("%d operators are marked", got)
+	}
+	p.screenshots("folds")
+}
+
+func TestComparedSame(t *testing.T) {
+	e := editable(t, "vgg16-glyphs20.onnx")
+	c := comparedModels(t, e.open("a.onnx"), e.open("b.onnx"))
+	p := open(t, browser(t), comparedPage(c, nil))
+	if got := p.text(".verdict"); got != "The same" {
+		t.Errorf("the verdict is %q", got)
+	}
+	if got := p.text("#weights + .note"); !strings.Contains(got, "number by number") {
+		t.Errorf("of weights the page says %q", got)
+	}
+	p.screenshots("same")
+}
+
+// Two models that have nothing in common, with results that are empty.
+func TestComparedNothingInCommon(t *testing.T) {
+	chain := func(nodes int, name, file string) *inspect.Model {
+		b, err := proto.Marshal(Several(nodes, name))
+		if err != nil {
+			t.Fatal(err)
+		}
+		return openBytes(t, b, file)
+	}
+	c := comparedModels(t, editable(t, "vgg16-glyphs20.onnx").open("vgg.onnx"), chain(1, "r", "chain.onnx"))
+	c.Answers = &probe.Answers{P: 1}
+	c.Likeness = &likeness.Likeness{Tolerance: 1e-4}
+	c.Statistics = &report.StatisticsDelta{Theta: 0.3, Unpaired: []probe.Skip{{Layer: "a", Reason: "no counterpart"}}}
+	p := open(t, browser(t), comparedPage(c, nil))
+	for _, want := range []string{"No sample is answered differently", "No layer of A has a counterpart", "No layer was measured in both"} {
+		if got := eval[string](p, `document.body.innerText`); !strings.Contains(got, want) {
+			t.Errorf("the page does not say %q", want)
+		}
+	}
+	p.screenshots("nothing")
+	d := comparedModels(t, chain(0, "", "a.onnx"), chain(0, "", "b.onnx"))
+	q := open(t, browser(t), comparedPage(d, nil))
+	if got := eval[string](q, `document.body.innerText`); !strings.Contains(got, "Neither model has an operator") {
+		t.Errorf("an empty graph is told as %q", got)
+	}
+}
+
+// Names that would run if they were not escaped do nothing but show, and neither
+// their length nor their direction breaks the page.
+func TestComparedHostileNames(t *testing.T) {
+	long := strings.Repeat("long_", 2000)
+	e := editable(t, "vgg16-glyphs20.onnx")
+	a := e.open(Hostile + ".onnx")
+	for i, n := range e.Graph.Node {
+		switch i % 3 {
+		case 0:
+			n.Name = proto.String(Hostile)
+		case 1:
+			n.Name = proto.String(long)
+		case 2:
+			n.Name = proto.String("\u202eabc\u0627\u0644\u0639\u0631\u0628\u064a\u0629\x00")
+		}
+		for k, in := range n.Input {
+			if strings.HasPrefix(in, "features.") {
+				for _, p := range e.Graph.Initializer {
+					if p.GetName() == in {
+						p.Name = proto.String(Hostile + in)
+					}
+				}
+				n.Input[k] = Hostile + in
+			}
+		}
+	}
+	e.change(Hostile+"features.3.weight", func(_ int, v float32) float32 { return v + 1 })
+	e.ProducerName = proto.String(Hostile + long)
+	e.MetadataProps = append(e.MetadataProps, &onnxpb.StringStringEntryProto{Key: proto.String(Hostile), Value: proto.String(long)})
+	c := comparedModels(t, a, e.open(long+".onnx"))
+	withData(c, 13)
+	for i := range c.Data.Labels {
+		c.Data.Labels[i] = []string{Hostile, long, "\u202e\u05d0\u05d1"}[i%3]
+	}
+	for i := range c.Likeness.A {
+		c.Likeness.A[i].Layer = Hostile
+	}
+	for i := range c.Statistics.Layers {
+		c.Statistics.Layers[i].Layer, c.Statistics.Layers[i].LayerB = Hostile, long
+	}
+	for i := range c.Answers.Flips {
+		c.Answers.Flips[i].ID = Hostile + long
+	}
+	c.Warnings, c.Only, c.Definitions = []string{Hostile}, []string{Hostile, report.AspectWeights}, []string{Hostile}
+	c.Description = &report.DescriptionDelta{Changes: []delta.Change{{What: Hostile, Name: Hostile, From: long, To: Hostile}}, Layers: []report.DescribedChange{{Kind: delta.Changed, A: Hostile, B: long, Op: Hostile, Changes: []delta.Change{{What: Hostile, From: Hostile}}}}}
+	p := open(t, browser(t), comparedPage(c, nil))
+	if got := eval[int](p, `document.querySelectorAll("img").length + document.querySelectorAll("script:not([type])").length`); got != 1 {
+		t.Errorf("%d images and scripts that run, want the page's own", got)
+	}
+	eval[bool](p, `(document.querySelectorAll(".op .open, .lname").forEach(b => b.click()), true)`)
+	if got := eval[int](p, `document.querySelectorAll("img, .detail script").length`); got != 0 {
+		t.Error("the details hold an image")
+	}
+	for _, w := range []int64{1280, 480} {
+		p.do(chromedp.EmulateViewport(w, 900), chromedp.Sleep(150*time.Millisecond))
+		if got := eval[int64](p, `document.documentElement.scrollWidth`); got > w {
+			t.Errorf("at %d pixels the page is %d wide: %v", w, got, p.wide(w))
+		}
+	}
+	p.screenshots("hostile")
+}
+
+// Many operators, of which many have changed, still make a page that opens.
+func TestComparedLarge(t *testing.T) {
+	m := Deep(620, true)
+	b, err := proto.Marshal(m)
+	if err != nil {
+		t.Fatal(err)
+	}
+	a := openBytes(t, b, "deep.onnx")
+	for i, w := range m.Graph.Initializer {
+		if i%2 == 0 {
+			for k := range w.RawData {
+				if k%4 == 3 {
+					w.RawData[k] = 0x3f
+				}
+			}
+		}
+	}
+	if b, err = proto.Marshal(m); err != nil {
+		t.Fatal(err)
+	}
+	c := comparedModels(t, a, openBytes(t, b, "deeper.onnx"))
+	if n := len(c.Delta.Nodes); n < 4900 {
+		t.Fatalf("only %d operators", n)
+	}
+	var page bytes.Buffer
+	begin := time.Now()
+	if err := report.WriteComparedHTML(&page, c, nil); err != nil {
+		t.Fatal(err)
+	}
+	wrote := time.Since(begin)
+	if f := os.Getenv("FILTERLENS_SCREENSHOTS"); f != "" {
+		os.WriteFile(filepath.Join(f, "large.html"), page.Bytes(), 0o600)
+	}
+	p := open(t, browser(t), comparedPage(c, nil))
+	p.until("the page is ready", func() bool { return eval[bool](p, `!!document.querySelector(".compared").dataset.ready`) })
+	// Once more, for the time that the page alone takes of a processor.
+	p.do(chromedp.Func(func(ctx context.Context, _ *chromedp.Target) error {
+		_, err := chromedp.Call(ctx, performance.Enable, performance.EnableParams{TimeDomain: performance.EnableTimeDomainThreadTicks})
+		return err
+	}), chromedp.Reload())
+	p.until("the page is ready again", func() bool { return eval[bool](p, `!!document.querySelector(".compared")?.dataset.ready`) })
+	busy := 0.0
+	p.do(chromedp.Func(func(ctx context.Context, _ *chromedp.Target) error {
+		r, err := chromedp.Call(ctx, performance.GetMetrics, cdp.Empty{})
+		for _, m := range r.Metrics {
+			if m.Name == "TaskDuration" || m.Name == "ScriptDuration" || m.Name == "LayoutDuration" || m.Name == "RecalcStyleDuration" {
+				t.Logf("%s %.2f s", m.Name, m.Value)
+			}
+			if m.Name == "TaskDuration" {
+				busy = m.Value
+			}
+		}
+		return err
+	}))
+	t.Logf("%d operators: %d bytes, written in %v, opened in %.1f s of a processor", len(c.Delta.Nodes), page.Len(), wrote, busy)
+	if busy > 15 {
+		t.Errorf("the page takes %.1f s to open", busy)
+	}
+	if page.Len() > 16<<20 {
+		t.Errorf("the page takes %d bytes", page.Len())
+	}
+	p.choose(".reviewsearch", "layer3.7/conv1")
+	if got := p.reviewRows(); len(got) < 1 || len(got) > 4 {
+		t.Errorf("a search finds %v", got)
+	}
 }
