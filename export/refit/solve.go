@@ -11,7 +11,6 @@ import (
 
 	"gonum.org/v1/gonum/blas"
 	"gonum.org/v1/gonum/blas/blas64"
-	"gonum.org/v1/gonum/lapack/lapack64"
 
 	"github.com/filterlens/filterlens/inspect/engine"
 	"github.com/filterlens/filterlens/inspect/onnxfile"
@@ -148,10 +147,10 @@ func (p *problem) direct(ctx context.Context, groups []group) ([]float64, error)
 	next := make(chan int)
 	for w := range workers {
 		wg.Go(func() {
-			var a, b []float64
+			var f factoriser
 			for i := range next {
 				if errs[w] == nil {
-					a, b, errs[w] = p.factorise(groups[i], v, a, b)
+					errs[w] = p.factorise(&f, groups[i], v)
 				}
 			}
 		})
@@ -173,31 +172,38 @@ func (p *problem) direct(ctx context.Context, groups []group) ([]float64, error)
 	return v, err
 }
 
-// factorise solves for the filters of a group. It returns its memory for the next.
-func (p *problem) factorise(g group, v, a, b []float64) (aa, bb []float64, err error) {
+// factorise solves for the filters of a group. Where rounding has left the matrix
+// with negative eigenvalues, the ridge is raised until it has none.
+func (p *problem) factorise(w *factoriser, g group, v []float64) error {
 	n, k := len(g.rows), len(g.filters)
-	a, b = slices.Grow(a[:0], n*n)[:n*n], slices.Grow(b[:0], n*k)[:n*k]
-	for i, r := range g.rows {
-		row := p.a[r*p.d : (r+1)*p.d]
-		for j, c := range g.rows[i:] {
-			a[i*n+i+j] = row[c]
+	b := make([]float64, n*k)
+	for lambda := p.lambda; ; lambda *= 10 {
+		a := w.matrix(n)
+		largest := 0.0
+		for i, r := range g.rows {
+			row, to := p.a[r*p.d:(r+1)*p.d], a[i*n:(i+1)*n]
+			for j := i; j < n; j++ {
+				to[j] = row[g.rows[j]]
+			}
+			largest = max(largest, to[i])
+			to[i] += lambda
+			for j, c := range g.filters {
+				b[i*k+j] = p.rest[r*p.f+c]
+			}
 		}
-		a[i*n+i] += p.lambda
-		for j, c := range g.filters {
-			b[i*k+j] = p.rest[r*p.f+c]
+		if w.solve(n, k, b) {
+			break
+		}
+		if !(lambda < largest) {
+			return fmt.Errorf("the sums of its %d inputs are not finite", n)
 		}
 	}
-	t, ok := lapack64.Potrf(blas64.Symmetric{N: n, Stride: n, Data: a, Uplo: blas.Upper})
-	if !ok {
-		return a, b, fmt.Errorf("the Gram matrix of %d inputs is not positive definite; take a larger lambda", n)
-	}
-	lapack64.Potrs(t, blas64.General{Rows: n, Cols: k, Stride: k, Data: b})
 	for i, r := range g.rows {
 		for j, c := range g.filters {
 			v[r*p.f+c] = b[i*k+j]
 		}
 	}
-	return a, b, nil
+	return nil
 }
 
 // tolerance is the length of the residual, by that of the right side, at which
