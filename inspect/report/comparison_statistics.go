@@ -36,6 +36,9 @@ func NewStatisticsDelta(a, b *probe.Result, pairs []probe.Pair) (*StatisticsDelt
 			to = partner[l.Tensor]
 		}
 		of, other := a.Layer(l.Tensor), b.Layer(to)
+		if d.Otherwise == "" && of.Pool != other.Pool {
+			d.Otherwise = fmt.Sprintf("maps of %s are averaged over windows of side %d in A, %d in B", layerName(of.Op, of.Name()).Short, of.Pool, other.Pool)
+		}
 		d.Layers = append(d.Layers, StatisticsPair{LayerDifferences: l, Op: of.Op, LayerB: other.Name(), TensorB: to, A: statisticsRow(of), B: statisticsRow(other)})
 	}
 	return d, nil

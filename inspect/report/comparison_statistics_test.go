@@ -90,7 +90,11 @@ func TestStatisticsDeltaOfTheSame(t *testing.T) {
 	if _, err := NewStatisticsDelta(a, b, pairs); err == nil {
 		t.Error("other thresholds are compared")
 	}
-	b.Theta, b.Seed = a.Theta, 7
+	b.Theta, b.Layers[0].Pool = a.Theta, 2
+	if d, err := NewStatisticsDelta(a, b, pairs); err != nil || d.Otherwise != "maps of conv1 are averaged over windows of side 1 in A, 2 in B" {
+		t.Errorf("%q, %v", d.Otherwise, err)
+	}
+	b.Seed = 7
 	if d, err := NewStatisticsDelta(a, b, pairs); err != nil || d.Otherwise != "the seed: 1, now 7" {
 		t.Errorf("%q, %v", d.Otherwise, err)
 	}
