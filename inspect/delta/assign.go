@@ -371,12 +371,54 @@ func (s *assignment) search(ctx context.Context, free, freeB []int32) error {
 		}
 		return list[:n], sketches[:n*sketchWidth]
 	}
+	if err := s.diluted(ctx, free, freeB, used); err != nil {
+		return err
+	}
 	free, sa = keep(free, sa, func(r int32) bool { return s.to[r] >= 0 })
 	freeB, sb = keep(freeB, sb, func(r int32) bool { return used[r] })
 	if len(free) == 0 || len(freeB) == 0 {
 		return nil
 	}
 	return s.similar(ctx, s.candidates(free, freeB, sa, sb))
+}
+
+// diluted pairs rows at the same index of which B has the numbers of A but for some
+// that became zero, however many: what is left of them says whose they are, where
+// the cosine may be small.
+func (s *assignment) diluted(ctx context.Context, free, freeB []int32, used map[int32]bool) error {
+	var list []int32
+	for _, f := range free {
+		if _, ok := slices.BinarySearch(freeB, f); ok && s.to[f] < 0 && !used[f] {
+			list = append(list, f)
+		}
+	}
+	found := make([]bool, len(list))
+	err := s.pairs(ctx, len(list), func(k int) (int32, int32) { return list[k], list[k] }, func(k int, x, y []float64) {
+		found[k] = s.isDiluted(x, y)
+	})
+	for k, f := range list {
+		if found[k] {
+			s.to[f], used[f] = f, true
+		}
+	}
+	return err
+}
+
+func (s *assignment) isDiluted(x, y []float64) bool {
+	left := false
+	// Rounding only: a tolerance that was asked for may be so large that every row
+	// would do.
+	abs, rel := min(s.tol.abs, 1e-6), min(s.tol.rel, 0.01)
+	for i, v := range y {
+		if v == 0 {
+			continue
+		}
+		if x[i] == 0 || !(math.Abs(v-x[i]) <= abs+rel*math.Abs(x[i])) {
+			return false
+		}
+		left = true
+	}
+	return left
 }
 
 // exact pairs rows whose numbers are the same; it returns the rows of B that are

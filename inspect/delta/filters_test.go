@@ -1,6 +1,7 @@
 package delta
 
 import (
+	"cmp"
 	"fmt"
 	"math"
 	"math/rand/v2"
@@ -427,6 +428,40 @@ func TestAssignment(t *testing.T) {
 				t.Errorf("noise %v: similarity %v, want about %v", noise, *x.Similarity, want)
 				break
 			}
+		}
+	}
+}
+
+// Filters of which most weights became zero, the largest first, live on where they
+// were, however small their cosine.
+func TestDiluted(t *testing.T) {
+	a := loaded(t, vggFile)
+	b := a.clone()
+	conv := b.ops("Conv")[4]
+	name := conv.Input[1]
+	w, dims := slices.Clone(b.weights(name)), b.init(name).Dims
+	per := len(w) / int(dims[0])
+	for f := range int(dims[0]) {
+		row := w[f*per : (f+1)*per]
+		order := make([]int, per)
+		for i := range order {
+			order[i] = i
+		}
+		slices.SortFunc(order, func(i, j int) int { return cmp.Compare(math.Abs(float64(row[j])), math.Abs(float64(row[i]))) })
+		for _, i := range order[:per*9/10] {
+			row[i] = 0
+		}
+	}
+	clear(w[:per])
+	b.set(name, w, dims...)
+	for _, opt := range []Options{{}, {RTol: 1e-3}} {
+		d := compared(t, a, b, opt)
+		f := node(d, conv.GetName()).Filters
+		if n := int(dims[0]); f.FilterCounts != (FilterCounts{Changed: n}) || len(f.KeptIndices) != n || !f.InOrder || f.Filters[0].Similarity != nil {
+			t.Errorf("%+v: %+v", opt, f.FilterCounts)
+		}
+		if c := *f.Filters[1].Similarity; c > 0.5 {
+			t.Errorf("cosine %v: the test shows nothing", c)
 		}
 	}
 }

@@ -137,6 +137,18 @@ func deltaFacts(d *delta.Delta) (facts []Fact) {
 		}
 		facts = append(facts, Fact{"tensors", Words(s)})
 	}
+	var added, gone int64
+	for i := range d.Nodes {
+		for _, x := range d.Nodes[i].Tensors {
+			if x.Values != nil {
+				added += x.Values.NewZeros
+				gone += x.Values.GoneZeros
+			}
+		}
+	}
+	if added+gone > 0 {
+		facts = append(facts, Fact{"zeros", Words(fmt.Sprintf("%s new, %s gone", grouped(added), grouped(gone)))})
+	}
 	if f := t.Filters; f != (delta.FilterCounts{}) {
 		facts = append(facts, Fact{"filters", Words(filterText(&f, ", "))})
 	}
@@ -195,7 +207,11 @@ func (r *Compared) sideSection() Section {
 		}
 		change := none
 		if a != nil && b != nil && *a != *b && *a > 0 {
-			change = Cell{Text: signed(100*(float64(*b)/float64(*a)-1)) + " %", Tone: Changed}
+			ratio := float64(*b) / float64(*a)
+			change = Cell{Text: signed(100*(ratio-1)) + " %", Tone: Changed}
+			if ratio >= 10 {
+				change.Text = "x " + digits(ratio, 3)
+			}
 		}
 		t.Rows = append(t.Rows, []Cell{Words(name), optional(a, cell, absent), optional(b, cell, absent), change})
 	}
@@ -255,8 +271,11 @@ func changeKind(c delta.Change) delta.Kind {
 	return delta.Changed
 }
 
+// valueChars is how much of a value is shown; JSON and CSV have all of it.
+const valueChars = 60
+
 func fromTo(c delta.Change) string {
-	switch from, to := oneValue(c.From), oneValue(c.To); {
+	switch from, to := firstChars(oneValue(c.From), valueChars), firstChars(oneValue(c.To), valueChars); {
 	case from == "" && to == "":
 		return ""
 	case from == "" && changeKind(c) == delta.Added:
@@ -313,6 +332,10 @@ func valueChanges(d *delta.Delta, v CompareView) Section {
 	}
 	return Section{Title: "Inputs and outputs", Table: t}
 }
+
+// foldedFrom is how many operators in a row that are the same get a line that says
+// so; fewer are left out without a word between those that are listed.
+const foldedFrom = 3
 
 // differs tells whether an operator is more than renamed or written otherwise.
 func differs(n *delta.NodeDelta) bool { return n.Kind != delta.Kept && n.Kind != delta.Renamed }
@@ -382,8 +405,8 @@ func (r *Compared) chosen(v CompareView) (show map[int]bool, more int) {
 func (r *Compared) operatorSection(v CompareView) Section {
 	t := &Table{Columns: []Column{
 		{}, {Title: "operator"}, {Title: "name", Shrink: true},
-		{Title: "rel L2", Right: true, Sparse: true}, {Title: "cosine", Right: true, Sparse: true, Drop: 3}, {Title: "changed", Right: true, Sparse: true, Drop: 2},
-		{Title: "max diff", Right: true, Sparse: true, Drop: 5}, {Title: "zeros", Right: true, Sparse: true, Drop: 4},
+		{Title: "rel L2", Right: true, Sparse: true}, {Title: "cosine", Right: true, Sparse: true, Drop: 4}, {Title: "changed", Right: true, Sparse: true, Drop: 3},
+		{Title: "max diff", Right: true, Sparse: true, Drop: 5}, {Title: "zeros", Right: true, Sparse: true, Drop: 2},
 		{Title: "digits", Right: true, Sparse: true, Drop: 6}, {Title: "stored as", Sparse: true, Drop: 7},
 		{Title: "filters", Sparse: true, Drop: 1}, {Title: "what differs", Sparse: true, Wrap: true},
 	}}
@@ -398,7 +421,9 @@ func (r *Compared) operatorSection(v CompareView) Section {
 				t.Rows = append(t.Rows, row)
 			}
 		}
-		say(same, "the same", counted(part{renamed, "renamed"}, part{within, "within tolerance"}))
+		if same >= foldedFrom || len(t.Rows) == 0 {
+			say(same, "the same", counted(part{renamed, "renamed"}, part{within, "within tolerance"}))
+		}
 		say(unlisted, "not listed", "")
 		same, renamed, within, unlisted = 0, 0, 0, 0
 	}
@@ -427,6 +452,7 @@ func (r *Compared) operatorSection(v CompareView) Section {
 		return Section{}
 	}
 	fold()
+	distinguish(t.Rows, 2)
 	s := Section{Title: "Operators", Table: t}
 	if more > 0 {
 		s.Notes = append(s.Notes, fmt.Sprintf("not listed: %s that differ less", plural(more, "operator")))
@@ -434,20 +460,50 @@ func (r *Compared) operatorSection(v CompareView) Section {
 	return s
 }
 
+// distinguish adds to the short names of a column that several operators of a module
+// share what sets them apart: "layer1.0/Relu_1".
+func distinguish(rows [][]Cell, column int) {
+	texts := map[string]map[string]bool{}
+	for _, r := range rows {
+		c := r[column]
+		if texts[c.Short] == nil {
+			texts[c.Short] = map[string]bool{}
+		}
+		texts[c.Short][c.Text] = true
+	}
+	for _, r := range rows {
+		if c := &r[column]; c.Short != "" && len(texts[c.Short]) > 1 {
+			from, to, renamed := strings.Cut(c.Text, " -> ")
+			if c.Short = modulePath(from+"/.", "."); renamed {
+				c.Short += " -> " + modulePath(to+"/.", ".")
+			}
+		}
+	}
+}
+
 // nodeName is the name of an operator on both sides.
 func nodeName(n *delta.NodeDelta) Cell {
 	switch {
 	case n.A == nil:
-		return layerName(nodeOp(n.B), n.B.Name)
+		return Cell{Text: n.B.Name, Raw: n.B.Name, Short: shortName(n.B)}
 	case n.B == nil || !n.Renamed || n.A.Name == n.B.Name:
-		return layerName(nodeOp(n.A), n.A.Name)
+		return Cell{Text: n.A.Name, Raw: n.A.Name, Short: shortName(n.A)}
 	}
 	c := Words(n.A.Name + " -> " + n.B.Name)
-	a, b := LayerName(nodeOp(n.A), n.A.Name), LayerName(nodeOp(n.B), n.B.Name)
+	a, b := shortName(n.A), shortName(n.B)
 	if c.Short = a; a != b {
 		c.Short += " -> " + b
 	}
 	return c
+}
+
+// shortName is the module path of an operator, with the rest of its name where that
+// is not the operator: "layer1.0/Relu_1".
+func shortName(n *delta.Node) string {
+	if s := LayerName(nodeOp(n), n.Name); s != n.Name {
+		return s
+	}
+	return modulePath(n.Name+"/.", ".")
 }
 
 func nodeOperator(n *delta.NodeDelta) string {
@@ -564,15 +620,6 @@ func (r *Compared) whatDiffers(n *delta.NodeDelta, t *delta.TensorDelta) (words 
 	}
 	if f := n.Filters; f != nil && f.Note != "" && differs(n) {
 		words = append(words, "filters: "+f.Note)
-	}
-	if n.A == nil || n.B == nil {
-		x := n.A
-		if x == nil {
-			x = n.B
-		}
-		if x.Shape.Known {
-			words = append(words, "makes "+x.Shape.String())
-		}
 	}
 	return words
 }
