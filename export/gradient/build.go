@@ -40,8 +40,16 @@ type BuildOptions struct {
 	// with the logits z of the model and t of the teacher (Hinton, Vinyals and Dean,
 	// "Distilling the knowledge in a neural network", arXiv 1503.02531).
 	Distill, Temperature float64
+	// Adaptive scales the gradient of each weight, not of biases and other vectors, to
+	// the norm of the weight (You, Gitman and Ginsburg, "Large batch training of
+	// convolutional networks", arXiv 1708.03888), so that a step changes all of them by
+	// a share that is the learning rate, however small their gradients have become.
+	Adaptive bool
 	// Gradients asks for the gradients as outputs, in place of the step.
 	Gradients bool
+
+	// dense names masked tensors that have no zeros.
+	dense map[string]bool
 }
 
 // A Param is a stored tensor that is trained.
@@ -295,15 +303,25 @@ func (b *backward) finish(p *Param, i int, g *Graph, opt BuildOptions) error {
 	if opt.WeightDecay > 0 {
 		grad = b.add(grad, b.mul(p.Weight, b.scalar(opt.WeightDecay)))
 	}
-	if p.Masked {
+	if p.Masked && !opt.dense[p.Name] {
 		p.Mask = b.input(name("mask"), p.Shape...)
 		grad = b.mul(grad, p.Mask)
+	}
+	if opt.Adaptive && len(p.Dims) > 1 {
+		// The summand keeps gradients whose squares are too small for float32 small.
+		grad = b.mul(grad, b.div(b.norm(p.Weight), b.add(b.norm(grad), b.scalar(1e-15))))
 	}
 	b.call(b.mul(b.add(p.Velocity, grad), b.scalar(opt.Momentum)), p.NewVelocity)
 	b.output(p.NewVelocity)
 	b.call(b.sub(p.Weight, b.mul(b.add(grad, p.NewVelocity), g.Rate)), p.NewWeight)
 	b.output(p.NewWeight)
 	return nil
+}
+
+// norm is the Euclidean norm of all elements of x.
+func (b *builder) norm(x string) string {
+	k := elements(b.shape[x])
+	return b.unary("Sqrt", b.reshape(b.matmul(b.reshape(x, 1, k), b.reshape(x, k, 1))))
 }
 
 // bytes serializes the graph in place of the model's.
