@@ -37,6 +37,8 @@ type manyModels struct {
 	models []*inspect.Model // as many as r.Models, nil where one could not be read
 	// failed are the errors of rows.
 	failed []error
+	// assumed are the files that do not record their preprocessing.
+	assumed []string
 }
 
 // compareMany is compare of three and more models, or of those in folders: a row for
@@ -232,6 +234,13 @@ func (m *manyModels) run(ctx context.Context) error {
 		}
 		run = append(run, i)
 	}
+	if n := len(m.assumed); n > 0 {
+		more := ""
+		if n > 3 {
+			more = fmt.Sprintf(" and %d more", n-3)
+		}
+		m.k.warn("preprocessing \"unit\" (values/255) was assumed for models that do not record their own: %s%s; name it with --preprocess imagenet, signed or unit, or --mean and --std", strings.Join(m.assumed[:min(n, 3)], ", "), more)
+	}
 	m.r.Data = &report.ModelsData{Path: m.c.String("data"), Format: set.Format(), Labels: set.Labels(), Split: m.c.String("split"), SHA256: hash, Seed: m.c.Uint64("seed")}
 	err = withEngine(ctx, m.c, m.k, func(eng engine.Engine) error {
 		m.r.Data.Engine, m.r.Data.EngineVersion, m.r.Data.Provider = eng.Name(), eng.Version(), eng.Provider()
@@ -251,7 +260,10 @@ func (m *manyModels) options(set *dataset.Set, first, x *inspect.Model, s *probe
 		return opt, err
 	}
 	opt = probe.Options{Split: splitOptions(m.c), Batch: m.c.Int("batch"), Progress: m.k.bar.progress}
-	if opt.Preprocess, err = preprocessOf(m.c, m.k, x); err != nil {
+	if metadata(x, preprocessKey) == "" && firstSet(m.c, "preprocess", "mean", "std", "resize", "crop") == "" {
+		// The zero value is "unit", of which one warning speaks for all.
+		m.assumed = append(m.assumed, x.File)
+	} else if opt.Preprocess, err = preprocessOf(m.c, m.k, x); err != nil {
 		return opt, err
 	}
 	shape := make([]int64, len(s.Input.Shape.Dims))
