@@ -485,21 +485,21 @@ func distinguish(rows [][]Cell, column int) {
 func nodeName(n *delta.NodeDelta) Cell {
 	switch {
 	case n.A == nil:
-		return Cell{Text: n.B.Name, Raw: n.B.Name, Short: shortName(n.B)}
+		return Cell{Text: n.B.Name, Raw: n.B.Name, Short: nodeShort(n.B)}
 	case n.B == nil || !n.Renamed || n.A.Name == n.B.Name:
-		return Cell{Text: n.A.Name, Raw: n.A.Name, Short: shortName(n.A)}
+		return Cell{Text: n.A.Name, Raw: n.A.Name, Short: nodeShort(n.A)}
 	}
 	c := Words(n.A.Name + " -> " + n.B.Name)
-	a, b := shortName(n.A), shortName(n.B)
+	a, b := nodeShort(n.A), nodeShort(n.B)
 	if c.Short = a; a != b {
 		c.Short += " -> " + b
 	}
 	return c
 }
 
-// shortName is the module path of an operator, with the rest of its name where that
+// nodeShort is the module path of an operator, with the rest of its name where that
 // is not the operator: "layer1.0/Relu_1".
-func shortName(n *delta.Node) string {
+func nodeShort(n *delta.Node) string {
 	if s := LayerName(nodeOp(n), n.Name); s != n.Name {
 		return s
 	}
