@@ -30,7 +30,8 @@ func compareCommand() *cli.Command {
 			"With --data both are run: answers, activations layer by layer, what filters recognise. Three models and more, or a folder of them, are a table to choose from.\n\n" +
 			"WORD of --only and --ignore is an aspect (" + strings.Join(report.Aspects(), ", ") + ") or a name of operators, layers or tensors in which * stands for any characters. " +
 			"The verdict depends on interface, structure, weights, filters and answers; on others when --only names them or --strict is given.\n\n" +
-			"Ends with 0 when nothing that counts differs, with 1 when something does, with 2 when they cannot be compared.",
+			"Ends with 0 when nothing that counts differs, with 1 when something does, with 2 when they cannot be compared. " +
+			"A table has no verdict: it ends with 0, with 2 when it has a model that cannot be compared.",
 		Flags:  distinctFlags(outputFlags("write to `FILE` (- is standard output)"), compareFlags(), compareListFlags(), manyFlags(), compareDataFlags()),
 		Action: compare,
 	}
@@ -276,6 +277,9 @@ func (p *pairComparison) compare(ctx context.Context) error {
 	p.r = report.NewCompared(a.describe(), b.describe(), p.choice)
 	switch {
 	case a.open() && b.open():
+		if !p.needsDelta() {
+			break
+		}
 		opt := p.opt
 		opt.Progress = func(done, total int64) {
 			if total > shownProgress {
@@ -310,6 +314,12 @@ func (p *pairComparison) compare(ctx context.Context) error {
 		}
 	}
 	return nil
+}
+
+// needsDelta tells whether the files themselves are compared, or which layers of one
+// are which of the other.
+func (p *pairComparison) needsDelta() bool {
+	return p.choice.WantsModels() || p.choice.Wants(report.AspectActivations) || p.choice.Wants(report.AspectStatistics)
 }
 
 // checkSides refuses pairs that cannot be compared.
