@@ -27,10 +27,10 @@ type param struct {
 	dims   []int64
 	// tracks are the axes that lose places, by number.
 	tracks map[int]*track
-	// users are the nodes that read it through a rule, names it and the tensors
-	// between it and them.
-	users map[int]bool
+	// names are it and the tensors between it and the nodes that read it by a rule,
+	// views how each of these sees it.
 	names map[string]bool
+	views []*view
 	// grouped is the convolution whose groups keep columns of their own.
 	grouped *sink
 }
@@ -360,6 +360,8 @@ type view struct {
 	// they are, -1 for an axis of size 1 that was put in.
 	dims []int64
 	axes []int
+	// follows are the stored axes along which the node may lose places.
+	follows map[int]bool
 }
 
 // view returns the stored tensor that n reads as input i. Reading it through view
@@ -373,7 +375,7 @@ func (a *analysis) view(n *inspect.Node, i int) (*view, bool) {
 	if _, err := st.Tensor.Elements(); err != nil {
 		return nil, false
 	}
-	v := &view{dims: slices.Clone(st.Tensor.Dims())}
+	v := &view{dims: slices.Clone(st.Tensor.Dims()), follows: map[int]bool{}}
 	for i := range v.dims {
 		v.axes = append(v.axes, i)
 	}
@@ -384,11 +386,11 @@ func (a *analysis) view(n *inspect.Node, i int) (*view, bool) {
 	}
 	p := a.params[st.Name]
 	if p == nil {
-		p = &param{stored: st, dims: st.Tensor.Dims(), tracks: map[int]*track{}, users: map[int]bool{}, names: map[string]bool{}}
+		p = &param{stored: st, dims: st.Tensor.Dims(), tracks: map[int]*track{}, names: map[string]bool{}}
 		a.params[st.Name] = p
 	}
 	v.p = p
-	p.users[n.Index] = true
+	p.views = append(p.views, v)
 	at := name
 	reader := n
 	for _, t := range st.Through {
@@ -507,6 +509,7 @@ func (a *analysis) places(v *view, axis int) *track {
 	if at < 0 {
 		return nil
 	}
+	v.follows[at] = true
 	if v.p.tracks[at] == nil {
 		if t := a.newTrack(v.p.stored.Name, at, v.p.dims[at], true); t != nil {
 			v.p.tracks[at] = t
@@ -560,6 +563,12 @@ func (a *analysis) numbers(v *view, axis, n int) ([]float64, error) {
 	return out, err
 }
 
+// own tells whether one node alone reads p, once, and nothing else sees it, so
+// that its numbers may change.
+func (a *analysis) own(p *param) bool {
+	return len(p.views) == 1 && len(a.readersOf(p.stored.Name)) == 1 && !a.g.IsOutput(p.stored.Name)
+}
+
 // finish closes the unions: fixes what is read by other ways than rules, and
 // numbers the channels.
 func (a *analysis) finish() {
@@ -588,13 +597,19 @@ func (a *analysis) finish() {
 				}
 			}
 		}
-		if p.grouped != nil && len(p.users) > 1 {
+		if p.grouped != nil && len(p.views) > 1 {
 			reason = "several nodes read the stored tensor " + quote(p.stored.Name) + " of a grouped convolution"
 			a.pin(p.grouped.in, reason)
 		}
-		if reason != "" {
-			for _, t := range p.tracks {
-				a.pin(t, reason)
+		for axis, t := range p.tracks {
+			why := reason
+			for _, v := range p.views {
+				if !v.follows[axis] {
+					why = "several nodes read the stored tensor " + quote(p.stored.Name) + ", one of them along other axes"
+				}
+			}
+			if why != "" {
+				a.pin(t, why)
 			}
 		}
 	}

@@ -143,7 +143,7 @@ func (e *editor) bias(s *sink, i int, b *view, delta []float64) error {
 		}
 	}
 	n := int64(len(v))
-	if b != nil && len(b.p.users) == 1 && len(b.p.stored.Through) == 0 && len(b.dims) == 1 && b.dims[0] == int64(s.out.n) {
+	if b != nil && e.a.own(b.p) && len(b.p.stored.Through) == 0 && len(b.dims) == 1 && b.dims[0] == int64(s.out.n) {
 		if p := e.d.Initializer(b.p.stored.Name); p != nil {
 			e.floats(p, v, n)
 			e.replaced[b.p.stored.Name] = true

@@ -107,7 +107,7 @@ func (s *solution) standIn(c, d int) (map[*sink][]mergedPlace, bool) {
 	s.blocked(c, func(k *sink, place int) {
 		p := s.a.params[k.weight]
 		t := p.stored.Tensor.DType()
-		if len(p.users) > 1 || len(p.stored.Through) > 0 || k.w.row != 0 || k.w.column != 1 || t != onnxfile.Float && t != onnxfile.Double {
+		if !s.a.own(p) || len(p.stored.Through) > 0 || k.w.row != 0 || k.w.column != 1 || t != onnxfile.Float && t != onnxfile.Double {
 			ok = false
 			return
 		}

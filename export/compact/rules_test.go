@@ -583,6 +583,28 @@ func drawings() []drawing {
 			n.node("sum", "Add", []string{"a", "a2"})
 			return n.head("sum", 6).zero("head.w", 1, 2)
 		}, dims: map[string]string{"a.w": "6 3 3 3"}, barrier: "not stored"},
+		{name: "a weight that is read along other axes", net: func() *net {
+			n := in(3, 8, 8)
+			n.conv("a", "x", 3, 6, 3, 1, 1)
+			n.node("pool", "ReduceMean", []string{"a"}, ints("axes", 2, 3), integer("keepdims", 0))
+			n.gemm("s1", "pool", 6, 3)
+			n.gemm("s2", "s1", 3, 6)
+			n.ints("shape", -1, 6, 1, 1)
+			n.node("gate4", "Reshape", []string{"s2", "shape"})
+			n.node("m", "Mul", []string{"s2.w", "gate4"})
+			n.conv("b", "m", 6, 5, 3, 1, 1)
+			return n.head("b", 5).zero("b.w", 1, 1).zero("s1.w", 1, 1)
+		}, dims: map[string]string{"a.w": "5 3 3 3", "s2.w": "6 3", "b.w": "5 6 3 3"}},
+		{name: "one tensor twice in a node", net: func() *net {
+			n := in(3, 8, 8)
+			n.conv("a", "x", 3, 6, 3, 1, 1)
+			n.conv("one", "a", 6, 2, 3, 1, 1)
+			n.node("gap", "GlobalAveragePool", []string{"one"})
+			n.node("flat", "Flatten", []string{"gap"})
+			n.weights("w", 2, 2)
+			n.node("two", "Gemm", []string{"flat", "w", "w"})
+			return n.out("two").zero("one.w", 0, 0).zero("one.w", 1, 3)
+		}, dims: map[string]string{"a.w": "5 3 3 3", "one.w": "2 5 3 3"}, barrier: "bias", skip: "gorgonia"},
 		{name: "initializers that are inputs", net: func() *net {
 			n := in(3, 8, 8)
 			n.ir, n.opset = 3, 8
