@@ -61,7 +61,7 @@ type dataComparison struct {
 	c      *cli.Context
 	k      *console
 	r      *report.Compared
-	models [2]*inspect.Model // nil for a side that is a saved measurement
+	models [2]*inspect.Model // nil for a side that is a saved measurement, unless its model was found
 	saved  [2]*probe.Result
 	set    *dataset.Set
 	opt    [2]probe.Options
@@ -71,6 +71,8 @@ type dataComparison struct {
 	// pairs is nil when a side is no model.
 	taps  [2][]*probe.Tap
 	pairs []probe.Pair
+	// chosen says that layers were named.
+	chosen bool
 	// Which parts are wanted and possible.
 	answers, activations, statistics bool
 }
@@ -90,6 +92,7 @@ func compareOnData(ctx context.Context, c *cli.Context, k *console, r *report.Co
 	if err := d.savedSides(); err != nil {
 		return err
 	}
+	defer d.findModels(ctx)()
 	if err := d.open(); err != nil {
 		return err
 	}
@@ -125,7 +128,7 @@ func compareOnData(ctx context.Context, c *cli.Context, k *console, r *report.Co
 
 // name is what messages call a side.
 func (d *dataComparison) name(i int) string {
-	if d.models[i] != nil {
+	if d.saved[i] == nil {
 		return d.models[i].File
 	}
 	return [2]string{d.r.A.File, d.r.B.File}[i]
@@ -149,6 +152,30 @@ func (d *dataComparison) savedSides() error {
 		}
 	}
 	return nil
+}
+
+// findModels opens the model that a saved measurement is of where it still lies at its
+// place, byte for byte: it tells which filters have become which. It returns what
+// closes it.
+func (d *dataComparison) findModels(ctx context.Context) (close func()) {
+	close = func() {}
+	for i, res := range d.saved {
+		if res == nil || d.models[i] != nil || d.models[1-i] == nil {
+			continue
+		}
+		m, err := openModel(ctx, d.c, res.Model, inspect.Options{})
+		if err == nil {
+			if err = res.CheckModel(ctx, m.Handle); err != nil {
+				m.Close()
+			}
+		}
+		if err != nil {
+			d.k.note("filters are paired by their places, for the model that %s was measured on is not there: %v", d.name(i), err)
+			continue
+		}
+		d.models[i], close = m, func() { m.Close() }
+	}
+	return close
 }
 
 // open reads the flags, opens the data and checks that both sides answer with its
@@ -305,6 +332,7 @@ func (d *dataComparison) pair(ctx context.Context) error {
 	if !d.activations && !d.statistics {
 		return nil
 	}
+	d.chosen = d.c.IsSet("layers")
 	words, err := namesOf(d.c, "taps")
 	if err != nil {
 		return err
@@ -331,6 +359,11 @@ func (d *dataComparison) pair(ctx context.Context) error {
 		d.oneModel(layers)
 		return nil
 	}
+	for i, res := range d.saved {
+		if res != nil { // what was measured of it, and no more
+			d.taps[i] = slices.DeleteFunc(slices.Clone(d.taps[i]), func(t *probe.Tap) bool { return res.Layer(t.Tensor) == nil })
+		}
+	}
 	whole := d.r.Delta
 	if whole == nil {
 		if whole, err = delta.Compare(ctx, a, b, delta.Options{}); err != nil {
@@ -341,6 +374,10 @@ func (d *dataComparison) pair(ctx context.Context) error {
 	if d.pairs == nil {
 		d.pairs = []probe.Pair{}
 	}
+	if len(layers) == 0 && (d.saved[0] != nil || d.saved[1] != nil) {
+		d.keep(d.pairs)
+		return nil
+	}
 	return d.restrict(a, layers)
 }
 
@@ -349,7 +386,6 @@ func (d *dataComparison) restrict(a *inspect.Model, layers []string) error {
 	if len(layers) == 0 {
 		return nil
 	}
-	var left [2][]*probe.Tap
 	var pairs []probe.Pair
 	for _, name := range resolve(a, layers) {
 		i := slices.IndexFunc(d.taps[0], func(t *probe.Tap) bool { return t.Tensor == name || slices.Contains(t.Layers, name) })
@@ -365,18 +401,23 @@ func (d *dataComparison) restrict(a *inspect.Model, layers []string) error {
 		if at < 0 {
 			return usage("--layers: layer %q has no counterpart in %s", name, d.name(1))
 		}
-		if slices.Contains(left[0], t) {
-			continue
+		if !slices.ContainsFunc(pairs, func(p probe.Pair) bool { return p.A == t }) {
+			pairs = append(pairs, d.pairs[at])
 		}
-		left[0], left[1], pairs = append(left[0], t), append(left[1], d.pairs[at].B), append(pairs, d.pairs[at])
 	}
-	d.taps, d.pairs = left, pairs
-	for i := range left {
-		for _, t := range left[i] {
+	d.keep(pairs)
+	return nil
+}
+
+// keep leaves some of the pairs.
+func (d *dataComparison) keep(pairs []probe.Pair) {
+	d.pairs, d.taps = pairs, [2][]*probe.Tap{}
+	for _, p := range pairs {
+		for i, t := range []*probe.Tap{p.A, p.B} {
+			d.taps[i] = append(d.taps[i], t)
 			d.opt[i].Layers = append(d.opt[i].Layers, t.Tensor)
 		}
 	}
-	return nil
 }
 
 // oneModel measures of the only model what the saved measurement has; taps are paired
@@ -470,6 +511,26 @@ func (d *dataComparison) measure(ctx context.Context, eng engine.Engine) error {
 			}
 		}
 	}
+	if d.chosen {
+		for i := range d.saved {
+			if d.saved[i] != nil {
+				res[i] = d.onlyChosen(res[i], res[1-i], i)
+			}
+		}
+	}
 	d.r.Statistics, err = report.NewStatisticsDelta(res[0], res[1], d.pairs)
 	return err
+}
+
+// onlyChosen leaves the layers of a saved measurement that were named, by now those
+// that the other was measured at.
+func (d *dataComparison) onlyChosen(res, other *probe.Result, i int) *probe.Result {
+	left := *res
+	left.Layers = slices.DeleteFunc(slices.Clone(res.Layers), func(l probe.Layer) bool {
+		if d.pairs == nil {
+			return other.Layer(l.Tensor) == nil
+		}
+		return !slices.Contains(d.opt[i].Layers, l.Tensor)
+	})
+	return &left
 }

@@ -121,6 +121,22 @@ func TestCompareMovedFilters(t *testing.T) {
 	if r.Likeness.Layers[0].Filters != 60 || r.Likeness.Layers[0].Parts {
 		t.Errorf("pruned: %+v", r.Likeness.Layers[0])
 	}
+	// A saved measurement finds its model, which says which filters are left.
+	stats := filepath.Join(t.TempDir(), "stats.json")
+	if code := run(t.Context(), []string{"inspect", vggFixture, "--data", glyphs, "--per-label", "20", "--epochs", "1", "--layers", "features.37,features.40", "-q", "-o", stats}, nil, io.Discard, io.Discard); code != 0 {
+		t.Fatalf("exit code %d", code)
+	}
+	for _, c := range []struct {
+		args   []string
+		layers int
+	}{{[]string{stats, moved("pruned.onnx", perm[:60]), "--data", glyphs}, 2}, {[]string{stats, moved("pruned.onnx", perm[:60]), "--data", glyphs, "--layers", layer}, 1}} {
+		r, _ = compared(t, c.args...)
+		s := r.Statistics
+		l = s.Layers[len(s.Layers)-1]
+		if len(s.Layers) != c.layers || s.Unpaired != nil || l.Gone != 4 || l.New != 0 || l.Clusters != 0 || r.Answers != nil || r.Likeness != nil {
+			t.Errorf("saved: %+v, %v", l, s.Unpaired)
+		}
+	}
 }
 
 func TestCompareOtherLabels(t *testing.T) {
