@@ -40,11 +40,9 @@ type BuildOptions struct {
 	// with the logits z of the model and t of the teacher (Hinton, Vinyals and Dean,
 	// "Distilling the knowledge in a neural network", arXiv 1503.02531).
 	Distill, Temperature float64
-	// Adaptive scales the gradient of each weight, not of biases and other vectors, to
-	// the norm of the weight (You, Gitman and Ginsburg, "Large batch training of
-	// convolutional networks", arXiv 1708.03888), so that a step changes all of them by
-	// a share that is the learning rate, however small their gradients have become.
-	Adaptive bool
+	// Clip bounds the norm of the gradient of all parameters together: a longer one is
+	// shortened to it (Pascanu, Mikolov and Bengio, arXiv 1211.5063). 0 is no bound.
+	Clip float64
 	// Gradients asks for the gradients as outputs, in place of the step.
 	Gradients bool
 
@@ -146,10 +144,8 @@ func Build(m *inspect.Model, opt BuildOptions) (*Graph, error) {
 			}
 		}
 	}
-	for i := range g.Params {
-		if err := b.finish(&g.Params[i], i, g, opt); err != nil {
-			return nil, err
-		}
+	if err := b.finish(g, opt); err != nil {
+		return nil, err
 	}
 	g.Bytes = b.peak(g)
 	if g.Model, err = b.bytes(f); err != nil {
@@ -164,6 +160,8 @@ func (opt *BuildOptions) check() error {
 		return &OptionError{"batch", fmt.Sprintf("%d is out of range", opt.Batch)}
 	case !(opt.Momentum >= 0 && opt.Momentum < 1):
 		return &OptionError{"momentum", fmt.Sprintf("%v is not in [0,1)", opt.Momentum)}
+	case !(opt.Clip >= 0):
+		return &OptionError{"clip", fmt.Sprintf("%v is negative", opt.Clip)}
 	case !(opt.WeightDecay >= 0 && opt.WeightDecay < 1):
 		return &OptionError{"weight decay", fmt.Sprintf("%v is not in [0,1)", opt.WeightDecay)}
 	case !(opt.Distill >= 0 && opt.Distill <= 1):
@@ -281,47 +279,68 @@ func (b *backward) loss(logits string, g *Graph, opt BuildOptions) {
 	b.give(logits, b.reshape(grad, shape...))
 }
 
-// finish adds what becomes of the gradient of a parameter.
-func (b *backward) finish(p *Param, i int, g *Graph, opt BuildOptions) error {
-	grad := b.gradient(p.Weight)
-	if grad == "" {
-		return &UnsupportedError{File: b.file, Tensor: p.Name, Reason: "the output does not depend on it"}
+// finish adds what becomes of the gradients: outputs, or a step.
+func (b *backward) finish(g *Graph, opt BuildOptions) error {
+	grads := make([]string, len(g.Params))
+	for i := range g.Params {
+		p := &g.Params[i]
+		if grads[i] = b.gradient(p.Weight); grads[i] == "" {
+			return &UnsupportedError{File: b.file, Tensor: p.Name, Reason: "the output does not depend on it"}
+		}
+		if opt.Gradients {
+			p.Gradient = b.role("gradient", i)
+			b.call(b.op("Identity", p.Shape, []string{grads[i]}), p.Gradient)
+			b.output(p.Gradient)
+			continue
+		}
+		if p.Masked && !opt.dense[p.Name] {
+			p.Mask = b.input(b.role("mask", i), p.Shape...)
+			grads[i] = b.mul(grads[i], p.Mask)
+		}
 	}
-	name := func(role string) string { return fmt.Sprintf("%s%s.%d", b.prefix, role, i) }
 	if opt.Gradients {
-		p.Gradient = name("gradient")
-		b.call(b.op("Identity", p.Shape, []string{grad}), p.Gradient)
-		b.output(p.Gradient)
 		return nil
 	}
-	if g.Rate == "" {
-		g.Rate = b.input(b.prefix + "rate")
+	g.Rate = b.input(b.prefix + "rate")
+	short := ""
+	if opt.Clip > 0 {
+		var squares []string
+		for _, grad := range grads {
+			squares = append(squares, b.square(grad))
+		}
+		norm := b.unary("Sqrt", b.total(squares))
+		short = b.div(b.scalar(opt.Clip), b.op("Max", nil, []string{norm, b.scalar(opt.Clip)}))
 	}
-	// The input is u = mu v: with it the step is u' = mu (u + g), w' = w - rate (g + u').
-	p.Velocity = b.input(name("velocity"), p.Shape...)
-	p.NewVelocity, p.NewWeight = name("velocity'"), name("weight'")
-	if opt.WeightDecay > 0 {
-		grad = b.add(grad, b.mul(p.Weight, b.scalar(opt.WeightDecay)))
+	for i := range g.Params {
+		b.step(&g.Params[i], i, grads[i], short, g.Rate, opt)
 	}
-	if p.Masked && !opt.dense[p.Name] {
-		p.Mask = b.input(name("mask"), p.Shape...)
-		grad = b.mul(grad, p.Mask)
-	}
-	if opt.Adaptive && len(p.Dims) > 1 {
-		// The summand keeps gradients whose squares are too small for float32 small.
-		grad = b.mul(grad, b.div(b.norm(p.Weight), b.add(b.norm(grad), b.scalar(1e-15))))
-	}
-	b.call(b.mul(b.add(p.Velocity, grad), b.scalar(opt.Momentum)), p.NewVelocity)
-	b.output(p.NewVelocity)
-	b.call(b.sub(p.Weight, b.mul(b.add(grad, p.NewVelocity), g.Rate)), p.NewWeight)
-	b.output(p.NewWeight)
 	return nil
 }
 
-// norm is the Euclidean norm of all elements of x.
-func (b *builder) norm(x string) string {
+func (b *builder) role(role string, i int) string { return fmt.Sprintf("%s%s.%d", b.prefix, role, i) }
+
+// step adds the step of a parameter; short is the factor that the gradient is clipped
+// by, or "".
+func (b *builder) step(p *Param, i int, grad, short, rate string, opt BuildOptions) {
+	if short != "" {
+		grad = b.mul(grad, short)
+	}
+	if opt.WeightDecay > 0 { // what is masked is zero and stays so
+		grad = b.add(grad, b.mul(p.Weight, b.scalar(opt.WeightDecay)))
+	}
+	// The input is u = mu v: with it the step is u' = mu (u + g), w' = w - rate (g + u').
+	p.Velocity = b.input(b.role("velocity", i), p.Shape...)
+	p.NewVelocity, p.NewWeight = b.role("velocity'", i), b.role("weight'", i)
+	b.call(b.mul(b.add(p.Velocity, grad), b.scalar(opt.Momentum)), p.NewVelocity)
+	b.output(p.NewVelocity)
+	b.call(b.sub(p.Weight, b.mul(b.add(grad, p.NewVelocity), rate)), p.NewWeight)
+	b.output(p.NewWeight)
+}
+
+// square is the sum of the squares of all elements of x.
+func (b *builder) square(x string) string {
 	k := elements(b.shape[x])
-	return b.unary("Sqrt", b.reshape(b.matmul(b.reshape(x, 1, k), b.reshape(x, k, 1))))
+	return b.reshape(b.matmul(b.reshape(x, 1, k), b.reshape(x, k, 1)))
 }
 
 // bytes serializes the graph in place of the model's.

@@ -31,8 +31,8 @@ type Options struct {
 	LearningRate          float64
 	Constant              bool
 	Momentum, WeightDecay float64
-	// Adaptive is as in BuildOptions.
-	Adaptive bool
+	// Clip is as in BuildOptions.
+	Clip float64
 	// Shift moves each image by up to that many pixels both ways, and with Edge
 	// repeats the border instead of filling with black; Flip mirrors every other
 	// image, left to right.
@@ -58,11 +58,11 @@ type Options struct {
 }
 
 // Defaults returns ten epochs of batches of 100 at a learning rate of 0.01 with
-// momentum 0.9 and weight decay 5e-4, shifts by 4 pixels and flips, a tenth held out,
+// momentum 0.9, weight decay 5e-4 and gradients clipped at norm 5, shifts by 4 pixels and flips, a tenth held out,
 // and half of the loss from the original model at temperature 4.
 func Defaults() Options {
 	return Options{
-		Epochs: 10, Batch: 100, Memory: 4 << 30, LearningRate: 0.01, Momentum: 0.9, WeightDecay: 5e-4,
+		Epochs: 10, Batch: 100, Memory: 4 << 30, LearningRate: 0.01, Momentum: 0.9, WeightDecay: 5e-4, Clip: 5,
 		Shift: 4, Flip: true, HoldOut: 0.1, Patience: 5, Distill: 0.5, Temperature: 4, Seed: 1,
 	}
 }
@@ -197,7 +197,7 @@ func (t *training) prepare(ctx context.Context, original *inspect.Model, index [
 	}
 	build := BuildOptions{
 		Layers: t.opt.Layers, Norms: t.opt.Norms, Batch: min(t.opt.Batch, len(t.fit)),
-		Momentum: t.opt.Momentum, WeightDecay: t.opt.WeightDecay, Distill: t.opt.Distill, Temperature: t.opt.Temperature, Adaptive: t.opt.Adaptive,
+		Momentum: t.opt.Momentum, WeightDecay: t.opt.WeightDecay, Distill: t.opt.Distill, Temperature: t.opt.Temperature, Clip: t.opt.Clip,
 	}
 	var err error
 	if t.g, err = Build(t.m, build); err != nil {
