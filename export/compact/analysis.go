@@ -599,6 +599,8 @@ func (a *analysis) finish() {
 		}
 		if p.grouped != nil && len(p.views) > 1 {
 			reason = "several nodes read the stored tensor " + quote(p.stored.Name) + " of a grouped convolution"
+		}
+		if p.grouped != nil && reason != "" { // its columns have no track
 			a.pin(p.grouped.in, reason)
 		}
 		for axis, t := range p.tracks {

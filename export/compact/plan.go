@@ -433,7 +433,7 @@ func (s *solution) channel(k, c int) Channel {
 	for _, slot := range s.a.members(c) {
 		for _, r := range s.readsOf[s.a.owner[slot]] {
 			place := int(slot) - r.in.base
-			if x, ok := s.foldable(r, place); ok && r.count[place] > 0 {
+			if x, _ := s.foldable(r, place); x == x && r.count[place] > 0 {
 				out.Value = &x
 				return out
 			}
