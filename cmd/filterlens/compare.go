@@ -274,6 +274,11 @@ func (p *pairComparison) compare(ctx context.Context) error {
 	if w := p.choice.Unmatched(known...); w != "" {
 		return usage("%q is neither an aspect nor the name of an operator, layer or tensor of the models; the aspects are %s", w, strings.Join(report.Aspects(), ", "))
 	}
+	for _, l := range p.view.FilterLayers {
+		if (report.CompareChoice{Only: []string{l}}).Unmatched(known...) != "" {
+			return usage("--filters: no layer of the models is called %q", l)
+		}
+	}
 	p.r = report.NewCompared(a.describe(), b.describe(), p.choice)
 	switch {
 	case a.open() && b.open():

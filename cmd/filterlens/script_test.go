@@ -12,6 +12,7 @@ import (
 	"image"
 	"image/png"
 	"io"
+	"maps"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -45,6 +46,8 @@ func TestMain(m *testing.M) {
 //	$BADOP     the same model with an operator that no runtime knows
 //	$REVERSED  the same model with the order of its labels turned around and no
 //	           preprocessing recorded
+//
+// and what compareVariants makes of it.
 func TestScripts(t *testing.T) {
 	fixtures, err := filepath.Abs("../../fixtures")
 	if err != nil {
@@ -62,6 +65,7 @@ func TestScripts(t *testing.T) {
 		variants[name] = filepath.Join(dir, strings.ToLower(name)+".onnx")
 		writeVariant(t, vgg, variants[name], edit)
 	}
+	maps.Copy(variants, compareVariants(t, vgg, dir))
 	// A binary without cgo has scripts of its own.
 	scripts := "testdata/script"
 	if !ort.Available {
@@ -87,6 +91,7 @@ func TestScripts(t *testing.T) {
 			e.Setenv("FILTERLENS_ORT_LIBRARY", lib.Path)
 			e.Setenv("VGG", vgg)
 			e.Setenv("EFFNET", filepath.Join(fixtures, "efficientnet-b0-glyphs20.onnx"))
+			e.Setenv("EFFBN", filepath.Join(fixtures, "efficientnet-b0-bn-glyphs20.onnx"))
 			e.Setenv("GLYPHS", filepath.Join(fixtures, "glyphs20"))
 			for name, path := range variants {
 				e.Setenv(name, path)

@@ -666,6 +666,8 @@ func (s *assignment) examine(f int32, x, y []float64) rowResult {
 	switch {
 	case xx == 0 && yy == 0:
 		r.cosine = 1
+	case t.diff2 == 0 && xx > 0:
+		r.cosine = 1
 	case xx > 0 && yy > 0:
 		xy := (xx + yy - t.diff2) / 2
 		r.cosine = min(max(xy/math.Sqrt(xx)/math.Sqrt(yy), -1), 1)

@@ -99,8 +99,6 @@ func (d *DescriptionDelta) facts(a, b *inspect.Model) {
 			yield(name, strconv.Itoa(o.Count))
 		}
 	})
-	add("parameters", "", number(a.Totals.Parameters), number(b.Totals.Parameters))
-	add("macs", "", numberText(a.Totals.MACs), numberText(b.Totals.MACs))
 }
 
 func numberText(v *int64) string {
@@ -134,8 +132,6 @@ func describedAspect(what string) string {
 	switch what {
 	case "input", "output":
 		return AspectInterface
-	case "operator", "parameters", "macs":
-		return AspectStructure
 	case "ir_version", "opset", "producer_name", "producer_version", "domain", "model_version", "metadata":
 		return AspectMetadata
 	case "zeros":
