@@ -117,6 +117,11 @@ type StatisticsDelta struct {
 	// Otherwise says what decides the numbers and is different beside the model, ""
 	// for nothing.
 	Otherwise string `json:"otherwise,omitempty"`
+	// Fit trained the heads, Stats gave the label means, Eval the accuracies: the
+	// splits of A, and of B unless Otherwise says so.
+	Fit   probe.Part `json:"fit"`
+	Stats probe.Part `json:"stats"`
+	Eval  probe.Part `json:"eval"`
 	// Layers pairs the layers measured.
 	Layers   []StatisticsPair `json:"layers"`
 	Unpaired []probe.Skip     `json:"unpaired,omitempty"`

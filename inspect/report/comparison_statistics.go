@@ -28,7 +28,8 @@ func NewStatisticsDelta(a, b *probe.Result, pairs []probe.Pair) (*StatisticsDelt
 	if err != nil {
 		return nil, err
 	}
-	d := &StatisticsDelta{Theta: a.Theta, MeasuredA: measuredOf(a), MeasuredB: measuredOf(b), Layers: []StatisticsPair{}, Unpaired: found.Unpaired}
+	d := &StatisticsDelta{Theta: a.Theta, MeasuredA: measuredOf(a), MeasuredB: measuredOf(b),
+		Fit: a.Data.Fit, Stats: a.Data.Stats, Eval: a.Data.Eval, Layers: []StatisticsPair{}, Unpaired: found.Unpaired}
 	d.Otherwise = measuredOtherwise(a, b)
 	for _, l := range found.Layers {
 		to := l.Tensor
@@ -92,15 +93,16 @@ func FromStatisticsDelta(d *StatisticsDelta) []Section {
 	}
 	measures := sideMeasures()
 	heads, clusters := &Table{Columns: []Column{layerColumn}}, &Table{Columns: []Column{layerColumn}}
-	heads.Columns = append(heads.Columns, measureColumns(0, 2, measures[0], measures[1])...)
+	heads.Columns = append(heads.Columns, measureColumns(1, measures[0])...)
+	heads.Columns = append(heads.Columns, measureColumns(2, measures[1])...)
 	heads.Columns = append(heads.Columns,
-		Column{Title: "filters", Key: "filters", Right: true, Drop: 1},
+		Column{Title: "filters", Key: "filters", Right: true, Drop: 3},
 		Column{Title: "gone", Key: "gone", Right: true, Sparse: true},
 		Column{Title: "new", Key: "new", Right: true, Sparse: true},
 		Column{Title: "other", Key: "label_sets", Right: true},
 		Column{Title: "gained", Key: "gained", Right: true},
 		Column{Title: "lost", Key: "lost", Right: true})
-	clusters.Columns = append(clusters.Columns, measureColumns(1, 2, measures[2:]...)...)
+	clusters.Columns = append(clusters.Columns, measureColumns(1, measures[2:]...)...)
 	for i := range d.Layers {
 		l := &d.Layers[i]
 		row := append([]Cell{pairedName(l)}, measureCells(l, measures[0], measures[1])...)
@@ -158,6 +160,18 @@ func statisticsFacts(d *StatisticsDelta) []Fact {
 	if d.Otherwise != "" {
 		facts = append(facts, Fact{"measured otherwise", Cell{Text: d.Otherwise, Raw: d.Otherwise, Tone: Changed}})
 	}
+	var splits []string
+	for _, x := range []struct {
+		name string
+		part probe.Part
+	}{{"fit", d.Fit}, {"stats", d.Stats}, {"eval", d.Eval}} {
+		if x.part.Samples > 0 {
+			splits = append(splits, fmt.Sprintf("%s %s (sha256 %s)", x.name, grouped(int64(x.part.Samples)), shortHash(x.part.SHA256)))
+		}
+	}
+	if splits != nil {
+		facts = append(facts, Fact{"samples", Words(strings.Join(splits, ", "))})
+	}
 	a, b := d.MeasuredA, d.MeasuredB
 	facts = append(facts, Fact{"accuracy", Words(fmt.Sprintf("of the models %s and %s", Share(a.Accuracy).Text, Share(b.Accuracy).Text))})
 	if a.Engine != b.Engine || a.EngineVersion != b.EngineVersion || a.Provider != b.Provider {
@@ -204,13 +218,13 @@ func withSign(decimals int) func(float64) Cell {
 	}
 }
 
-// measureColumns are the columns A, B and B less A of each measure; differences go
-// first where there is no room.
-func measureColumns(drop, dropDiff int, list ...sideMeasure) (cols []Column) {
+// measureColumns are the columns A, B and B less A of each measure; dropDiff is the
+// Drop of differences.
+func measureColumns(dropDiff int, list ...sideMeasure) (cols []Column) {
 	for _, m := range list {
 		cols = append(cols,
-			Column{Title: m.title + " A", Key: m.key + "_a", Right: true, Drop: drop},
-			Column{Title: "B", Key: m.key + "_b", Right: true, Drop: drop},
+			Column{Title: m.title + " A", Key: m.key + "_a", Right: true},
+			Column{Title: "B", Key: m.key + "_b", Right: true},
 			Column{Title: "+-", Key: m.key + "_diff", Right: true, Drop: dropDiff})
 	}
 	return cols
@@ -259,7 +273,7 @@ func pairedName(l *StatisticsPair) Cell {
 // layer.
 func StatisticsTable(d *StatisticsDelta) Document {
 	measures := sideMeasures()
-	t := &Table{Main: true, Columns: append([]Column{layerColumn, {Key: "layer_b"}}, measureColumns(0, 0, measures...)...)}
+	t := &Table{Main: true, Columns: append([]Column{layerColumn, {Key: "layer_b"}}, measureColumns(0, measures...)...)}
 	for _, key := range []string{"filters", "filters_b", "gone", "new", "clusters", "label_sets", "gained", "lost", "furthest"} {
 		t.Columns = append(t.Columns, Column{Key: key})
 	}
