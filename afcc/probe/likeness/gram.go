@@ -19,17 +19,25 @@ func workers() int { return goruntime.GOMAXPROCS(0) }
 // width is how many features are multiplied at a time in single precision.
 const width = 2048
 
-// A multiplier makes the inner products of n samples, by an engine.
+// A multiplier makes the inner products of n samples, by an engine: of each block of
+// samples with itself and those behind it, since products are symmetric.
 type multiplier struct {
 	sess    engine.Session
 	n       int
-	x, k    *engine.Tensor
+	x       []float32 // n x width
+	blocks  []block
 	in, out map[string]*engine.Tensor
 }
 
-// newMultiplier loads the graph k = x x', n x width to n x n.
+// A block is the products of samples from to to with those from from on.
+type block struct {
+	from, to int
+	k        *engine.Tensor
+}
+
+// newMultiplier loads a graph with k = x y' for each block.
 func newMultiplier(ctx context.Context, eng engine.Engine, n int) (*multiplier, error) {
-	value := func(name string, dims ...int64) *onnxpb.ValueInfoProto {
+	value := func(name string, dims []int64) *onnxpb.ValueInfoProto {
 		shape := &onnxpb.TensorShapeProto{}
 		for _, d := range dims {
 			shape.Dim = append(shape.Dim, &onnxpb.TensorShapeProto_Dimension{Value: &onnxpb.TensorShapeProto_Dimension_DimValue{DimValue: d}})
@@ -37,29 +45,36 @@ func newMultiplier(ctx context.Context, eng engine.Engine, n int) (*multiplier, 
 		return &onnxpb.ValueInfoProto{Name: proto.String(name), Type: &onnxpb.TypeProto{Value: &onnxpb.TypeProto_TensorType{
 			TensorType: &onnxpb.TypeProto_Tensor{ElemType: proto.Int32(int32(onnxfile.Float)), Shape: shape}}}}
 	}
-	model, err := proto.Marshal(&onnxpb.ModelProto{
-		IrVersion:   proto.Int64(7),
-		OpsetImport: []*onnxpb.OperatorSetIdProto{{Version: proto.Int64(13)}},
-		Graph: &onnxpb.GraphProto{
-			Name:   proto.String("products"),
-			Input:  []*onnxpb.ValueInfoProto{value("x", int64(n), width)},
-			Output: []*onnxpb.ValueInfoProto{value("k", int64(n), int64(n))},
-			Node: []*onnxpb.NodeProto{{OpType: proto.String("Gemm"), Name: proto.String("k"), Input: []string{"x", "x"}, Output: []string{"k"},
-				Attribute: []*onnxpb.AttributeProto{{Name: proto.String("transB"), Type: onnxpb.AttributeProto_INT.Enum(), I: proto.Int64(1)}}}},
-		},
-	})
+	m := &multiplier{n: n, x: make([]float32, n*width), in: map[string]*engine.Tensor{}, out: map[string]*engine.Tensor{}}
+	g := &onnxpb.GraphProto{Name: proto.String("products")}
+	count := 4
+	if n < 64 {
+		count = 1
+	}
+	for i := range count {
+		b := block{from: i * n / count, to: (i + 1) * n / count}
+		b.k = engine.NewFloat32(make([]float32, (b.to-b.from)*(n-b.from)), int64(b.to-b.from), int64(n-b.from))
+		x, y, k := fmt.Sprint("x", i), fmt.Sprint("y", i), fmt.Sprint("k", i)
+		m.in[x] = engine.NewFloat32(m.x[b.from*width:b.to*width], int64(b.to-b.from), width)
+		m.in[y] = engine.NewFloat32(m.x[b.from*width:], int64(n-b.from), width)
+		m.out[k] = b.k
+		g.Input = append(g.Input, value(x, m.in[x].Shape), value(y, m.in[y].Shape))
+		g.Output = append(g.Output, value(k, b.k.Shape))
+		g.Node = append(g.Node, &onnxpb.NodeProto{OpType: proto.String("Gemm"), Name: proto.String(k), Input: []string{x, y}, Output: []string{k},
+			Attribute: []*onnxpb.AttributeProto{{Name: proto.String("transB"), Type: onnxpb.AttributeProto_INT.Enum(), I: proto.Int64(1)}}})
+		m.blocks = append(m.blocks, b)
+	}
+	model, err := proto.Marshal(&onnxpb.ModelProto{IrVersion: proto.Int64(7), OpsetImport: []*onnxpb.OperatorSetIdProto{{Version: proto.Int64(13)}}, Graph: g})
 	if err != nil {
 		return nil, err
 	}
-	m := &multiplier{n: n, x: engine.NewFloat32(make([]float32, n*width), int64(n), width), k: engine.NewFloat32(make([]float32, n*n), int64(n), int64(n))}
-	m.in, m.out = map[string]*engine.Tensor{"x": m.x}, map[string]*engine.Tensor{"k": m.k}
 	if m.sess, err = eng.Load(ctx, engine.Model{Name: "inner products", Bytes: model}); err != nil {
 		return nil, err
 	}
 	return m, nil
 }
 
-// multiplierBytes is what a multiplier for n samples takes.
+// multiplierBytes is what a multiplier for n samples takes at most.
 func multiplierBytes(n int64) int64 { return 4 * n * (width + n) }
 
 func (m *multiplier) close() error { return m.sess.Close() }
@@ -67,7 +82,7 @@ func (m *multiplier) close() error { return m.sess.Close() }
 // add adds to k the products of features of samples, n rows of d numbers.
 func (m *multiplier) add(ctx context.Context, k *kernel, v []float32, d int) error {
 	for from := 0; from < d && !k.notFinite; from += width {
-		c := centre(m.x.Float32(), v, m.n, d, from, min(from+width, d))
+		c := centre(m.x, v, m.n, d, from, min(from+width, d))
 		k.squares += c.squares
 		if k.notFinite = c.notFinite; c.notFinite || c.scale == 0 {
 			continue
@@ -75,7 +90,9 @@ func (m *multiplier) add(ctx context.Context, k *kernel, v []float32, d int) err
 		if err := m.sess.Run(ctx, m.in, m.out); err != nil {
 			return fmt.Errorf("inner products: %w", err)
 		}
-		k.add(m.k.Float32(), c.scale)
+		for _, b := range m.blocks {
+			k.add(b.from, b.k.Float32(), c.scale)
+		}
 	}
 	return nil
 }

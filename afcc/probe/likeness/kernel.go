@@ -31,17 +31,17 @@ func newKernel(n int) *kernel {
 // kernelBytes is what a kernel of n samples takes.
 func kernelBytes(n int64) int64 { return 8 * (n*(n-1)/2 + 2*n) }
 
-// add adds scale times the n x n products of a part of the features.
-func (k *kernel) add(products []float32, scale float64) {
-	at := 0
-	for i := range k.n {
-		row := products[i*k.n : (i+1)*k.n]
-		k.diag[i] += scale * float64(row[i])
-		off := k.off[at : at+k.n-1-i]
-		for j, x := range row[i+1:] {
+// add adds scale times products of samples from from on with all from from on, row by
+// row.
+func (k *kernel) add(from int, products []float32, scale float64) {
+	w := k.n - from
+	for i := from; len(products) > 0; i, products = i+1, products[w:] {
+		row := products[i-from : w]
+		k.diag[i] += scale * float64(row[0])
+		off := k.off[i*(2*k.n-i-1)/2:][:k.n-1-i]
+		for j, x := range row[1:] {
 			off[j] += scale * float64(x)
 		}
-		at += len(off)
 	}
 }
 

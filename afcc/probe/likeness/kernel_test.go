@@ -13,27 +13,13 @@ import (
 
 // slowCKA is the definition with features, in double precision.
 func slowCKA(x, y *mat.Dense) float64 {
-	centred := func(m *mat.Dense) *mat.Dense {
-		n, d := m.Dims()
-		c := mat.NewDense(n, d, nil)
-		for j := range d {
-			var mean float64
-			for i := range n {
-				mean += m.At(i, j) / float64(n)
-			}
-			for i := range n {
-				c.Set(i, j, m.At(i, j)-mean)
-			}
-		}
-		return c
-	}
 	norm := func(a, b *mat.Dense) float64 {
 		var p mat.Dense
 		p.Mul(a.T(), b)
 		f := mat.Norm(&p, 2) // of Frobenius
 		return f * f
 	}
-	cx, cy := centred(x), centred(y)
+	cx, cy := fromMean(x), fromMean(y)
 	return norm(cx, cy) / math.Sqrt(norm(cx, cx)*norm(cy, cy))
 }
 
@@ -63,6 +49,22 @@ func slowDebiased(x, y *mat.Dense) float64 {
 		return sum / float64(count)
 	}
 	return hsic(&k, &l) / math.Sqrt(hsic(&k, &k)*hsic(&l, &l))
+}
+
+// fromMean takes the mean of each column from it.
+func fromMean(m *mat.Dense) *mat.Dense {
+	n, d := m.Dims()
+	c := mat.NewDense(n, d, nil)
+	for j := range d {
+		var mean float64
+		for i := range n {
+			mean += m.At(i, j) / float64(n)
+		}
+		for i := range n {
+			c.Set(i, j, m.At(i, j)-mean)
+		}
+	}
+	return c
 }
 
 // fromFirst takes the first row from all, lest large means cost digits.
@@ -135,7 +137,7 @@ func show(x *float64) any {
 func TestAgainstDefinition(t *testing.T) {
 	bothEngines(t, func(t *testing.T, eng engine.Engine) {
 		r := rand.New(rand.NewPCG(1, 1))
-		for _, c := range []struct{ n, dx, dy int }{{4, 3, 5}, {5, 1, 1}, {8, 3, 70}, {9, 30, 2}, {12, 2500, 4100}} {
+		for _, c := range []struct{ n, dx, dy int }{{4, 3, 5}, {5, 1, 1}, {8, 3, 70}, {9, 30, 2}, {12, 300, 2100}} {
 			for _, shift := range []float64{0, 300} {
 				x, y := randomFeatures(r, c.n, c.dx, shift), randomFeatures(r, c.n, c.dy, -shift)
 				for i := range c.n { // something in common
@@ -268,4 +270,31 @@ func TestRatio(t *testing.T) {
 			t.Errorf("%v, want none", *x)
 		}
 	}
+}
+
+// TestProducts compares the inner products, put together of blocks of samples, with
+// those in double precision.
+func TestProducts(t *testing.T) {
+	bothEngines(t, func(t *testing.T, eng engine.Engine) {
+		r := rand.New(rand.NewPCG(5, 5))
+		for _, n := range []int{2, 63, 64, 67, 130} {
+			x := rounded(randomFeatures(r, n, 37, 4))
+			k := kernelOf(t, eng, x)
+			var want mat.Dense
+			c := fromMean(x)
+			want.Mul(c, c.T())
+			at := 0
+			for i := range n {
+				if d := math.Abs(k.diag[i] - want.At(i, i)); d > 1e-4 {
+					t.Fatalf("%d samples: %d with itself differs by %v", n, i, d)
+				}
+				for j := i + 1; j < n; j++ {
+					if d := math.Abs(k.off[at] - want.At(i, j)); d > 1e-4 {
+						t.Fatalf("%d samples: %d with %d differs by %v", n, i, j, d)
+					}
+					at++
+				}
+			}
+		}
+	})
 }

@@ -26,6 +26,8 @@ type run struct {
 	distances []*distance
 	// ran holds the samples that could be read, n of them.
 	ran []int
+	// slab is the memory of the pieces of a pass.
+	slab []float32
 }
 
 // A side is one of the two models.
@@ -163,10 +165,20 @@ func (r *run) pass(ctx context.Context, stage string, p *pass, first bool) error
 			wanted[s] = append(wanted[s], tap)
 		}
 	}
+	held := 0
+	for i := range p.pieces {
+		held += len(r.index) * (p.pieces[i].to - p.pieces[i].from)
+	}
+	if len(r.slab) < held {
+		r.slab = nil
+		r.slab = make([]float32, held)
+	}
+	left := r.slab
 	for i := range p.pieces {
 		x := &p.pieces[i]
 		want(x.side, x.tap)
-		x.v = make([]float32, len(r.index)*(x.to-x.from))
+		n := len(r.index) * (x.to - x.from)
+		x.v, left = left[:n], left[n:]
 	}
 	if p.distances {
 		for _, d := range r.distances {
@@ -288,7 +300,6 @@ func (r *run) products(ctx context.Context, p *pass) (err error) {
 		if err := m.add(ctx, r.sides[x.side].kernels[x.tap], x.v[:n*w], w); err != nil {
 			return err
 		}
-		x.v = nil
 		r.opt.Progress("comparing layers", i+1, len(p.pieces))
 	}
 	return nil
