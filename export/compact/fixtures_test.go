@@ -81,6 +81,10 @@ func half(t testing.TB, m *inspect.Model) map[string][]int {
 	if err != nil {
 		t.Fatal(err)
 	}
+	return halfOf(groups)
+}
+
+func halfOf(groups []Group) map[string][]int {
 	remove := map[string][]int{}
 	for _, g := range groups {
 		if g.Fixed != "" || len(g.Makers) == 0 {
