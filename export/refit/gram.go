@@ -69,8 +69,9 @@ func (s *site) maps(x, y *engine.Tensor) (in, onto []int64, err error) {
 	return x.Shape[2:], y.Shape[2:], nil
 }
 
-// newGram prepares the sums for tensors like x and y, of the first batch.
-func newGram(ctx context.Context, eng engine.Engine, s *site, x, y *engine.Tensor) (*gram, error) {
+// newGram prepares the sums for tensors like x and y, of the first batch, at so many
+// positions of the output map.
+func newGram(ctx context.Context, eng engine.Engine, s *site, x, y *engine.Tensor, positions int64) (*gram, error) {
 	in, onto, err := s.maps(x, y)
 	if err != nil {
 		return nil, err
@@ -89,7 +90,7 @@ func newGram(ctx context.Context, eng engine.Engine, s *site, x, y *engine.Tenso
 		}
 		copy(m.shiftY, my)
 	}
-	b := g.graph(engine.Elements(in), engine.Elements(onto))
+	b := g.graph(engine.Elements(in), engine.Elements(onto), positions)
 	bytes, err := b.d.Bytes()
 	if err != nil {
 		return nil, err
@@ -121,8 +122,9 @@ func (s *site) channelMeans(t *engine.Tensor) []float64 {
 	return sums
 }
 
-// graph writes the sums of a batch. The maps have as many positions as given.
-func (g *gram) graph(in, onto int64) *builder {
+// graph writes the sums of a batch. The maps have as many positions as given, of
+// which so many of the output are chosen.
+func (g *gram) graph(in, onto, chosen int64) *builder {
 	s, m := g.s, g.m
 	b := newBuilder("sums")
 	d, f, groups := int64(m.d), int64(m.f), int64(m.groups)
@@ -140,8 +142,8 @@ func (g *gram) graph(in, onto int64) *builder {
 		// What is read beside the map is one more row, of zeros.
 		x = b.node("Pad", []string{x, b.ints(0, 0, 0, 0, 1, 0)})
 	}
-	x = b.node("Gather", []string{x, b.input("places", onnxfile.Int64, -1)}, attrInt("axis", 1))
-	y = b.node("Gather", []string{y, b.input("chosen", onnxfile.Int64, -1)}, attrInt("axis", 1))
+	x = b.node("Gather", []string{x, b.input("places", onnxfile.Int64, chosen*int64(s.taps))}, attrInt("axis", 1))
+	y = b.node("Gather", []string{y, b.input("chosen", onnxfile.Int64, chosen)}, attrInt("axis", 1))
 	if groups == 1 {
 		x = b.node("Reshape", []string{x, b.ints(-1, d)})
 		y = b.node("Reshape", []string{y, b.ints(-1, f)})
@@ -221,9 +223,6 @@ func singles(v []float64) []float32 {
 	}
 	return s
 }
-
-// positions is the number of places of the output map.
-func (g *gram) positions() int64 { return engine.Elements(g.onto) }
 
 // add adds a batch, at the chosen positions of the output map.
 func (g *gram) add(ctx context.Context, x, y *engine.Tensor, chosen []int64) error {

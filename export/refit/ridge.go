@@ -342,8 +342,8 @@ type ridge struct {
 	s    *site
 	g    *gram
 	rand *rand.Rand
-	// positions is how many of the output map are read for each sample.
-	positions int64
+	// positions is how many of all places of the output map are read for each sample.
+	positions, all int64
 	// way overrides how equations are solved, for tests.
 	way string
 }
@@ -358,19 +358,23 @@ func (w *ridge) refuse() string {
 
 func (w *ridge) fit(ctx context.Context, x, y *engine.Tensor) error {
 	if w.g == nil {
-		var err error
-		if w.g, err = newGram(ctx, w.r.eng, w.s, x, y); err != nil {
+		_, onto, err := w.s.maps(x, y)
+		if err != nil {
 			return err
 		}
-		w.rand = rand.New(rand.NewPCG(w.r.opt.Seed, 0x91d6))
 		samples := int64(w.r.samples(0, w.r.held))
 		want := w.r.opt.Observations
 		if want == 0 {
 			want = max(DefaultObservations*int64(w.s.d()), minObservations)
 		}
-		w.positions = min(max(1, (want+samples-1)/samples), w.g.positions())
+		w.all = engine.Elements(onto)
+		w.positions = min(max(1, (want+samples-1)/samples), w.all)
+		w.rand = rand.New(rand.NewPCG(w.r.opt.Seed, 0x91d6))
+		if w.g, err = newGram(ctx, w.r.eng, w.s, x, y, w.positions); err != nil {
+			return err
+		}
 	}
-	return w.g.add(ctx, x, y, choose(w.rand, w.positions, w.g.positions()))
+	return w.g.add(ctx, x, y, choose(w.rand, w.positions, w.all))
 }
 
 func (w *ridge) close() error { return w.g.close() }

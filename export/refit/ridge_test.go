@@ -16,6 +16,7 @@ import (
 	"github.com/filterlens/filterlens/inspect"
 	"github.com/filterlens/filterlens/inspect/dataset"
 	"github.com/filterlens/filterlens/inspect/engine"
+	"github.com/filterlens/filterlens/inspect/engine/gorgonia"
 	"github.com/filterlens/filterlens/inspect/onnxfile"
 )
 
@@ -452,4 +453,119 @@ func TestCancel(t *testing.T) {
 		time.Sleep(20 * time.Millisecond)
 	}
 	t.Errorf("%d goroutines, %d before", runtime.NumGoroutine(), before)
+}
+
+// TestPureGo: another engine gives the same, but for rounding.
+func TestPureGo(t *testing.T) {
+	one, set := onnxRuntime(t, 1), openSet(t, fixtures+"glyphs20")
+	two := gorgonia.Open(gorgonia.Options{})
+	defer two.Close()
+	for _, name := range []string{"convolution", "groups", "MatMul and Add"} {
+		m := shaped(t, name, onnxfile.Float).model(t)
+		masked := rewritten(t, m, map[string][]float32{"w": halved(siteOf(t, m, m))})
+		opt := Options{Index: indexes(set, 50), Lambda: 1e-2}
+		for what, fit := range map[string]func(eng engine.Engine) (map[string][]float32, error){
+			"bias": func(eng engine.Engine) (w map[string][]float32, err error) {
+				w, _, err = Bias(t.Context(), eng, m, masked, nil, set, opt)
+				return w, err
+			},
+			"ridge": func(eng engine.Engine) (w map[string][]float32, err error) {
+				w, _, err = Ridge(t.Context(), eng, m, masked, nil, set, opt)
+				return w, err
+			},
+			"head": func(eng engine.Engine) (w map[string][]float32, err error) {
+				w, _, err = Head(t.Context(), eng, masked, set, opt, HeadOptions{Iterations: 2, L2: []float64{1}})
+				return w, err
+			},
+		} {
+			a, err := fit(one)
+			if err != nil {
+				t.Fatal(name, what, err)
+			}
+			b, err := fit(two)
+			if err != nil {
+				t.Fatal(name, what, err)
+			}
+			if len(a) != len(b) || len(a) == 0 {
+				t.Errorf("%s, %s: %d and %d tensors", name, what, len(a), len(b))
+			}
+			for k := range a {
+				for i := range a[k] {
+					if d := math.Abs(float64(a[k][i] - b[k][i])); d > 1e-3*(1+math.Abs(float64(a[k][i]))) {
+						t.Errorf("%s, %s: %s[%d] is %v and %v", name, what, k, i, a[k][i], b[k][i])
+					}
+				}
+			}
+		}
+	}
+}
+
+// TestSameAgain: the same arguments give the same weights, bit for bit.
+func TestSameAgain(t *testing.T) {
+	eng, set := onnxRuntime(t, 1), openSet(t, fixtures+"glyphs20")
+	m := open(t, fixtures+"vgg16-glyphs20.onnx")
+	masked := diluted(t, m, convolutions(m, 3, 5), 0.5, byChance)
+	opt := Options{Index: indexes(set, 100), Observations: 2000, Seed: 4}
+	first, _, err := Ridge(t.Context(), eng, m, masked, nil, set, opt)
+	if err != nil {
+		t.Fatal(err)
+	}
+	second, _, err := Ridge(t.Context(), eng, m, masked, nil, set, opt)
+	if err != nil {
+		t.Fatal(err)
+	}
+	opt.Seed = 5
+	third, _, err := Ridge(t.Context(), eng, m, masked, nil, set, opt)
+	if err != nil {
+		t.Fatal(err)
+	}
+	other := false
+	for name, v := range first {
+		if !slices.Equal(v, second[name]) {
+			t.Errorf("tensor %q differs", name)
+		}
+		other = other || !slices.Equal(v, third[name])
+	}
+	if !other {
+		t.Error("the seed changes nothing")
+	}
+}
+
+// TestFixedBatch: a batch that the file fixes is kept to; samples that do not fill
+// one are left out.
+func TestFixedBatch(t *testing.T) {
+	eng, set := onnxRuntime(t, 1), openSet(t, fixtures+"glyphs20")
+	n := shaped(t, "convolution", onnxfile.Float)
+	n.g.Input[0] = valueInfo("image", onnxfile.Float, 8, 1, 8, 8)
+	m := n.model(t)
+	masked := rewritten(t, m, map[string][]float32{"w": halved(siteOf(t, m, m))})
+	_, errs, err := Ridge(t.Context(), eng, m, masked, nil, set, Options{Index: indexes(set, 61), Lambda: 1e-8})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if e := errs[0]; e.After > 1e-6 || e.Samples != 8 || e.Observations != 48*64 {
+		t.Errorf("%+v", e)
+	}
+	var bad *OptionError
+	if _, _, err := Ridge(t.Context(), eng, m, masked, nil, set, Options{Index: indexes(set, 9)}); !errors.As(err, &bad) {
+		t.Error(err)
+	}
+}
+
+// TestOptions: what cannot be done is refused before anything runs.
+func TestOptions(t *testing.T) {
+	eng, set := onnxRuntime(t, 1), openSet(t, fixtures+"glyphs20")
+	m := open(t, fixtures+"vgg16-glyphs20.onnx")
+	masked := diluted(t, m, convolutions(m, 3, 3), 0.5, byChance)
+	var bad *OptionError
+	for _, opt := range []Options{{}, {Index: []int{1}}, {Index: []int{1, 2}, HoldOut: 1}, {Index: []int{1, 2}, HoldOut: math.NaN()},
+		{Index: []int{1, 2}, Lambda: -1}, {Index: []int{1, 2}, Lambda: math.NaN()}, {Index: []int{1, 2}, Memory: -1}} {
+		if _, _, err := Ridge(t.Context(), eng, m, masked, nil, set, opt); !errors.As(err, &bad) {
+			t.Errorf("%+v: %v", opt, err)
+		}
+	}
+	var unknown *UnknownLayerError
+	if _, _, err := Bias(t.Context(), eng, m, masked, []string{"no such layer"}, set, Options{Index: []int{1, 2}}); !errors.As(err, &unknown) || unknown.Layer != "no such layer" {
+		t.Error(err)
+	}
 }
