@@ -30,7 +30,6 @@ type mean struct {
 	r     *runner
 	s     *site
 	layer *stage
-	given map[string]*engine.Tensor
 	// n counts rows; of each filter, shift is about the mean of the original's
 	// output, and the sums are of the original's outputs (y) and the masked one's
 	// (z), less the shift.

@@ -394,8 +394,8 @@ func TestMemory(t *testing.T) {
 	}
 	opt.Memory = 2 * gramBytes(findSite(t, m, masked, "conv10"))
 	got, errs, err := Ridge(t.Context(), eng, m, masked, nil, set, opt)
-	if err != nil {
-		t.Fatal(err)
+	if err != nil || len(errs) != 3 {
+		t.Fatal(err, errs)
 	}
 	for name, v := range want {
 		for i := range v {
