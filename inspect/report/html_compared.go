@@ -43,7 +43,7 @@ func NewComparedPictures(ctx context.Context, a *probe.Answers, image func(sampl
 	flips := surestFlips(a)
 	flips = flips[:min(len(flips), maxThumbnails)]
 	thumbs := make([][]byte, len(flips))
-	g, ctx := errgroup.WithContext(ctx)
+	var g errgroup.Group
 	g.SetLimit(max(1, runtime.GOMAXPROCS(0)))
 	for i := range flips {
 		if ctx.Err() != nil {
@@ -53,10 +53,11 @@ func NewComparedPictures(ctx context.Context, a *probe.Answers, image func(sampl
 			if m, err := image(flips[i].Sample); err == nil {
 				thumbs[i] = thumbnail(m)
 			}
-			return ctx.Err()
+			return nil
 		})
 	}
-	if err := g.Wait(); err != nil {
+	g.Wait()
+	if err := ctx.Err(); err != nil {
 		return nil, err
 	}
 	p := make(ComparedPictures)
@@ -222,7 +223,14 @@ const distanceScale = "bars are on a logarithmic scale, empty at 1e-6 and full a
 func newHTMLCompared(r *Compared, pics ComparedPictures) (*htmlCompared, error) {
 	c := &htmlCompared{A: comparedSide(r.A), B: comparedSide(r.B), Warnings: printables(r.Warnings), Definitions: printables(r.Definitions)}
 	c.Title = c.A.Name + " and " + c.B.Name
-	c.Verdict, c.Tone = verdict(r)
+	// A sentence begins with a capital.
+	if v := shown(r.Verdict); v != "" {
+		c.Verdict = strings.ToUpper(v[:1]) + v[1:]
+	}
+	c.Tone = "differ"
+	if r.Same {
+		c.Tone = "same"
+	}
 	c.Aspects = aspects(r)
 	for _, list := range []struct {
 		what  string
@@ -274,55 +282,31 @@ func shownAll(list []string) []string {
 }
 
 func comparedSide(s ComparedSide) htmlComparedSide {
-	return htmlComparedSide{Name: shown(filepath.Base(s.File)), Path: printable(s.File)}
+	return htmlComparedSide{Name: firstChars(shown(filepath.Base(s.File)), 100), Path: shown(s.File)}
 }
 
-// verdict says in a few words whether the models differ.
-func verdict(r *Compared) (text, tone string) {
-	switch {
-	case !r.Same && len(r.Differ) == 0:
-		return "The models differ", "differ"
-	case !r.Same:
-		return "The models differ in " + enumerated(r.Differ), "differ"
-	case len(r.Only)+len(r.Ignored) > 0:
-		return "The same in what was compared", "same"
-	case r.Delta != nil && r.Delta.Totals.TensorsWithin > 0:
-		return "The same within tolerance", "same"
-	}
-	return "The same", "same"
-}
-
-// enumerated joins words with commas and a last "and".
-func enumerated(words []string) string {
-	if n := len(words); n > 1 {
-		return strings.Join(words[:n-1], ", ") + " and " + words[n-1]
-	}
-	return strings.Join(words, "")
-}
-
+// aspects says of each aspect whether it differs, and where the page tells it.
 func aspects(r *Compared) []htmlAspect {
+	links := map[string]string{AspectMetadata: "facts", AspectInterface: "facts", AspectWeights: "weights", AspectFilters: "filters",
+		AspectAnswers: "answers", AspectActivations: "likeness", AspectStatistics: "statistics"}
+	there := map[string]bool{AspectWeights: r.Delta != nil, AspectFilters: r.Delta != nil, AspectNames: r.Delta != nil,
+		AspectAnswers: r.Answers != nil, AspectActivations: r.Likeness != nil, AspectStatistics: r.Statistics != nil}
+	only, _ := split(r.Only)
 	var list []htmlAspect
-	for _, a := range []struct {
-		name, link string
-		there      bool
-	}{
-		{AspectMetadata, "facts", r.Delta != nil || r.Description != nil},
-		{AspectNames, "graph", r.Delta != nil},
-		{AspectInterface, "facts", r.Delta != nil || r.Description != nil},
-		{AspectStructure, "graph", r.Delta != nil || r.Description != nil},
-		{AspectWeights, "weights", r.Delta != nil},
-		{AspectFilters, "filters", r.Delta != nil},
-		{AspectAnswers, "answers", r.Answers != nil},
-		{AspectActivations, "likeness", r.Likeness != nil},
-		{AspectStatistics, "statistics", r.Statistics != nil},
-	} {
-		h := htmlAspect{Name: a.name, State: "same", Sign: "=", Class: "equal", Link: "#" + a.link}
+	for _, name := range Aspects() {
+		compared, ok := there[name]
+		if !ok {
+			compared = r.Delta != nil || r.Description != nil
+		}
+		h := htmlAspect{Name: name, State: "same", Sign: "=", Class: "equal", Link: "#" + cmp.Or(links[name], "graph")}
 		switch {
-		case slices.Contains(r.Differ, a.name):
+		case slices.Contains(r.Differ, name):
 			h.State, h.Sign, h.Class = "differs", "\u2260", "differ"
-		case slices.Contains(r.Ignored, a.name), len(r.Only) > 0 && !slices.Contains(r.Only, a.name):
+		case slices.Contains(r.Besides, name):
+			h.State, h.Sign, h.Class = "differs, does not count", "\u2260", "besides"
+		case slices.Contains(r.Ignored, name), len(only) > 0 && !slices.Contains(only, name):
 			h.State, h.Sign, h.Class, h.Link = "left out", "\u2013", "none", ""
-		case !a.there:
+		case !compared:
 			h.State, h.Sign, h.Class, h.Link = "not compared", "\u2013", "none", ""
 		}
 		list = append(list, h)

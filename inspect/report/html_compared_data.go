@@ -60,7 +60,7 @@ func newAnswers(r *Compared, pics ComparedPictures) (*htmlAnswers, error) {
 		{Label: "accuracy of B", Value: Share(a.B.Top1).Text, Note: topFive(&a.B)},
 		{Label: "B less A", Value: points(a.B.Top1 - a.A.Top1), Note: "p = " + strconv.FormatFloat(a.P, 'g', 3, 64)},
 		{Label: "agree", Value: Share(share(a.Agree)).Text, Note: grouped(int64(a.Agree)) + " of " + plural(a.Samples, "sample")},
-		{Label: "flips", Value: grouped(int64(a.Samples - a.Agree)), Note: "answers that differ"},
+		{Label: "flips", Value: grouped(int64(len(a.Flips))), Note: "answers that differ"},
 	}
 	if a.MaxDiff != nil {
 		note := "largest |b-a|"
@@ -78,10 +78,13 @@ func newAnswers(r *Compared, pics ComparedPictures) (*htmlAnswers, error) {
 	}
 	h.Notes = []string{
 		"p: two-sided exact McNemar test of the hypothesis that both are right equally often; a small value says that the difference is no chance of the samples.",
-		"margin: softmax probability of a model's answer less that of the other model's answer.",
+		"margin: the probability that a model gives to its answer less that which it gives to the other model's answer.",
 	}
 	if n := a.A.Unanswered + a.B.Unanswered; n > 0 {
 		h.Notes = append(h.Notes, plural(n, "answer")+" could not be given, for an output is NaN; that is wrong and agrees with nothing.")
+	}
+	if a.Neither > 0 {
+		h.Notes = append(h.Notes, plural(a.Neither, "sample")+" without an answer of either model.")
 	}
 	h.Labels, h.Notes = labelGrid(a, labels, h.Notes)
 	h.Flips, h.Notes = flipGrid(a, labels, pics, h.Notes)
@@ -207,7 +210,7 @@ func flipGrid(a *probe.Answers, labels []string, pics ComparedPictures, notes []
 		g.Heads = append(g.Heads, htmlGridHead{Title: "picture"})
 	}
 	g.Heads = append(g.Heads, htmlGridHead{Title: "what"}, htmlGridHead{Title: "label", Tip: "of the data"}, htmlGridHead{Title: "A answers"}, htmlGridHead{Title: "B answers"},
-		htmlGridHead{Title: "margin A", Right: true, Tip: "softmax probability of A's answer less that of B's, in A"}, htmlGridHead{Title: "margin B", Right: true, Tip: "softmax probability of B's answer less that of A's, in B"},
+		htmlGridHead{Title: "margin A", Right: true, Tip: "probability that A gives to its answer less that to B's"}, htmlGridHead{Title: "margin B", Right: true, Tip: "probability that B gives to its answer less that to A's"},
 		htmlGridHead{Title: "sample", Right: true, Tip: "its number in the data set"}, htmlGridHead{Title: "name"})
 	for i := range flips {
 		f := &flips[i]
@@ -308,14 +311,16 @@ func newLikeness(l *likeness.Likeness) (*htmlLikeness, error) {
 		}
 		return shown(layerName(taps[i].Op, taps[i].Layer).Short), shown(taps[i].Layer)
 	}
+	var first *int
 	if p := l.Parting; p != nil && *p >= 0 && *p < len(l.Layers) {
 		short, _ := name(l.A, l.Layers[*p].A)
+		first = p
 		parting.Value, parting.Note = short, fmt.Sprintf("first above rel L2 %.3g", l.Tolerance)
 	} else if len(l.Layers) == 0 {
 		parting.Value, parting.Note = "-", "no layer has a counterpart"
 	}
 	h.Tiles = append(h.Tiles, parting)
-	data := likenessData{Parting: l.Parting, Tolerance: l.Tolerance, Layers: []likenessPair{}}
+	data := likenessData{Parting: first, Tolerance: l.Tolerance, Layers: []likenessPair{}}
 	a, b := min(len(l.A), maxPageTaps), min(len(l.B), maxPageTaps)
 	data.A, data.B = tapsData(l.A), tapsData(l.B)
 	cells := func(rows [][]*float64) [][]*pageNumber {
@@ -346,6 +351,9 @@ func newLikeness(l *likeness.Likeness) (*htmlLikeness, error) {
 		rel := gridNumber(p.RelL2, fourDigits)
 		rel.Width = distanceWidth(p.RelL2)
 		note := shown(p.Note)
+		if p.Assumed && note == "" {
+			note = "places of filters assumed"
+		}
 		if p.Parts {
 			note = "parts"
 			if l.Parting != nil && *l.Parting == i {
@@ -358,6 +366,9 @@ func newLikeness(l *likeness.Likeness) (*htmlLikeness, error) {
 	if len(g.Rows) > 0 {
 		g.Rows, h.Notes = leftOutRows(g.Rows, h.Notes)
 		h.Layers = g
+	}
+	if l.Note != "" {
+		h.Notes = append(h.Notes, shown(l.Note))
 	}
 	var err error
 	h.Data, err = script(data)
@@ -406,10 +417,13 @@ func newComparedStats(r *Compared) (*htmlComparedStats, error) {
 		{Label: "layers paired", Value: grouped(int64(len(s.Layers))), Note: grouped(int64(len(s.Unpaired))) + " without a counterpart"},
 		{Label: "theta", Value: fourDigits(s.Theta), Note: "of a filter's largest field"},
 	}
+	if r.Answers == nil {
+		h.Tiles = append(h.Tiles, htmlTile{Label: "accuracy of A", Value: Share(s.MeasuredA.Accuracy).Text, Note: "of the model, as measured"}, htmlTile{Label: "accuracy of B", Value: Share(s.MeasuredB.Accuracy).Text, Note: "of the model, as measured"})
+	}
 	gained, lost, sets, filters := 0, 0, 0, 0
 	for i := range s.Layers {
 		l := &s.Layers[i]
-		gained, lost, sets, filters = gained+l.Gained, lost+l.Lost, sets+l.LabelSets, filters+l.Filters
+		gained, lost, sets, filters = gained+l.Gained, lost+l.Lost, sets+l.LabelSets, filters+l.Filters-l.Gone
 	}
 	h.Tiles = append(h.Tiles, htmlTile{Label: "label sets changed", Value: grouped(int64(sets)), Note: "of " + plural(filters, "filter") + " compared"},
 		htmlTile{Label: "labels gained", Value: grouped(int64(gained)), Note: "by filters, in B"}, htmlTile{Label: "labels lost", Value: grouped(int64(lost)), Note: "by filters, in B"})
@@ -489,6 +503,12 @@ func statisticsGrid(s *StatisticsDelta) *htmlGrid {
 		l := &s.Layers[i]
 		a, b := layerName(l.Op, l.Layer), layerName(l.Op, l.LayerB)
 		size := gridCount(l.A.Filters)
+		if l.Gone+l.New > 0 || l.Assumed {
+			size.Tip = grouped(int64(l.Gone)) + " of A have no counterpart, " + grouped(int64(l.New)) + " of B are new"
+			if l.Assumed {
+				size.Tip += "; places of some are assumed to be the same"
+			}
+		}
 		if l.A.Filters != l.B.Filters {
 			size.Text = grouped(int64(l.A.Filters)) + " \u2192 " + grouped(int64(l.B.Filters))
 		}
@@ -507,7 +527,7 @@ func statisticsGrid(s *StatisticsDelta) *htmlGrid {
 
 // labelSetGrid lists the filters whose labels changed.
 func labelSetGrid(s *StatisticsDelta, labels []string, notes []string) (*htmlGrid, []string) {
-	g := &htmlGrid{Class: "labelsets", What: "filter", Searched: true, Caption: "labels that filters gained and lost", Heads: []htmlGridHead{{Title: "layer"}, {Title: "filter", Right: true, Tip: "its index in A"}, {Title: "gained", Tip: "labels that it has in B only, with their ratios in A and B"}, {Title: "lost", Tip: "labels that it has in A only, with their ratios in A and B"}}}
+	g := &htmlGrid{Class: "labelsets", What: "filter", Searched: true, Caption: "labels that filters gained and lost", Heads: []htmlGridHead{{Title: "layer"}, {Title: "filter", Right: true, Tip: "its index in A, and in B where it is another"}, {Title: "gained", Tip: "labels that it has in B only, with their ratios in A and B"}, {Title: "lost", Tip: "labels that it has in A only, with their ratios in A and B"}}}
 	left := 0
 	for i := range s.Layers {
 		l := &s.Layers[i]
@@ -539,7 +559,11 @@ func labelSetGrid(s *StatisticsDelta, labels []string, notes []string) (*htmlGri
 			if len(f.Gained)+len(f.Lost) == 0 {
 				gained.Text = "the same labels, divided otherwise"
 			}
-			g.Rows = append(g.Rows, []htmlGridCell{{Text: shown(name.Short), Tip: shown(name.Text), Class: "name"}, gridCount(f.Filter), gained, lost})
+			number := gridCount(f.Filter)
+			if f.Then != nil {
+				number.Text += " \u2192 " + grouped(int64(*f.Then))
+			}
+			g.Rows = append(g.Rows, []htmlGridCell{{Text: shown(name.Short), Tip: shown(name.Text), Class: "name"}, number, gained, lost})
 		}
 	}
 	if left > 0 {

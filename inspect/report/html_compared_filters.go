@@ -82,7 +82,7 @@ func newFilterMaps(d *delta.Delta) (*htmlFilterMaps, error) {
 		if f.Note != "" {
 			unread++
 		}
-		l := htmlFilterLayer{Index: len(h.Layers), Name: shown(lastModule(firstBytes(n.A.Name, 8*maxText))), Full: shown(n.A.Name), Op: shown(n.A.Op), Size: plural(f.CountA, "filter"), Note: shown(f.Note)}
+		l := htmlFilterLayer{Index: len(h.Layers), Name: shortName(n.A.Name), Full: shown(n.A.Name), Op: shown(n.A.Op), Size: plural(f.CountA, "filter"), Note: shown(f.Note)}
 		if f.CountA != f.CountB {
 			l.Size = grouped(int64(f.CountA)) + " \u2192 " + plural(f.CountB, "filter")
 		}
@@ -210,7 +210,7 @@ func filterGridRow(n *delta.NodeDelta, f *delta.FilterDelta) []htmlGridCell {
 		}
 	}
 	name := func(s string) htmlGridCell {
-		return htmlGridCell{Text: shown(lastModule(firstBytes(s, 8*maxText))), Tip: shown(s), Class: "name"}
+		return htmlGridCell{Text: shortName(s), Tip: shown(s), Class: "name"}
 	}
 	cells := []htmlGridCell{name(n.A.Name), name(n.B.Name), textCell(shown(n.A.Op)), gridCount(f.CountA), gridCount(f.CountB)}
 	for _, k := range filterCounts(&f.FilterCounts) {

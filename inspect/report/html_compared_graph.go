@@ -13,6 +13,8 @@ import (
 const (
 	// maxReviewRows bounds the operators of a review.
 	maxReviewRows = 6000
+	// maxReviewName bounds the characters of a name in a row.
+	maxReviewName = 80
 	// foldedRun is how many operators in a row are folded when none of them
 	// changed, besides one on either side that stays in sight.
 	foldedRun = 3
@@ -87,47 +89,44 @@ func unchanged(n *delta.NodeDelta) bool {
 	})
 }
 
-// reviewOrder puts the operators that only B has after those that they follow in
-// B; in between, what was removed comes before what was added. It returns
-// positions in nodes.
+// reviewOrder returns the positions of nodes in the order of a review: those of A,
+// and those that only B has behind what they follow in B, but for what has moved;
+// what was removed at the same place comes before what was added.
 func reviewOrder(nodes []delta.NodeDelta) []int {
-	// after lists for each row of A the rows of B that follow it; -1 is the front.
-	after := make(map[int][]int)
-	type anchor struct{ place, row int }
-	var anchors []anchor
+	var ofA, added []int
 	for i := range nodes {
-		if n := &nodes[i]; n.A != nil && n.B != nil && n.Kind != delta.Moved && !n.Moved {
-			anchors = append(anchors, anchor{n.B.Index, i})
-		}
-	}
-	slices.SortStableFunc(anchors, func(a, b anchor) int { return a.place - b.place })
-	var added []int
-	for i := range nodes {
-		if nodes[i].A == nil && nodes[i].B != nil {
+		if nodes[i].A != nil {
+			ofA = append(ofA, i)
+		} else if nodes[i].B != nil {
 			added = append(added, i)
 		}
 	}
 	slices.SortStableFunc(added, func(a, b int) int { return nodes[a].B.Index - nodes[b].B.Index })
+	type anchor struct{ place, row int } // in B and in ofA
+	var anchors []anchor
+	for row, i := range ofA {
+		if n := &nodes[i]; n.B != nil && !n.Moved {
+			anchors = append(anchors, anchor{n.B.Index, row})
+		}
+	}
+	slices.SortStableFunc(anchors, func(a, b anchor) int { return a.place - b.place })
+	// behind lists for each row of A, and at first for none, what follows it.
+	behind := make([][]int, len(ofA)+1)
 	next, row := 0, -1
 	for _, i := range added {
 		for next < len(anchors) && anchors[next].place < nodes[i].B.Index {
 			row = anchors[next].row
 			next++
 		}
-		// What was removed at the same place comes first.
-		at := row
-		for at+1 < len(nodes) && nodes[at+1].A != nil && nodes[at+1].B == nil {
+		at := row + 1
+		for at < len(ofA) && nodes[ofA[at]].B == nil {
 			at++
 		}
-		after[at] = append(after[at], i)
+		behind[at] = append(behind[at], i)
 	}
-	order := make([]int, 0, len(nodes))
-	order = append(order, after[-1]...)
-	for i := range nodes {
-		if nodes[i].A != nil {
-			order = append(order, i)
-			order = append(order, after[i]...)
-		}
+	order := slices.Clone(behind[0])
+	for row, i := range ofA {
+		order = append(append(order, i), behind[row+1]...)
 	}
 	return order
 }
@@ -292,11 +291,19 @@ func runSummary(d *delta.Delta, run []int) string {
 	return s
 }
 
+// shortName is a name as it stands where there is little room.
+func shortName(name string) string { return shown(lastModule(firstBytes(name, 8*maxText))) }
+
+// nothingCompared tells whether not one number of a tensor lives on.
+func nothingCompared(t *delta.TensorDelta) bool {
+	return t.Aligned && t.Values != nil && t.Values.Elements == 0
+}
+
 func reviewSide(n *delta.Node) *htmlReviewSide {
 	if n == nil {
 		return nil
 	}
-	s := &htmlReviewSide{Op: shown(n.Op), Name: shown(lastModule(firstBytes(n.Name, 8*maxText))), Full: shown(n.Name), Shape: shown(n.Shape.String())}
+	s := &htmlReviewSide{Op: shown(n.Op), Name: firstChars(shortName(n.Name), maxReviewName), Full: shown(n.Name), Shape: shown(n.Shape.String())}
 	if s.Full == s.Name {
 		s.Full = ""
 	}
@@ -336,9 +343,14 @@ func reviewRow(n *delta.NodeDelta, id int) htmlReviewRow {
 		}
 		row.Changes = append(row.Changes, htmlReviewChange{shown(what), shown(ch.From), shown(ch.To)})
 	}
-	same := 0
+	same, aligned := 0, false
 	for i := range n.Tensors {
 		t := &n.Tensors[i]
+		aligned = aligned || t.Aligned
+		if nothingCompared(t) {
+			row.Weights = append(row.Weights, htmlReviewWeight{What: tensorName(t), Text: "nothing lives on"})
+			continue
+		}
 		retyped := t.A != nil && t.B != nil && t.A.DType != t.B.DType
 		if t.Agreement == delta.Equal && !retyped {
 			same++
@@ -351,7 +363,11 @@ func reviewRow(n *delta.NodeDelta, id int) htmlReviewRow {
 		row.Weights = append(row.Weights, reviewWeight(t))
 	}
 	if same > 0 && same == len(n.Tensors) {
-		row.Weights = append(row.Weights, htmlReviewWeight{What: "weights the same"})
+		text := "weights the same"
+		if f := n.Filters; aligned && f != nil && f.Gone+f.New+f.Channels.Gone+f.Channels.New > 0 {
+			text = "weights that live on the same"
+		}
+		row.Weights = append(row.Weights, htmlReviewWeight{What: text})
 	}
 	if f := n.Filters; f != nil && f.Note == "" && (f.Moved+f.Scaled+f.Changed+f.Gone+f.New > 0 || !f.InOrder) {
 		row.Filters = filterCountsText(&f.FilterCounts)
@@ -566,11 +582,15 @@ func weightGrid(d *delta.Delta, review *htmlReview) (*htmlGrid, []string) {
 		{Title: "max diff", Tip: "largest |B-A|", Right: true}, {Title: "digits", Tip: "the same to this many decimal digits, measured by the largest |A|", Right: true},
 		{Title: "new zeros", Tip: "zero in B only", Right: true}, {Title: "gone zeros", Tip: "zero in A only", Right: true},
 		{Title: "mean shift", Tip: "mean of B less mean of A", Right: true}, {Title: "agreement", Tip: "within: all differences are within the tolerance, or explained by rounding"}}}
-	same := 0
+	same, dead := 0, 0
 	for i := range d.Nodes {
 		n := &d.Nodes[i]
 		for k := range n.Tensors {
 			t := &n.Tensors[k]
+			if nothingCompared(t) {
+				dead++
+				continue
+			}
 			if t.Agreement == delta.Equal && (t.A == nil || t.B == nil || t.A.DType == t.B.DType) {
 				same++
 				continue
@@ -580,7 +600,10 @@ func weightGrid(d *delta.Delta, review *htmlReview) (*htmlGrid, []string) {
 	}
 	notes := []string{fmt.Sprintf("A number is beyond the tolerance when |B-A| > %g + %g |A|, or by more than what rounding to a type, or folding a BatchNormalization, explains.", d.ATol, d.RTol)}
 	if same > 0 {
-		notes = append(notes, "Not listed: "+plural(same, "tensor")+" with the same numbers.")
+		notes = append(notes, "Not listed: "+plural(same, "tensor")+" with the same numbers, as far as filters and channels live on.")
+	}
+	if dead > 0 {
+		notes = append(notes, "Not listed: "+plural(dead, "tensor")+" of which no filter, or no channel, lives on.")
 	}
 	g.Rows, notes = leftOutRows(g.Rows, notes)
 	return g, notes
@@ -593,7 +616,7 @@ func weightRow(n *delta.NodeDelta, t *delta.TensorDelta, row int) []htmlGridCell
 	}
 	op := htmlGridCell{Text: "-"}
 	if side != nil {
-		op = htmlGridCell{Text: shown(lastModule(firstBytes(side.Name, 8*maxText))), Tip: shown(side.Name)}
+		op = htmlGridCell{Text: shortName(side.Name), Tip: shown(side.Name)}
 		if row >= 0 {
 			op.Go = &row
 		}

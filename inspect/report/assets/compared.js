@@ -417,10 +417,10 @@
       g.strokeStyle = css(colours.line);
       g.lineWidth = dpr;
       g.strokeRect(x0 - 0.5, y0 - 0.5, side * w + 1, side * rows + 1);
-      g.strokeStyle = css(colours.ink);
+      g.strokeStyle = g.fillStyle = css(colours.altered);
       for (const l of data.layers) {
         if (l.a >= rows || l.b >= w) continue;
-        if (size >= 5) { g.lineWidth = (size >= 12 ? 2 : 1) * dpr; g.strokeRect(x0 + l.b * side + g.lineWidth / 2, y0 + l.a * side + g.lineWidth / 2, side - g.lineWidth, side - g.lineWidth); } else { g.fillStyle = css(colours.ink); g.fillRect(x0 + (l.b + 0.3) * side, y0 + (l.a + 0.3) * side, Math.max(1, side * 0.4), Math.max(1, side * 0.4)); }
+        if (size >= 5) { g.lineWidth = (size >= 12 ? 2 : 1) * dpr; g.strokeRect(x0 + l.b * side + g.lineWidth / 2, y0 + l.a * side + g.lineWidth / 2, side - g.lineWidth, side - g.lineWidth); } else { g.fillRect(x0 + (l.b + 0.3) * side, y0 + (l.a + 0.3) * side, Math.max(1, side * 0.4), Math.max(1, side * 0.4)); }
       }
       g.fillStyle = css(colours.soft);
       g.textBaseline = "middle";
@@ -446,9 +446,11 @@
       g.fillStyle = css(colours.ink);
       g.fillText("A \u2193  B \u2192", 5 * dpr, 11 * dpr);
       if (at) {
-        g.strokeStyle = css(colours.altered ?? colours.ink);
-        g.lineWidth = 3 * dpr;
-        g.strokeRect(x0 + at.j * side, y0 + at.i * side, side, side);
+        for (const [c, w] of [[colours.card, 5], [colours.ink, 2]]) {
+          g.strokeStyle = css(c);
+          g.lineWidth = w * dpr;
+          g.strokeRect(x0 + at.j * side, y0 + at.i * side, side, side);
+        }
       }
       grid = { x0, y0, side, dpr };
       canvas.dataset.grid = JSON.stringify({ ...grid, rows, columns: w });
