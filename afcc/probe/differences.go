@@ -241,14 +241,14 @@ func compareFilters(i int, first, second *afcc.Filter, theta float64, furthest *
 		}
 		return c
 	}
-	for _, j := range has {
-		if !slices.Contains(had, j) {
-			f.Gained = append(f.Gained, change(j))
-		}
-	}
-	for _, j := range had {
-		if !slices.Contains(has, j) {
-			f.Lost = append(f.Lost, change(j))
+	for len(had)+len(has) > 0 { // both ascend
+		switch {
+		case len(had) == 0 || len(has) > 0 && has[0] < had[0]:
+			f.Gained, has = append(f.Gained, change(has[0])), has[1:]
+		case len(has) == 0 || had[0] < has[0]:
+			f.Lost, had = append(f.Lost, change(had[0])), had[1:]
+		default:
+			had, has = had[1:], has[1:]
 		}
 	}
 	return f, true

@@ -302,3 +302,16 @@ func TestComparePairsLayers(t *testing.T) {
 		t.Error("other thresholds are compared")
 	}
 }
+
+// BenchmarkComparePairs compares the filters of a layer of 512 with a thousand labels,
+// a third of which each filter has.
+func BenchmarkComparePairs(b *testing.B) {
+	r := rand.New(rand.NewPCG(7, 8))
+	x, y := randomResult(r, 1000, 512), randomResult(r, 1000, 512)
+	pairs := []Pair{{A: &x.Layers[0].Tap, B: &y.Layers[0].Tap, Filters: r.Perm(512)}}
+	for b.Loop() {
+		if _, err := ComparePairs(x, y, pairs); err != nil {
+			b.Fatal(err)
+		}
+	}
+}

@@ -459,6 +459,15 @@ func (r *ComparedModels) notes(unknown bool) (notes []string) {
 		order += fmt.Sprintf("; %s not listed", plural(n, "model"))
 	}
 	notes = append(notes, order)
+	busy := 0
+	for i := range r.Models {
+		if a := r.Models[i].Answers; a != nil && a.Latency != nil && a.Latency.High > 2*a.Latency.Low {
+			busy++
+		}
+	}
+	if busy > 0 {
+		notes = append(notes, fmt.Sprintf("times of %s are unsteady (90th percentile over twice the 10th): the machine was busy; measure again before trusting them", plural(busy, "model")))
+	}
 	if unknown {
 		notes = append(notes, ">=: what is unknown of some nodes and tensors is left out")
 	}
@@ -568,7 +577,7 @@ func (d *ModelDifference) text() string {
 	case d == nil:
 		return "is the first"
 	case d.Matched < d.Removed:
-		return fmt.Sprintf("another architecture: %s of %s of the first, %s of its own", grouped(int64(d.Matched)), plural(d.Matched+d.Removed, "operator"), grouped(int64(d.Added)))
+		return fmt.Sprintf("another architecture: %s of %s match", grouped(int64(d.Matched)), plural(d.Matched+d.Removed, "operator"))
 	case d.Same && d.ElementsChanged == 0:
 		return "the same"
 	case d.Same && d.Digits != nil:
