@@ -51,7 +51,7 @@ const (
 
 // An analysis is what is known of a model before anything is decided.
 type analysis struct {
-	ctx       context.Context
+	ctx       context.Context // of analyse, which the rules are part of
 	m         *inspect.Model
 	g         *inspect.Graph
 	functions map[[2]string]bool

@@ -45,7 +45,7 @@ func (s *solution) draft(ctx context.Context, inline bool) (*onnxfile.Draft, err
 			return nil, err
 		}
 	}
-	e := s.editor(d)
+	e := s.editor(ctx, d)
 	if err := e.fold(ctx); err != nil {
 		return nil, err
 	}
@@ -63,8 +63,8 @@ func (s *solution) draft(ctx context.Context, inline bool) (*onnxfile.Draft, err
 	return d, ctx.Err()
 }
 
-func (s *solution) editor(d *onnxfile.Draft) *editor {
-	e := &editor{a: s.a, s: s, d: d, names: map[string]bool{}, lists: map[*track][]int{}, replaced: map[string]bool{},
+func (s *solution) editor(ctx context.Context, d *onnxfile.Draft) *editor {
+	e := &editor{ctx: ctx, a: s.a, s: s, d: d, names: map[string]bool{}, lists: map[*track][]int{}, replaced: map[string]bool{},
 		masks: map[string]*groupMask{}, insert: map[int][]*onnxpb.NodeProto{}}
 	g := d.Model.Graph
 	for _, n := range g.Node {
@@ -361,7 +361,7 @@ func Mask(ctx context.Context, m *inspect.Model, p *Plan) (*onnxfile.Draft, erro
 	if err := d.InlineExternal(); err != nil {
 		return nil, err
 	}
-	e := s.editor(d)
+	e := s.editor(ctx, d)
 	type silence struct {
 		k     *sink
 		place []bool

@@ -1,6 +1,7 @@
 package compact
 
 import (
+	"context"
 	"encoding/binary"
 	"fmt"
 	"io"
@@ -17,6 +18,7 @@ import (
 
 // An editor writes a solution into a draft.
 type editor struct {
+	ctx   context.Context // of the whole edit
 	a     *analysis
 	s     *solution
 	d     *onnxfile.Draft

@@ -176,7 +176,7 @@ func (e *editor) mergeWeights(k *sink) (func(b []byte, off int64), error) {
 			}
 			i, at = i+n, at+int64(n)
 		}
-		return e.a.ctx.Err()
+		return e.ctx.Err()
 	})
 	if err != nil {
 		return nil, err

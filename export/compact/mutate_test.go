@@ -162,9 +162,9 @@ func mutants(t *testing.T) int {
 		return n // a long run
 	}
 	if testing.Short() {
-		return 300
+		return 200
 	}
-	return 1500
+	return 800
 }
 
 // try runs a model that may not run; one whose answers are no numbers does not

@@ -171,7 +171,7 @@ func NewPlan(ctx context.Context, m *inspect.Model, opt Options) (*Plan, error) 
 	if err != nil {
 		return nil, err
 	}
-	s, err := a.solve(list, opt.RoundTo)
+	s, err := a.solve(ctx, list, opt.RoundTo)
 	if err != nil {
 		return nil, err
 	}
@@ -203,7 +203,6 @@ func Groups(ctx context.Context, m *inspect.Model) ([]Group, error) {
 // file.
 func (p *Plan) solution(ctx context.Context, m *inspect.Model) (*solution, error) {
 	if p.solved != nil && p.solved.a.m == m {
-		p.solved.a.ctx = ctx
 		return p.solved, nil
 	}
 	if p.Schema != PlanSchema {

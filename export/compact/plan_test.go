@@ -5,6 +5,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"os"
 	"path/filepath"
 	"reflect"
@@ -67,6 +68,37 @@ func TestPlan(t *testing.T) {
 	}
 	if p.Removed != 5 || p.Before.Bytes != int64(len(source)) || p.After.Bytes >= p.Before.Bytes || *p.After.MACs >= *p.Before.MACs {
 		t.Errorf("%d removed, before %+v, after %+v", p.Removed, p.Before, p.After)
+	}
+}
+
+// TestPreference: what cannot all go goes in the order in which it was asked for.
+func TestPreference(t *testing.T) {
+	n := in(3, 8, 8)
+	n.conv("a", "x", 3, 8, 3, 1, 1)
+	n.conv("b", "a", 8, 6, 3, 1, 1)
+	source := n.head("b", 6).bytes(t)
+	for _, c := range []struct {
+		remove map[string][]int
+		round  int
+		want   string
+		stay   []Refusal
+	}{
+		{map[string][]int{"a": {6, 5, 0, 2, 1}}, 4, "[[] [0 2 5 6] [] []]", []Refusal{{"a", []int{1}, "counts are multiples of 4"}}},
+		{map[string][]int{"a": {6, 5, 0}}, 4, "[[] [] [] []]", []Refusal{{"a", []int{6, 5, 0}, "counts are multiples of 4"}}},
+		{map[string][]int{"a": {6, 5, 0}}, 0, "[[] [0 5 6] [] []]", nil},
+		{map[string][]int{"b": {3, 1, 0, 2, 4, 5}}, 0, "[[] [] [0 1 2 3 4] []]", []Refusal{{"b", []int{5}, "a tensor keeps one channel at least"}}},
+	} {
+		p, err := NewPlan(t.Context(), read(t, source), Options{Remove: c.remove, RoundTo: c.round})
+		if err != nil {
+			t.Fatal(err)
+		}
+		got := make([][]int, len(p.Groups))
+		for i, g := range p.Groups {
+			got[i] = channels(g.Removed)
+		}
+		if fmt.Sprint(got) != c.want || !reflect.DeepEqual(p.Refused, c.stay) {
+			t.Errorf("%v, round %d: %v, refused %+v", c.remove, c.round, got, p.Refused)
+		}
 	}
 }
 

@@ -151,7 +151,8 @@ func (w weights) each(ctx context.Context, fn func(o, c, down, right int, kernel
 
 // values are the numbers that slots hold in every run, NaN where that varies.
 type values struct {
-	v []float64
+	ctx context.Context // of the evaluation
+	v   []float64
 	// asked are the slots whose channels are removed on request: readers get 0.
 	asked []bool
 }
@@ -170,7 +171,7 @@ func (v *values) at(s *sink, place int) (x float64, ok bool) {
 }
 
 // evaluate finds the rows of s that are constant.
-func (s *sink) evaluate(ctx context.Context, v *values) error {
+func (s *sink) evaluate(v *values) error {
 	varies := make([]uint64, s.groups*s.words())
 	matters := make([]uint64, s.groups*s.words())
 	factor := make([]float64, s.in.n)
@@ -204,7 +205,7 @@ func (s *sink) evaluate(ctx context.Context, v *values) error {
 	}
 	sums := make([]float64, len(out))
 	if needed {
-		if err := s.sums(ctx, factor, sums); err != nil {
+		if err := s.sums(v.ctx, factor, sums); err != nil {
 			return err
 		}
 	}

@@ -64,8 +64,8 @@ func (a *analysis) depthwise(s *sink, each int64) error {
 		return err
 	}
 	a.eval(func(v *values) error {
-		own := &values{v: v.v} // an elementwise operator: what is asked for goes as a whole
-		return s.evaluate(a.ctx, own)
+		own := &values{ctx: v.ctx, v: v.v} // an elementwise operator: what is asked for goes as a whole
+		return s.evaluate(own)
 	})
 	a.fixes = append(a.fixes, func(e *editor) error {
 		if kept := len(e.kept(s.in)); kept < s.in.n {
@@ -93,7 +93,7 @@ func (a *analysis) sink(s *sink) error {
 	}
 	s.number = len(a.sinks)
 	a.sinks = append(a.sinks, s)
-	a.eval(func(v *values) error { return s.evaluate(a.ctx, v) })
+	a.eval(func(v *values) error { return s.evaluate(v) })
 	return nil
 }
 

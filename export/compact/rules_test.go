@@ -1,7 +1,9 @@
 package compact
 
 import (
+	"encoding/binary"
 	"fmt"
+	"math"
 	"slices"
 	"strings"
 	"testing"
@@ -713,6 +715,65 @@ func drawings() []drawing {
 			n.conv("b", "if", 6, 5, 3, 1, 1)
 			return n.head("b", 5).zero("b.w", 1, 2)
 		}, dims: map[string]string{"a.w": "6 3 3 3"}, barrier: "nested", skip: "gorgonia"},
+		{name: "attributes of old operator sets", net: func() *net {
+			n := in(3, 8, 8)
+			n.opset = 9
+			n.conv("a", "x", 3, 8, 1, 0, 1)
+			n.g.Node = append(n.g.Node, &onnxpb.NodeProto{OpType: proto.String("Split"), Name: proto.String("sp"), Input: []string{"a"},
+				Output: []string{"p", "q"}, Attribute: []*onnxpb.AttributeProto{integer("axis", 1), ints("split", 3, 5)}})
+			n.node("s", "Slice", []string{"q"}, ints("axes", 1), ints("starts", 1), ints("ends", 4))
+			n.node("pd", "Pad", []string{"s"}, ints("pads", 0, 2, 0, 0, 0, 1, 0, 0))
+			n.conv("b", "p", 3, 5, 1, 0, 1)
+			n.conv("c", "pd", 6, 5, 1, 0, 1)
+			n.node("sum", "Sum", []string{"b", "c", "b"})
+			n.node("gap", "GlobalAveragePool", []string{"sum"})
+			n.node("flat", "Squeeze", []string{"gap"}, ints("axes", 2, 3))
+			// q is 3 to 7 of a, s 4 to 6 of a; c reads none of the padding.
+			return n.out(n.gemm("head", "flat", 5, 4)).zero("b.w", 1, 1).zero("c.w", 1, 0, 3)
+		}, dims: map[string]string{"a.w": "4 3 1 1", "b.w": "5 2 1 1", "c.w": "5 2 1 1"}},
+		{name: "Gemm that transposes its input", net: func() *net {
+			n := newNet(1, 2, 3, 8, 8)
+			n.conv("a", "x", 3, 6, 3, 1, 1)
+			n.node("gap", "GlobalAveragePool", []string{"a"})
+			n.node("flat", "Flatten", []string{"gap"})
+			n.node("t", "Transpose", []string{"flat"})
+			n.weights("w", 6, 4)
+			return n.out(n.node("head", "Gemm", []string{"t", "w"}, integer("transA", 1))).zero("w", 0, 2).zero("a.w", 0, 1)
+		}, dims: map[string]string{"a.w": "4 3 3 3", "w": "4 4", "head.bias": "4"}},
+		{name: "double precision", net: func() *net {
+			n := in(3, 8, 8)
+			n.node("gap", "GlobalAveragePool", []string{"x"})
+			n.node("flat", "Flatten", []string{"gap"})
+			n.node("d", "Cast", []string{"flat"}, integer("to", 11))
+			n.double("a.w", 6, 3)
+			n.double("a.b", 6)
+			n.node("a", "Gemm", []string{"d", "a.w", "a.b"}, integer("transB", 1))
+			n.double("b.w", 6, 4)
+			n.node("b", "MatMul", []string{"a", "b.w"})
+			// Row 2 is read by a weight too small for single precision; nothing reads
+			// row 0's neighbour; row 3 is constant.
+			n.doubleAt("b.w", 2, 4, 8, 1e-300)
+			n.doubleAt("b.w", 2, 8, 9, 0)
+			n.doubleAt("b.w", 1, 0, 4, 0)
+			n.doubleAt("a.w", 1, 9, 12, 0)
+			return n.out(n.node("y", "Cast", []string{"b"}, integer("to", 1)))
+		}, dims: map[string]string{"a.w": "4 3", "a.b": "4", "b.w": "4 4", "b.bias": "4"}, skip: "gorgonia"},
+		{name: "half precision, converted", net: func() *net {
+			n := in(3, 8, 8)
+			n.conv("a", "x", 3, 6, 3, 1, 1)
+			n.node("gap", "GlobalAveragePool", []string{"a"})
+			n.node("flat", "Flatten", []string{"gap"})
+			var b []byte
+			for i := range 24 {
+				b = append(b, 0, byte(i/6+1)*4) // 0x0400 and on, by rows
+			}
+			for r := range 4 {
+				clear(b[2*(6*r+3) : 2*(6*r+4)])
+			}
+			n.g.Initializer = append(n.g.Initializer, &onnxpb.TensorProto{Name: proto.String("h"), Dims: []int64{4, 6}, DataType: proto.Int32(10), RawData: b})
+			n.node("w", "Cast", []string{"h"}, integer("to", 1))
+			return n.out(n.node("head", "Gemm", []string{"flat", "w"}, integer("transB", 1)))
+		}, dims: map[string]string{"a.w": "5 3 3 3", "h": "4 5"}},
 		{name: "Resize", net: func() *net {
 			n := in(3, 8, 8)
 			n.conv("a", "x", 3, 6, 3, 1, 1)
@@ -733,6 +794,22 @@ func (n *net) floatAt(name string, e int, v float32) {
 func (n *net) raw(v float32) []byte {
 	n.floats("v", []float32{v}, 1)
 	return n.g.Initializer[0].RawData
+}
+
+// double adds an initializer of doubles.
+func (n *net) double(name string, dims ...int64) {
+	var b []byte
+	for _, v := range n.draw(dims...) {
+		b = binary.LittleEndian.AppendUint64(b, math.Float64bits(float64(v)))
+	}
+	n.g.Initializer = append(n.g.Initializer, &onnxpb.TensorProto{Name: proto.String(name), Dims: dims, DataType: proto.Int32(11), RawData: b})
+}
+
+// doubleAt sets the elements [from, to) of a tensor of doubles, by steps.
+func (n *net) doubleAt(name string, step, from, to int, v float64) {
+	for e := from; e < to; e += step {
+		binary.LittleEndian.PutUint64(n.initializer(name).RawData[8*e:], math.Float64bits(v))
+	}
 }
 
 // zeroKernel clears one column of some rows.

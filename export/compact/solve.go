@@ -1,6 +1,7 @@
 package compact
 
 import (
+	"context"
 	"fmt"
 	"slices"
 )
@@ -44,8 +45,8 @@ type solution struct {
 	makesOf map[int32][]*sink
 }
 
-func (a *analysis) evaluate(goes []bool) (*values, error) {
-	v := &values{v: make([]float64, len(a.class))}
+func (a *analysis) evaluate(ctx context.Context, goes []bool) (*values, error) {
+	v := &values{ctx: ctx, v: make([]float64, len(a.class))}
 	for i := range v.v {
 		v.v[i] = nan
 	}
@@ -56,7 +57,7 @@ func (a *analysis) evaluate(goes []bool) (*values, error) {
 		}
 	}
 	for _, fn := range a.evals {
-		if err := a.ctx.Err(); err != nil {
+		if err := ctx.Err(); err != nil {
 			return nil, err
 		}
 		if err := fn(v); err != nil {
@@ -68,7 +69,7 @@ func (a *analysis) evaluate(goes []bool) (*values, error) {
 
 // solve finds what goes: what is asked for, in that order of preference, and all
 // that can go without a change of what the model computes.
-func (a *analysis) solve(list []int, roundTo int) (*solution, error) {
+func (a *analysis) solve(ctx context.Context, list []int, roundTo int) (*solution, error) {
 	s := &solution{a: a, held: make([]bool, a.count), idle: make([]bool, a.count), extra: map[int]string{}, rank: map[int]int{}, anchor: map[int]int{},
 		readsOf: map[int32][]*sink{}, makesOf: map[int32][]*sink{}}
 	for i, c := range list {
@@ -82,14 +83,14 @@ func (a *analysis) solve(list []int, roundTo int) (*solution, error) {
 	}
 	_, s.groups = a.grouping()
 	var err error
-	if s.exact, err = a.evaluate(nil); err != nil {
+	if s.exact, err = a.evaluate(ctx, nil); err != nil {
 		return nil, err
 	}
 	for {
-		if err := a.ctx.Err(); err != nil {
+		if err := ctx.Err(); err != nil {
 			return nil, err
 		}
-		if err := s.close(); err != nil {
+		if err := s.close(ctx); err != nil {
 			return nil, err
 		}
 		again := s.keepOne()
@@ -105,7 +106,7 @@ func (a *analysis) solve(list []int, roundTo int) (*solution, error) {
 func (s *solution) gone(c int) bool { return s.why[c] != stays && !s.idle[c] }
 
 // close finds what can go, with what is held.
-func (s *solution) close() error {
+func (s *solution) close(ctx context.Context) error {
 	a := s.a
 	s.masked = s.exact
 	s.begin(nil)
@@ -120,7 +121,7 @@ func (s *solution) close() error {
 		}
 		if again {
 			var err error
-			if s.masked, err = a.evaluate(goes); err != nil {
+			if s.masked, err = a.evaluate(ctx, goes); err != nil {
 				return err
 			}
 			s.begin(goes)
