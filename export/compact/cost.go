@@ -63,6 +63,76 @@ func (p *Plan) cost(ctx context.Context, s *solution) error {
 	return nil
 }
 
+// price returns a function that tells what one channel alone takes along.
+func (a *analysis) price() func(c int) (parameters, macs int64) {
+	type layer struct {
+		in, out *track // in is nil where it is coupled with out
+		macs    int64
+	}
+	layers := map[int32][]*layer{}
+	counted := map[string]bool{} // as parameters
+	for i := range a.m.Layers {
+		l := &a.m.Layers[i]
+		for _, name := range append([]string{l.Weight, l.Bias}, l.Others...) {
+			counted[name] = true
+		}
+		if l.Scope != "" || l.MACs == nil || a.live[l.OutTensor] == nil {
+			continue
+		}
+		x := &layer{out: a.live[l.OutTensor], macs: *l.MACs}
+		layers[a.owner[x.out.base]] = append(layers[a.owner[x.out.base]], x)
+		for _, s := range a.sinks {
+			if s.node.Index == l.Node && s.groups == 1 {
+				x.in = s.in
+				layers[a.owner[s.in.base]] = append(layers[a.owner[s.in.base]], x)
+			}
+		}
+	}
+	params := map[int32]*param{}
+	for name, p := range a.params {
+		for _, t := range p.tracks {
+			if !counted[name] {
+				continue
+			}
+			params[a.owner[t.base]] = p
+		}
+	}
+	return func(c int) (parameters, macs int64) {
+		places := map[int32]int64{} // of the channel, by track
+		for _, s := range a.members(c) {
+			places[a.owner[s]]++
+		}
+		// What is left of a tensor of n elements, without the channel.
+		seenP, seenL := map[*param]bool{}, map[*layer]bool{}
+		for o := range places {
+			if p := params[o]; p != nil && !seenP[p] {
+				seenP[p] = true
+				all, left := int64(1), int64(1)
+				for axis, d := range p.dims {
+					all *= d
+					if t := p.tracks[axis]; t != nil {
+						d -= places[a.owner[t.base]]
+					}
+					left *= d
+				}
+				parameters += all - left
+			}
+			for _, l := range layers[o] {
+				if seenL[l] {
+					continue
+				}
+				seenL[l] = true
+				left := l.macs / int64(l.out.n) * (int64(l.out.n) - places[a.owner[l.out.base]])
+				if l.in != nil {
+					left = left / int64(l.in.n) * (int64(l.in.n) - places[a.owner[l.in.base]])
+				}
+				macs += l.macs - left
+			}
+		}
+		return parameters, macs
+	}
+}
+
 // nodeKey tells nodes apart by what they make.
 func nodeKey(n *onnxpb.NodeProto) string {
 	if len(n.Output) == 0 {

@@ -80,6 +80,11 @@ type Group struct {
 	Readers []string `json:"readers"`
 	// Tensors are the activations that the channels lie in.
 	Tensors []string `json:"tensors"`
+	// Parameters and MACs are what the model has less when one channel goes alone,
+	// as package inspect counts them (MACs for batch 1). The columns of a grouped
+	// convolution, which only several channels can take along, do not count.
+	Parameters int64 `json:"parameters"`
+	MACs       int64 `json:"macs"`
 	// Fixed says why none of them can go; empty when they can.
 	Fixed string `json:"fixed,omitempty"`
 	// Removed are the channels that go, Restored those that could go and stay.
@@ -336,8 +341,10 @@ func (a *analysis) grouping() (groups []Group, members [][]int) {
 		o := a.owner[k.in.base]
 		readers[o] = append(readers[o], k.node.Label())
 	}
+	price := a.price()
 	for i := range groups {
 		g := &groups[i]
+		g.Parameters, g.MACs = price(members[i][0])
 		g.Size, g.Makers, g.Readers, g.Tensors = len(members[i]), []Maker{}, []string{}, []string{}
 		last := int32(-1)
 		for _, s := range a.members(members[i][0]) {

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"slices"
+	"strings"
 	"testing"
 
 	"google.golang.org/protobuf/proto"
@@ -213,6 +214,50 @@ func TestRandomNetworks(t *testing.T) {
 	}
 	if removed < 1000 {
 		t.Errorf("%d channels went, too few to show anything", removed)
+	}
+}
+
+// TestPrice: what a group says of one channel is what the file is smaller by when
+// that channel alone goes.
+func TestPrice(t *testing.T) {
+	checked := 0
+	for seed := range uint64(60) {
+		n := randomNet(seed)
+		for _, x := range n.g.Initializer { // nothing goes by itself
+			for i := range len(x.RawData) / 4 {
+				x.RawData[4*i+2] |= 0x40
+				x.RawData[4*i+3] |= 0x3c
+			}
+		}
+		source := n.bytes(t)
+		m := read(t, source)
+		base, err := NewPlan(t.Context(), m, Options{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if base.Removed > 0 {
+			continue // padding, or times zero
+		}
+		for i, g := range base.Groups {
+			if g.Fixed != "" || len(g.Makers) == 0 || g.Size < 2 {
+				continue
+			}
+			p, err := NewPlan(t.Context(), m, Options{Remove: map[string][]int{g.Makers[0].Layer: g.Makers[0].Filters(g.Size - 1)}})
+			if err != nil {
+				t.Fatal(err)
+			}
+			if slices.ContainsFunc(g.Readers, func(name string) bool { return strings.HasPrefix(name, "gconv") }) || p.Removed != 1 || *p.After.MACs > *base.After.MACs {
+				continue // a group of a convolution stays, or more goes
+			}
+			checked++
+			if parameters, macs := base.After.Parameters-p.After.Parameters, *base.After.MACs-*p.After.MACs; parameters != g.Parameters || macs != g.MACs {
+				t.Errorf("seed %d, group %d %+v: the file has %d parameters and %d MACs less", seed, i, g, parameters, macs)
+			}
+		}
+	}
+	t.Logf("%d channels", checked)
+	if checked < 50 {
+		t.Error("too few")
 	}
 }
 
