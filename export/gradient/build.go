@@ -231,7 +231,7 @@ func (b *backward) forward(f *fixed, g *Graph) error {
 			}
 			if c.form == columns {
 				w.conv, w.Weight = c, b.fresh()
-				w.Shape = []int64{c.positions() * c.c, c.o}
+				w.Shape = []int64{c.o, c.positions() * c.c}
 				c.w = w.Weight
 				b.shape[c.w], b.active[c.w] = w.Shape, true
 			}
@@ -339,8 +339,7 @@ func (b *builder) step(p *Param, i int, grad, short, rate string, opt BuildOptio
 
 // square is the sum of the squares of all elements of x.
 func (b *builder) square(x string) string {
-	k := elements(b.shape[x])
-	return b.reshape(b.matmul(b.reshape(x, 1, k), b.reshape(x, k, 1)))
+	return b.op("ReduceSumSquare", []int64{}, []string{x}, attrInt("keepdims", 0))
 }
 
 // bytes serializes the graph in place of the model's.
@@ -456,11 +455,11 @@ func (p *Param) Unpack(packed, stored []float32) {
 func (p *Param) each(visit func(packed, stored int)) {
 	c := p.conv
 	i := 0
-	for y := range c.plane[0].kernel {
-		for x := range c.plane[1].kernel {
-			pos := (y+c.from[0])*c.whole[1] + x + c.from[1]
-			for in := range c.c {
-				for out := range c.o {
+	for out := range c.o {
+		for y := range c.plane[0].kernel {
+			for x := range c.plane[1].kernel {
+				pos := (y+c.from[0])*c.whole[1] + x + c.from[1]
+				for in := range c.c {
 					visit(i, int((out*c.c+in)*c.whole[0]*c.whole[1]+pos))
 					i++
 				}

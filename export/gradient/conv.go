@@ -28,8 +28,9 @@ const (
 const (
 	// maxColumns is the most outputs of a map for which columns is used.
 	maxColumns = 16
-	// maxBand is the most elements of a matrix of banded.
-	maxBand = 4096
+	// maxBand is the most elements of a matrix of banded, maxBands of all of them.
+	maxBand  = 1 << 14
+	maxBands = 8 << 20
 	// minBatched is the number of outputs of a map from which on weight gradients
 	// are summed over products for each sample.
 	minBatched = 128
@@ -84,7 +85,7 @@ func (b *backward) planConv(n *inspect.Node, own bool) (*conv, error) {
 	switch in, out := c.perGroup(); {
 	case in == 1 && out == 1 && c.groups > 1:
 		c.form = depthwise
-		if c.plane[0].n*c.plane[1].n*c.size() <= maxBand {
+		if band := c.plane[0].n * c.plane[1].n * c.size(); band <= maxBand && c.c <= maxBands/band {
 			c.form = banded
 		}
 	case own && c.groups == 1 && c.size() <= maxColumns && c.plane[0].stride == 1 && c.plane[1].stride == 1:
@@ -127,7 +128,7 @@ func (b *builder) columnsForward(c *conv) {
 	rows, k := c.n*c.size(), c.positions()*c.c
 	x := b.framed(b.transpose(c.x, 0, 2, 3, 1), c.plane, true)
 	c.rows = b.reshape(b.concat(3, b.shifted(x, c.plane, true)...), rows, k)
-	y := b.matmul(c.rows, c.w)
+	y := b.gemm(c.rows, c.w, false, true, 1)
 	if c.bias != "" {
 		y = b.add(y, c.bias)
 	}
@@ -297,11 +298,11 @@ func (b *backward) columnsBackward(c *conv, dy string) {
 	if b.active[c.bias] {
 		b.give(c.bias, b.sum(grad, false, 0))
 	}
-	b.give(c.w, b.gemm(c.rows, grad, true, false, 1))
+	b.give(c.w, b.gemm(grad, c.rows, true, false, 1))
 	if !b.active[c.x] {
 		return
 	}
-	cols := b.reshape(b.gemm(grad, c.w, false, true, 1), c.n, c.plane[0].out, c.plane[1].out, c.positions()*c.c)
+	cols := b.reshape(b.gemm(grad, c.w, false, false, 1), c.n, c.plane[0].out, c.plane[1].out, c.positions()*c.c)
 	height, width := c.plane[0].reach(), c.plane[1].reach()
 	var parts []string
 	for i := range c.plane[0].kernel {
