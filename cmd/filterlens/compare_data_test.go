@@ -9,6 +9,7 @@ import (
 	"math/rand/v2"
 	"os"
 	"path/filepath"
+	"reflect"
 	"runtime"
 	"strings"
 	"testing"
@@ -125,6 +126,15 @@ func TestCompareMovedFilters(t *testing.T) {
 	stats := filepath.Join(t.TempDir(), "stats.json")
 	if code := run(t.Context(), []string{"inspect", vggFixture, "--data", glyphs, "--per-label", "20", "--epochs", "1", "--layers", "features.37,features.40", "-q", "-o", stats}, nil, io.Discard, io.Discard); code != 0 {
 		t.Fatalf("exit code %d", code)
+	}
+	// What is measured beside another model is what inspect measures.
+	r, _ = compared(t, append(args(moved("again.onnx", perm)), "--layers", "features.37", "--only", "statistics")...)
+	beside := r.Statistics.Layers
+	r, _ = compared(t, stats, moved("again.onnx", perm), "--data", glyphs)
+	for i, l := range r.Statistics.Layers {
+		if len(beside) != 2 || !reflect.DeepEqual(l.A, beside[i].A) || l.A.SNR == nil {
+			t.Errorf("%s: %+v, measured alone %+v", l.Layer, beside, l.A)
+		}
 	}
 	for _, c := range []struct {
 		args   []string
