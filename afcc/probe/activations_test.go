@@ -8,10 +8,13 @@ import (
 	"slices"
 	"testing"
 
+	"google.golang.org/protobuf/proto"
+
 	"github.com/filterlens/filterlens/inspect"
 	"github.com/filterlens/filterlens/inspect/dataset"
 	"github.com/filterlens/filterlens/inspect/engine"
 	"github.com/filterlens/filterlens/inspect/onnxfile"
+	"github.com/filterlens/filterlens/inspect/onnxfile/onnxpb"
 )
 
 // TestActivations compares with the model run as it is, sample by sample.
@@ -90,8 +93,7 @@ func TestActivations(t *testing.T) {
 	})
 }
 
-// TestActivationsRunWhatIsNeeded: nothing behind the last tap is in the graph, and
-// what surrounds a nested graph is.
+// TestActivationsRunWhatIsNeeded: nothing behind the last tap is in the graph.
 func TestActivationsRunWhatIsNeeded(t *testing.T) {
 	m := small(t, testK)
 	taps := mustSurvey(t, m).Taps
@@ -112,6 +114,35 @@ func TestActivationsRunWhatIsNeeded(t *testing.T) {
 		if layers != i+1 || len(b.g.Initializer) != 2*(i+1) {
 			t.Errorf("%s: %d layers with %d weights", tap.Name(), layers, len(b.g.Initializer))
 		}
+	}
+}
+
+// TestDrop: what a nested graph reads from around it is needed, also of nodes that
+// stand in another order; what old files list as an input goes with its weight.
+func TestDrop(t *testing.T) {
+	n := newNet(-1, 3, 8)
+	used, unused := n.constFloat([]float32{1}), n.constFloat([]float32{2})
+	n.g.Input = append(n.g.Input, valueInfo(used, onnxfile.Float), valueInfo(unused, onnxfile.Float))
+	outer := n.node("Add", []string{"image", used})
+	inner := &onnxpb.GraphProto{Node: []*onnxpb.NodeProto{{OpType: proto.String("Relu"), Input: []string{outer}, Output: []string{"relu"}}},
+		Output: []*onnxpb.ValueInfoProto{{Name: proto.String("relu")}}}
+	branch := func(name string) *onnxpb.AttributeProto {
+		return &onnxpb.AttributeProto{Name: proto.String(name), Type: onnxpb.AttributeProto_GRAPH.Enum(), G: inner}
+	}
+	out := n.node("If", []string{"condition"}, branch("then_branch"), branch("else_branch"))
+	dead := n.node("Mul", []string{outer, unused})
+	n.g.Output = append(n.g.Output, valueInfo(out, onnxfile.Float, -1))
+	slices.Reverse(n.g.Node)
+	n.drop()
+	var left []string
+	for _, x := range n.g.Node {
+		left = append(left, x.Output[0])
+	}
+	if !slices.Equal(left, []string{out, outer}) || slices.Contains(left, dead) {
+		t.Errorf("left: %q, want %q and %q", left, out, outer)
+	}
+	if len(n.g.Initializer) != 1 || n.g.Initializer[0].GetName() != used || len(n.g.Input) != 2 || n.g.Input[1].GetName() != used {
+		t.Errorf("weights %v, inputs %v", n.g.Initializer, n.g.Input)
 	}
 }
 

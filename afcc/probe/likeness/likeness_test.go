@@ -80,23 +80,10 @@ func samples(t testing.TB) (*dataset.Set, []int) {
 // result.
 func edit(t testing.TB, m *inspect.Model, f func(node *onnxpb.NodeProto, weights func(input int) (v []float32, set func([]float32, ...int64)))) *inspect.Model {
 	t.Helper()
-	model := proto.Clone(m.Handle.Model).(*onnxpb.ModelProto)
+	model := inline(t, m)
 	byName := map[string]*onnxpb.TensorProto{}
-	for i, p := range m.Handle.Model.Graph.Initializer {
-		to := model.Graph.Initializer[i]
-		byName[p.GetName()] = to
-		if len(p.FilterlensPayload) == 0 {
-			continue
-		}
-		c, err := m.Handle.Tensor(p).Raw(nil)
-		if err != nil {
-			t.Fatal(err)
-		}
-		var b strings.Builder
-		if _, err := c.WriteTo(&b); err != nil {
-			t.Fatal(err)
-		}
-		to.FilterlensPayload, to.RawData = nil, []byte(b.String())
+	for _, p := range model.Graph.Initializer {
+		byName[p.GetName()] = p
 	}
 	for _, n := range model.Graph.Node {
 		f(n, func(input int) ([]float32, func([]float32, ...int64)) {
@@ -116,6 +103,34 @@ func edit(t testing.TB, m *inspect.Model, f func(node *onnxpb.NodeProto, weights
 			}
 		})
 	}
+	return written(t, model)
+}
+
+// inline returns the skeleton of m with all weights in it.
+func inline(t testing.TB, m *inspect.Model) *onnxpb.ModelProto {
+	t.Helper()
+	model := proto.Clone(m.Handle.Model).(*onnxpb.ModelProto)
+	for i, p := range m.Handle.Model.Graph.Initializer {
+		to := model.Graph.Initializer[i]
+		if len(p.FilterlensPayload) == 0 {
+			continue
+		}
+		c, err := m.Handle.Tensor(p).Raw(nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		var b strings.Builder
+		if _, err := c.WriteTo(&b); err != nil {
+			t.Fatal(err)
+		}
+		to.FilterlensPayload, to.RawData = nil, []byte(b.String())
+	}
+	return model
+}
+
+// written writes a model to a file and opens it.
+func written(t testing.TB, model *onnxpb.ModelProto) *inspect.Model {
+	t.Helper()
 	model.Graph.ValueInfo = nil
 	b, err := proto.Marshal(model)
 	if err != nil {
@@ -635,5 +650,50 @@ func TestRefused(t *testing.T) {
 	}
 	if _, err := Measure(ctx, eng, a, a, x.tapsA, x.tapsB, x.pairs, set, index, opt); !errors.Is(err, context.Canceled) {
 		t.Errorf("cancelled: %v", err)
+	}
+}
+
+// TestFixedBatch compares a model with a copy that takes seven samples at a time and
+// mixes their rows on the way, so that this cannot be changed.
+func TestFixedBatch(t *testing.T) {
+	set, index := samples(t)
+	a := open(t, vggFixture)
+	const batch = 7
+	model := inline(t, a)
+	for _, v := range []*onnxpb.ValueInfoProto{model.Graph.Input[0], model.Graph.Output[0]} {
+		v.Type.GetTensorType().Shape.Dim[0].Value = &onnxpb.TensorShapeProto_Dimension_DimValue{DimValue: batch}
+	}
+	last := len(model.Graph.Node) - 1
+	classifier := model.Graph.Node[last]
+	model.Graph.Node = model.Graph.Node[:last]
+	for i, rows := range []int64{2 * batch, batch} {
+		name := fmt.Sprint("rows", i)
+		model.Graph.Initializer = append(model.Graph.Initializer, &onnxpb.TensorProto{Name: proto.String(name + ".shape"),
+			DataType: proto.Int32(int32(onnxfile.Int64)), Dims: []int64{2}, Int64Data: []int64{rows, -1}})
+		model.Graph.Node = append(model.Graph.Node, &onnxpb.NodeProto{OpType: proto.String("Reshape"), Name: proto.String(name),
+			Input: []string{classifier.Input[0], name + ".shape"}, Output: []string{name}})
+		classifier.Input[0] = name
+	}
+	model.Graph.Node = append(model.Graph.Node, classifier)
+	x := newTrial(t, a, written(t, model))
+	if s, err := probe.NewSurvey(x.b); err != nil || s.Batch != batch || s.Opened {
+		t.Fatalf("the batch is not fixed: %+v, %v", s, err)
+	}
+	eng := runtime(t)
+	want := newTrial(t, a, a).measure(t, eng, set, index, options(t, 24))
+	for _, swap := range []bool{false, true} {
+		y := x
+		if swap {
+			y = newTrial(t, x.b, x.a)
+		}
+		got := y.measure(t, eng, set, index, options(t, 24))
+		if got.Samples != 24 || got.SHA256 != want.SHA256 || got.Parting != nil || len(got.Layers) != len(want.Layers) {
+			t.Fatalf("%d samples, parting %v, %d layers", got.Samples, got.Parting, len(got.Layers))
+		}
+		for i := range want.CKA {
+			for j := range want.CKA[i] {
+				near(t, fmt.Sprintf("%d, %d", i, j), got.CKA[i][j], *want.CKA[i][j], 1e-5)
+			}
+		}
 	}
 }
