@@ -11,27 +11,26 @@ import (
 	"github.com/filterlens/filterlens/inspect/engine/gorgonia/compute"
 )
 
-// A factoriser solves positive definite systems, by a Cholesky factorisation. That
-// of larger ones is in single precision, where products of matrices are fast, and
-// corrected with residuals in double (iterative refinement, Higham, "Accuracy and
-// Stability of Numerical Algorithms", 2nd ed., chapter 12), until the solution is as
-// good as one in double. It keeps its memory for the next system.
+// A factoriser solves positive definite systems by a Cholesky factorisation. That of
+// larger ones is in single precision, where products of matrices are fast; a few
+// conjugate gradients in double precision, with the factor as preconditioner, make
+// the solution as good as one in double. It keeps its memory for the next system.
 type factoriser struct {
-	a       []float64 // n x n, the upper triangle in use
-	l       []float32 // n x n, the lower triangle is the factor
-	panel   []float32
-	inverse []float32 // of a diagonal block
-	x, r, s []float64
+	a          []float64 // n x n, the upper triangle in use
+	l          []float32 // n x n, the lower triangle is the factor
+	panel      []float32
+	inverse    []float32 // of a diagonal block
+	x, r, z, p []float64
+	q          []float64
 }
 
 const (
 	// panelWidth is the width of the blocks in which a matrix is factorised.
 	panelWidth = 64
-	// refined is the length of the residual, by that of the right side, that ends
-	// the refinement.
-	refined = 1e-10
-	// maxRefinements bounds it.
-	maxRefinements = 20
+	// refined is the error of a solution, in the norm of the matrix and by its own,
+	// at which the refinement ends; maxRefinements bounds it.
+	refined        = 1e-8
+	maxRefinements = 60
 )
 
 // matrix returns memory for the upper triangle of an n x n matrix.
@@ -41,17 +40,16 @@ func (f *factoriser) matrix(n int) []float64 {
 }
 
 // solve solves the system of matrix(n) for k right sides, b being n x k, in place.
-// ok is false when the matrix is not positive definite.
+// ok is false when the matrix is not positive definite; b is as it was then.
 func (f *factoriser) solve(n, k int, b []float64) (ok bool) {
-	if n > 2*panelWidth {
-		solved, kept := true, slices.Clone(b)
-		if f.factor(n) {
-			for j := range k {
-				solved = solved && f.refine(n, k, j, b)
-			}
-			if solved {
-				return true
-			}
+	if n > 2*panelWidth && f.approximate(n) {
+		kept := slices.Clone(b)
+		solved := true
+		for j := 0; j < k && solved; j++ {
+			solved = f.refine(n, k, j, b)
+		}
+		if solved {
+			return true
 		}
 		copy(b, kept)
 	}
@@ -62,14 +60,30 @@ func (f *factoriser) solve(n, k int, b []float64) (ok bool) {
 	return ok
 }
 
+// approximate factorises the matrix, or one with so much more on its diagonal that
+// single precision does for it.
+func (f *factoriser) approximate(n int) bool {
+	largest := 0.0
+	for i := range n {
+		largest = max(largest, f.a[i*n+i])
+	}
+	for _, more := range []float64{0, 1e-5, 1e-4, 1e-3} {
+		if f.factor(n, more*largest) {
+			return true
+		}
+	}
+	return false
+}
+
 // factor makes l, column block by column block, each by one product with all the
-// columns to its left.
-func (f *factoriser) factor(n int) bool {
+// columns to its left, of the matrix with more on its diagonal.
+func (f *factoriser) factor(n int, more float64) bool {
 	f.l = slices.Grow(f.l[:0], n*n)[:n*n]
 	for i := range n {
-		for j := range i + 1 {
+		for j := range i {
 			f.l[i*n+j] = float32(f.a[j*n+i])
 		}
+		f.l[i*n+i] = float32(f.a[i*n+i] + more)
 	}
 	var alone compute.Workers
 	for j := 0; j < n; j += panelWidth {
@@ -132,40 +146,47 @@ func (f *factoriser) diagonal(n, j, w int) bool {
 	return true
 }
 
-// refine solves for column j of b with the factor, and corrects the solution until
-// its residual in double precision is small. It reports whether that came about.
+// refine solves for column j of b. It reports whether the solution is good; b is as
+// it was where not.
 func (f *factoriser) refine(n, k, j int, b []float64) bool {
-	f.x, f.r, f.s = slices.Grow(f.x[:0], n)[:n], slices.Grow(f.r[:0], n)[:n], slices.Grow(f.s[:0], n)[:n]
-	goal := 0.0
+	grow := func(v []float64) []float64 { return slices.Grow(v[:0], n)[:n] }
+	f.x, f.r, f.z, f.p, f.q = grow(f.x), grow(f.r), grow(f.z), grow(f.p), grow(f.q)
+	vector := func(v []float64) blas64.Vector { return blas64.Vector{N: n, Inc: 1, Data: v} }
+	clear(f.x)
 	for i := range n {
-		f.x[i], f.r[i] = 0, b[i*k+j]
-		goal += f.r[i] * f.r[i]
+		f.r[i] = b[i*k+j]
 	}
-	goal *= refined * refined
-	last := math.Inf(1)
+	copy(f.z, f.r)
+	f.substitute(n, f.z)
+	copy(f.p, f.z)
+	rz := blas64.Dot(vector(f.r), vector(f.z))
+	goal := rz * refined * refined
 	for range maxRefinements {
-		copy(f.s, f.r)
-		f.substitute(n, f.s)
-		for i, v := range f.s {
-			f.x[i] += v
+		if !(rz > goal) {
+			break
 		}
-		for i := range n {
-			f.r[i] = b[i*k+j]
-		}
-		blas64.Symv(-1, blas64.Symmetric{N: n, Stride: n, Data: f.a, Uplo: blas.Upper}, blas64.Vector{N: n, Inc: 1, Data: f.x}, 1, blas64.Vector{N: n, Inc: 1, Data: f.r})
-		now := blas64.Dot(blas64.Vector{N: n, Inc: 1, Data: f.r}, blas64.Vector{N: n, Inc: 1, Data: f.r})
-		if now <= goal {
-			for i, v := range f.x {
-				b[i*k+j] = v
-			}
-			return true
-		}
-		if !(now < last/4) { // it does not converge, at least not fast
+		blas64.Symv(1, blas64.Symmetric{N: n, Stride: n, Data: f.a, Uplo: blas.Upper}, vector(f.p), 0, vector(f.q))
+		curve := blas64.Dot(vector(f.p), vector(f.q))
+		if !(curve > 0) {
 			return false
 		}
-		last = now
+		step := rz / curve
+		blas64.Axpy(step, vector(f.p), vector(f.x))
+		blas64.Axpy(-step, vector(f.q), vector(f.r))
+		copy(f.z, f.r)
+		f.substitute(n, f.z)
+		last := rz
+		rz = blas64.Dot(vector(f.r), vector(f.z))
+		blas64.Scal(rz/last, vector(f.p))
+		blas64.Axpy(1, vector(f.z), vector(f.p))
 	}
-	return false
+	if rz > goal || rz != rz {
+		return false
+	}
+	for i, v := range f.x {
+		b[i*k+j] = v
+	}
+	return true
 }
 
 // substitute solves l l' x = v in place.

@@ -99,12 +99,12 @@ func (p *problem) groups() []group {
 	return out
 }
 
-// Rough speeds on one core, in multiply-adds a second: of gonum's Cholesky
+// Rough speeds on one core, in multiply-adds a second: of a Cholesky
 // factorisation and of the engine's product of matrices. They decide which way is
 // taken, and nothing else.
 const (
-	choleskySpeed = 2e9
-	productSpeed  = 3e10
+	choleskySpeed = 6e9
+	productSpeed  = 2.5e10
 	// typicalIterations is what conjugate gradients mostly take.
 	typicalIterations = 60
 )
