@@ -19,6 +19,7 @@ type factoriser struct {
 	a          []float64 // n x n, the upper triangle in use
 	l          []float32 // n x n, the lower triangle is the factor
 	panel      []float32
+	scratch    []float32
 	inverse    []float32 // of a diagonal block
 	x, r, z, p []float64
 	q          []float64
@@ -85,13 +86,18 @@ func (f *factoriser) factor(n int, more float64) bool {
 		}
 		f.l[i*n+i] = float32(f.a[i*n+i] + more)
 	}
-	var alone compute.Workers
 	for j := 0; j < n; j += panelWidth {
 		w := min(panelWidth, n-j)
 		if j > 0 {
-			g := compute.Gemm{TransB: true, M: n - j, N: w, K: j, Alpha: -1, Beta: 1}
-			// The factors are columns before j, the result is columns from j on.
-			g.Run(&alone, f.l[j*n:], n, f.l[j*n:], n, f.l[j*n+j:], n, nil)
+			f.panel = slices.Grow(f.panel[:0], j*w)[:j*w]
+			for i := range w {
+				for p, v := range f.l[(j+i)*n : (j+i)*n+j] {
+					f.panel[p*w+i] = v
+				}
+			}
+			g := compute.Gemm{M: n - j, N: w, K: j, Alpha: -1, Beta: 1}
+			// The left factor is columns before j, the result is columns from j on.
+			f.product(&g, f.l[j*n:], n, f.panel, w, f.l[j*n+j:], n)
 		}
 		if !f.diagonal(n, j, w) {
 			return false
@@ -102,10 +108,18 @@ func (f *factoriser) factor(n int, more float64) bool {
 				copy(f.panel[i*w:(i+1)*w], f.l[(j+w+i)*n+j:])
 			}
 			g := compute.Gemm{TransB: true, M: m, N: w, K: w, Alpha: 1}
-			g.Run(&alone, f.panel, w, f.inverse, w, f.l[(j+w)*n+j:], n, nil)
+			f.product(&g, f.panel, w, f.inverse, w, f.l[(j+w)*n+j:], n)
 		}
 	}
 	return true
+}
+
+// product multiplies on this goroutine alone, for there is one for each system.
+func (f *factoriser) product(g *compute.Gemm, a []float32, lda int, b []float32, ldb int, c []float32, ldc int) {
+	var alone compute.Workers
+	need := g.Scratch(&alone)
+	f.scratch = slices.Grow(f.scratch[:0], need)[:need]
+	g.Run(&alone, a, lda, b, ldb, c, ldc, f.scratch)
 }
 
 // diagonal factorises the block of width w at j, and makes its inverse.

@@ -6,6 +6,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/filterlens/filterlens/inspect"
 	"github.com/filterlens/filterlens/inspect/dataset"
 )
 
@@ -54,5 +55,23 @@ func TestReal(t *testing.T) {
 	}
 	sameMask(t, masked, w)
 	refitted := rewritten(t, masked, w)
-	t.Logf("%.4f", accuracy(t, eng, set, index, pre, m, masked, refitted))
+	models := []*inspect.Model{m, masked, refitted}
+	if keep := number("CLASSIFIER", 0); keep > 0 {
+		c, err := classifierSite(m)
+		if err != nil {
+			t.Fatal(err)
+		}
+		thin := diluted(t, refitted, []string{c.name}, keep, how)
+		models = append(models, thin)
+		for _, original := range []*inspect.Model{nil, m} {
+			begin := time.Now()
+			w, h, err := Head(t.Context(), eng, thin, set, opt, HeadOptions{Original: original})
+			if err != nil {
+				t.Fatal(err)
+			}
+			t.Logf("classifier: %.1f s, %+v", time.Since(begin).Seconds(), *h)
+			models = append(models, rewritten(t, thin, w))
+		}
+	}
+	t.Logf("original, masked, refitted, with its classifier diluted, trained, trained on the original's answers: %.4f", accuracy(t, eng, set, index, pre, models...))
 }
