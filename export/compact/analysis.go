@@ -54,6 +54,7 @@ type analysis struct {
 	ctx       context.Context // of analyse, which the rules are part of
 	m         *inspect.Model
 	g         *inspect.Graph
+	kernels   bool // are looked at
 	functions map[[2]string]bool
 	needed    []bool // nodes that an output of the graph depends on
 
@@ -94,14 +95,16 @@ type groupedConv struct {
 	groups  int
 }
 
-func analyse(ctx context.Context, m *inspect.Model) (*analysis, error) {
+// analyse applies the rules to m. Without kernels it does not look at which are
+// zero: then only the channels are known.
+func analyse(ctx context.Context, m *inspect.Model, kernels bool) (*analysis, error) {
 	if m == nil || m.Graph == nil || m.Handle == nil {
 		return nil, &RefusedError{File: "model", Index: -1, Reason: "it was read from a report; open the model itself"}
 	}
 	if err := m.Check(); err != nil {
 		return nil, err
 	}
-	a := &analysis{ctx: ctx, m: m, g: m.Graph, functions: map[[2]string]bool{},
+	a := &analysis{ctx: ctx, kernels: kernels, m: m, g: m.Graph, functions: map[[2]string]bool{},
 		kinds: map[string]kind{}, live: map[string]*track{}, params: map[string]*param{}, readers: map[string]map[int]bool{}}
 	if len(m.Handle.Model.GetTrainingInfo()) > 0 {
 		return nil, refuse(m, nil, "it holds a training graph whose weights would no longer fit; export it without training_info")

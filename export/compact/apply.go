@@ -174,6 +174,7 @@ func (e *editor) weights() error {
 	for _, name := range e.a.paramNames() {
 		p := e.a.params[name]
 		if e.replaced[name] {
+			e.resize(name, p)
 			continue
 		}
 		c := &sliced{dims: p.dims, keep: make([][]bool, len(p.dims)), mask: e.masks[name], width: p.stored.Tensor.DType().Bits() / 8}

@@ -60,7 +60,7 @@ func (a *analysis) depthwise(s *sink, each int64) error {
 	for o := range s.out.n {
 		a.union(s.in.base+o/int(each), s.out.base+o)
 	}
-	if err := s.find(a.ctx); err != nil {
+	if err := a.kernelsOf(s); err != nil {
 		return err
 	}
 	a.eval(func(v *values) error {
@@ -76,6 +76,14 @@ func (a *analysis) depthwise(s *sink, each int64) error {
 	return nil
 }
 
+// kernelsOf finds which kernels of s are not zero, where that matters.
+func (a *analysis) kernelsOf(s *sink) error {
+	if !a.kernels {
+		return nil
+	}
+	return s.find(a.ctx)
+}
+
 func paddedConv(n *inspect.Node, kernel []int64) bool {
 	switch n.AttrString("auto_pad", "NOTSET") {
 	case "NOTSET", "":
@@ -88,7 +96,7 @@ func paddedConv(n *inspect.Node, kernel []int64) bool {
 
 // sink adds a reader.
 func (a *analysis) sink(s *sink) error {
-	if err := s.find(a.ctx); err != nil {
+	if err := a.kernelsOf(s); err != nil {
 		return err
 	}
 	s.number = len(a.sinks)

@@ -613,12 +613,13 @@ func drawings() []drawing {
 			n.conv("a", "x", 3, 6, 3, 1, 1)
 			n.weights("b.w", 5, 6, 1, 1)
 			n.node("b", "Conv", []string{"a", "b.w"})
-			n.head("b", 5).zero("a.w", 0, 2).zero("head.w", 1, 1).weights("unused", 3)
+			n.conv("c", "b", 5, 6, 1, 0, 1)
+			n.head("c", 6).zero("a.w", 0, 2).zero("b.w", 0, 0).zero("c.w", 1, 1).zero("head.w", 1, 1).weights("unused", 3)
 			for _, t := range n.g.Initializer {
 				n.g.Input = append(n.g.Input, value(t.GetName(), t.Dims...))
 			}
 			return n
-		}, dims: map[string]string{"a.w": "5 3 3 3", "b.bias": "4", "unused": "gone"}},
+		}, dims: map[string]string{"a.w": "5 3 3 3", "b.bias": "3", "c.b": "5", "unused": "gone"}},
 		{name: "weights in Constant nodes", net: func() *net {
 			n := in(3, 8, 8)
 			n.conv("a", "x", 3, 6, 3, 1, 1)
@@ -874,6 +875,15 @@ func TestRules(t *testing.T) {
 			}
 			if again.Removed > 0 {
 				t.Errorf("a second pass removes %d more", again.Removed)
+			}
+			for _, v := range w.Handle.Model.Graph.Input {
+				if x, ok := w.Graph.Initializer(v.GetName()); ok {
+					for i, d := range v.GetType().GetTensorType().GetShape().GetDim() {
+						if d.GetDimValue() != x.Dims()[i] {
+							t.Errorf("input %s is declared as %v, stored as %v", v.GetName(), v.GetType(), x.Dims())
+						}
+					}
+				}
 			}
 			for _, v := range w.Handle.Model.Graph.ValueInfo {
 				if s := w.Graph.Shape(v.GetName()); !w.Graph.Has(v.GetName()) || !s.Known {
