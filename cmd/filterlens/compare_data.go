@@ -71,8 +71,10 @@ type dataComparison struct {
 	// pairs is nil when a side is no model.
 	taps  [2][]*probe.Tap
 	pairs []probe.Pair
-	// chosen says that layers were named.
-	chosen bool
+	// chosen says that layers were named, unpaired lists those that are not measured
+	// because they have no counterpart.
+	chosen   bool
+	unpaired []probe.Skip
 	// Which parts are wanted and possible.
 	answers, activations, statistics bool
 }
@@ -374,18 +376,35 @@ func (d *dataComparison) pair(ctx context.Context) error {
 	if d.pairs == nil {
 		d.pairs = []probe.Pair{}
 	}
-	if len(layers) == 0 && (d.saved[0] != nil || d.saved[1] != nil) {
+	switch {
+	case d.chosen:
+		return d.restrict(a, layers)
+	case d.saved[0] != nil || d.saved[1] != nil:
 		d.keep(d.pairs)
-		return nil
+	default:
+		d.measurePaired()
 	}
-	return d.restrict(a, layers)
+	return nil
+}
+
+// measurePaired has layers without a counterpart left out of the statistics, in which
+// nothing could stand beside them. Where no layer has one the last of each model is
+// measured, for the accuracy of the model itself.
+func (d *dataComparison) measurePaired() {
+	for i, taps := range d.taps {
+		for _, t := range taps {
+			paired := slices.ContainsFunc(d.pairs, func(p probe.Pair) bool { return [2]*probe.Tap{p.A, p.B}[i] == t })
+			if paired || len(d.pairs) == 0 && t == taps[len(taps)-1] {
+				d.opt[i].Layers = append(d.opt[i].Layers, t.Tensor)
+				continue
+			}
+			d.unpaired = append(d.unpaired, probe.Skip{Layer: t.Name(), Reason: [2]string{"the second model has no counterpart", "the first model has no counterpart"}[i]})
+		}
+	}
 }
 
 // restrict leaves the named layers of the first model, and their counterparts.
 func (d *dataComparison) restrict(a *inspect.Model, layers []string) error {
-	if len(layers) == 0 {
-		return nil
-	}
 	var pairs []probe.Pair
 	for _, name := range resolve(a, layers) {
 		i := slices.IndexFunc(d.taps[0], func(t *probe.Tap) bool { return t.Tensor == name || slices.Contains(t.Layers, name) })
@@ -518,8 +537,11 @@ func (d *dataComparison) measure(ctx context.Context, eng engine.Engine) error {
 			}
 		}
 	}
-	d.r.Statistics, err = report.NewStatisticsDelta(res[0], res[1], d.pairs)
-	return err
+	if d.r.Statistics, err = report.NewStatisticsDelta(res[0], res[1], d.pairs); err != nil {
+		return err
+	}
+	d.r.Statistics.Unpaired = append(d.r.Statistics.Unpaired, d.unpaired...)
+	return nil
 }
 
 // onlyChosen leaves the layers of a saved measurement that were named, by now those

@@ -145,6 +145,8 @@ func statisticsFacts(d *StatisticsDelta) []Fact {
 	switch {
 	case len(d.Layers) == 0:
 		verdict = Cell{Text: "no layer of A has a counterpart in B that was measured", Tone: Changed}
+	case n.compared == 0:
+		verdict = Cell{Text: "no filter of A has a counterpart in B", Tone: Changed}
 	case n.clusters == 0:
 		verdict = Cell{Text: fmt.Sprintf("the same clusters in all of %s compared", plural(n.compared, "filter")), Tone: Added}
 	case n.labelSets == 0:
