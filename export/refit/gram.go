@@ -26,7 +26,7 @@ type moments struct {
 // gramBytes is what the moments of a site and their solution take.
 func gramBytes(s *site) int64 {
 	d, f, g := int64(s.d()), int64(s.f), int64(s.groups)
-	return g * (12*d*d + 24*d*f)
+	return g * (16*d*d + 40*d*f)
 }
 
 // A gram forms the moments of a site.

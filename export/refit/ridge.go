@@ -31,8 +31,10 @@ import (
 //
 // The samples run through each of the networks once, in parts from layer to layer,
 // as far as the activations in between fit in opt.Memory; where not, parts run
-// again. The Gram matrix of a layer with D weights a filter takes 12 D^2 bytes and
-// about D^2 multiply-adds for each observation.
+// again. What a layer with D weights a filter takes is 16 D^2 bytes, some D^2 / 2
+// multiply-adds for each observation, and for each filter with S of them left S^3 / 6,
+// or with conjugate gradients some 60 D^2. Held-out samples run through the layer
+// itself twice more.
 //
 // Errors are of the engine, of the data set, *OptionError, *UnknownLayerError,
 // those of probe.NewSurvey, or the context's.
