@@ -128,29 +128,26 @@ func centre(x, v []float32, n, d, from, to int) centred {
 	means := make([]float64, to-from)
 	each(func(p, a, b int) {
 		first, means := v[a:b], means[a-from:b-from]
-		var squares float64
+		var squares, most float64
 		for i := range n {
 			for j, y := range v[i*d+a : i*d+b] {
 				y := float64(y)
 				squares += y * y
-				means[j] += y - float64(first[j])
+				y -= float64(first[j])
+				means[j] += y
+				if y < 0 {
+					y = -y
+				}
+				if y > most {
+					most = y
+				}
 			}
 		}
-		parts[p].squares = squares
-		if squares-squares != 0 {
-			parts[p].notFinite = true
-			return
-		}
-		var most float64
 		for j := range means {
 			means[j] /= float64(n)
 		}
-		for i := range n {
-			for j, y := range v[i*d+a : i*d+b] {
-				most = max(most, math.Abs(float64(y)-float64(first[j])-means[j]))
-			}
-		}
-		largest[p] = most
+		parts[p].squares, largest[p] = squares, 2*most // no further from their mean than that
+		parts[p].notFinite = squares-squares != 0
 	})
 	var c centred
 	var most float64
