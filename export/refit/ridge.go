@@ -438,6 +438,7 @@ func (w *ridge) group(ctx context.Context, g int, next []float32, constant []flo
 	if err != nil {
 		return "", 0, err
 	}
+	p.memory = w.r.opt.Memory / 4
 	v, way, iterations, err := p.solve(ctx, mul, w.way)
 	if err != nil {
 		return "", 0, err

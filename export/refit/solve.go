@@ -29,6 +29,8 @@ type problem struct {
 	support []bool    // d x f
 	rest    []float64 // d x f: b - A w0, zero off the support
 	lambda  float64
+	// memory bounds the bytes that factorisations take together, 0 for no bound.
+	memory int64
 }
 
 // How a problem was solved.
@@ -112,6 +114,9 @@ const (
 // method returns the way that costs less.
 func (p *problem) method(groups []group) string {
 	direct := 0.0
+	if p.memory > 0 && factorBytes(groups) > p.memory {
+		return gradient
+	}
 	for _, g := range groups {
 		n := float64(len(g.rows))
 		direct += n*n*n/6 + n*n*float64(len(g.filters))
@@ -121,6 +126,15 @@ func (p *problem) method(groups []group) string {
 		return cholesky
 	}
 	return gradient
+}
+
+// factorBytes is what the largest factorisation takes.
+func factorBytes(groups []group) int64 {
+	n := 1
+	for _, g := range groups {
+		n = max(n, len(g.rows))
+	}
+	return 12 * int64(n) * int64(n)
 }
 
 // solve returns v (d x f), zero off the support. way is cholesky, gradient or "" for
@@ -142,6 +156,9 @@ func (p *problem) solve(ctx context.Context, mul *multiplier, way string) (v []f
 func (p *problem) direct(ctx context.Context, groups []group) ([]float64, error) {
 	v := make([]float64, p.d*p.f)
 	workers := min(runtime.GOMAXPROCS(0), len(groups))
+	if p.memory > 0 {
+		workers = int(min(int64(workers), max(1, p.memory/factorBytes(groups))))
+	}
 	errs := make([]error, workers)
 	var wg sync.WaitGroup
 	next := make(chan int)
