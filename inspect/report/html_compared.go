@@ -156,7 +156,7 @@ type htmlGridCell struct {
 	List []htmlChip
 }
 
-type htmlChip struct{ Text, Note, Tip string }
+type htmlChip struct{ Text, Note string }
 
 // leftOutRows cuts rows to maxHTMLRows and says so.
 func leftOutRows[T any](rows []T, notes []string) ([]T, []string) {

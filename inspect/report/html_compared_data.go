@@ -20,8 +20,10 @@ const (
 	// a picture is shown.
 	maxPageFlips  = 2000
 	maxThumbnails = 300
-	// maxChips bounds the labels that are listed of one filter.
-	maxChips = 40
+	// maxChips bounds the labels that are listed of one filter on either side,
+	// maxPageChips those of all filters.
+	maxChips     = 24
+	maxPageChips = 20_000
 )
 
 // A htmlAnswers is what both models answer.
@@ -525,16 +527,44 @@ func statisticsGrid(s *StatisticsDelta) *htmlGrid {
 	return g
 }
 
+// chipsOf counts the labels that the page lists of a filter.
+func chipsOf(f *probe.FilterDifference) int {
+	return min(len(f.Gained), maxChips) + min(len(f.Lost), maxChips)
+}
+
+// labelSetsShown says which filters, as layer and place in its list, the page lists
+// in which labels changed: all, or those with the most changes of more than fit.
+func labelSetsShown(s *StatisticsDelta) (show map[[2]int]bool, left int) {
+	var all [][2]int
+	for i := range s.Layers {
+		for k := range s.Layers[i].Differ {
+			all = append(all, [2]int{i, k})
+		}
+	}
+	of := func(at [2]int) *probe.FilterDifference { return &s.Layers[at[0]].Differ[at[1]] }
+	slices.SortStableFunc(all, func(a, b [2]int) int {
+		return cmp.Compare(len(of(b).Gained)+len(of(b).Lost), len(of(a).Gained)+len(of(a).Lost))
+	})
+	show = make(map[[2]int]bool)
+	chips := 0
+	for _, at := range all {
+		if chips += chipsOf(of(at)); chips > maxPageChips || len(show) == maxHTMLRows {
+			return show, len(all) - len(show)
+		}
+		show[at] = true
+	}
+	return show, 0
+}
+
 // labelSetGrid lists the filters whose labels changed.
 func labelSetGrid(s *StatisticsDelta, labels []string, notes []string) (*htmlGrid, []string) {
-	g := &htmlGrid{Class: "labelsets", What: "filter", Searched: true, Caption: "labels that filters gained and lost", Heads: []htmlGridHead{{Title: "layer"}, {Title: "filter", Right: true, Tip: "its index in A, and in B where it is another"}, {Title: "gained", Tip: "labels that it has in B only, with their ratios in A and B"}, {Title: "lost", Tip: "labels that it has in A only, with their ratios in A and B"}}}
-	left := 0
+	g := &htmlGrid{Class: "labelsets", What: "filter", Searched: true, Caption: "labels that filters gained and lost", Heads: []htmlGridHead{{Title: "layer"}, {Title: "filter", Right: true, Tip: "its index in A, and in B where it is another"}, {Title: "gained", Tip: "labels that it has in B only, with their ratios to the filter's largest field in A and in B"}, {Title: "lost", Tip: "labels that it has in A only, with their ratios to the filter's largest field in A and in B"}}}
+	show, left := labelSetsShown(s)
 	for i := range s.Layers {
 		l := &s.Layers[i]
 		name := layerName(l.Op, l.Layer)
-		for _, f := range l.Differ {
-			if len(g.Rows) == maxHTMLRows {
-				left++
+		for k, f := range l.Differ {
+			if !show[[2]int{i, k}] {
 				continue
 			}
 			cell := func(sign string, list []probe.LabelChange) htmlGridCell {
@@ -551,7 +581,7 @@ func labelSetGrid(s *StatisticsDelta, labels []string, notes []string) (*htmlGri
 						return strconv.FormatFloat(float64(*v), 'f', 2, 32)
 					}
 					t := labelText(labels, ch.Label)
-					c.List = append(c.List, htmlChip{Text: sign + t, Note: ratio(ch.First) + " \u2192 " + ratio(ch.Second), Tip: t + ": ratio to the filter's largest field in A and in B"})
+					c.List = append(c.List, htmlChip{sign + t, ratio(ch.First) + " \u2192 " + ratio(ch.Second)})
 				}
 				return c
 			}
@@ -567,7 +597,7 @@ func labelSetGrid(s *StatisticsDelta, labels []string, notes []string) (*htmlGri
 		}
 	}
 	if left > 0 {
-		notes = append(notes, leftOut(left, "filter"))
+		notes = append(notes, "Label sets listed are those that changed most; "+leftOut(left, "filter")+".")
 	}
 	if len(g.Rows) == 0 {
 		return nil, notes

@@ -199,10 +199,10 @@ func TestComparedBounds(t *testing.T) {
 		t.Errorf("%d rows, notes %q", n, h.Notes)
 	}
 	d := &delta.Delta{Similarity: 0.5}
-	for range 2 {
+	for _, count := range []int{10, maxPageFilters - 9} {
 		n := operators("0=0")[0]
-		f := &delta.FilterDelta{CountA: maxPageFilters - 1, CountB: maxPageFilters - 1}
-		for i := range f.CountA {
+		f := &delta.FilterDelta{CountA: count, CountB: count}
+		for i := range count {
 			f.Filters = append(f.Filters, delta.Filter{Kind: delta.FilterMoved, From: &i, To: &i})
 		}
 		n.Filters = f
@@ -212,8 +212,37 @@ func TestComparedBounds(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if len(m.Layers) != 2 || strings.Count(string(m.Data), `"cut":true`) != 1 || !strings.Contains(m.Notes[0], "299,999 filters left out") || len(m.Data) > 16<<20 {
+	if len(m.Layers) != 2 || strings.Count(string(m.Data), `"cut":true`) != 1 || !strings.Contains(m.Notes[0], "299,991 filters left out") {
 		t.Errorf("%d layers, %d bytes, notes %q", len(m.Layers), len(m.Data), m.Notes)
+	}
+}
+
+// Of many label sets those that changed most are listed, in the order of layers.
+func TestLabelSetBound(t *testing.T) {
+	s := &StatisticsDelta{}
+	for range 3 {
+		var l StatisticsPair
+		for f := range 2000 {
+			l.Differ = append(l.Differ, probe.FilterDifference{Filter: f, Gained: make([]probe.LabelChange, 1+f/100), Lost: make([]probe.LabelChange, 100)})
+		}
+		s.Layers = append(s.Layers, l)
+	}
+	g, notes := labelSetGrid(s, nil, nil)
+	chips, last := 0, ""
+	for _, r := range g.Rows {
+		chips += len(r[2].List) + len(r[3].List)
+		if len(r[2].List) > maxChips+1 || len(r[2].List) < 7 {
+			t.Fatalf("filter %s has %d chips", r[1].Text, len(r[2].List))
+		}
+		last = r[1].Text
+	}
+	if chips > maxPageChips+2*len(g.Rows) || len(notes) != 1 || !strings.Contains(notes[0], fmt.Sprintf("%s filters left out", grouped(int64(6000-len(g.Rows))))) || last != "1,999" {
+		t.Errorf("%d rows, %d chips, the last filter %s, notes %q", len(g.Rows), chips, last, notes)
+	}
+	s.Layers = s.Layers[:1]
+	s.Layers[0].Differ = s.Layers[0].Differ[:10]
+	if g, notes = labelSetGrid(s, nil, nil); len(g.Rows) != 10 || notes != nil || g.Rows[0][1].Text != "0" {
+		t.Errorf("%d rows, notes %q", len(g.Rows), notes)
 	}
 }
 

@@ -199,7 +199,7 @@
       // Lines from each filter to what it has become, but for those in place.
       const lines = [];
       for (let i = 0; i < l.a; i++) if (m.to[i] >= 0 && (m.to[i] !== i || m.kindA[i] > 0)) lines.push(i);
-      g.globalAlpha = lines.length > 200 ? 0.3 : 0.65;
+      g.globalAlpha = Math.max(0.12, Math.min(0.65, 100 / lines.length));
       g.lineWidth = dpr;
       for (const i of lines) {
         g.strokeStyle = css(tint(m.kindA[i]));
@@ -523,12 +523,13 @@
   function pictures() {
     const thumbs = read("thumbs");
     if (!thumbs) return;
-    const watch = new IntersectionObserver((list) => list.forEach((e) => {
-      if (!e.isIntersecting) return;
-      watch.unobserve(e.target);
-      draw.thumbnail(e.target, thumbs, e.target.dataset.sample, `sample ${e.target.dataset.sample}`);
-    }), { rootMargin: "300px" });
+    const show = (c) => {
+      watch.unobserve(c);
+      draw.thumbnail(c, thumbs, c.dataset.sample, `sample ${c.dataset.sample}`);
+    };
+    const watch = new IntersectionObserver((list) => list.forEach((e) => { if (e.isIntersecting) show(e.target); }), { rootMargin: "300px" });
     section.querySelectorAll("canvas.thumb").forEach((c) => watch.observe(c));
+    addEventListener("beforeprint", () => section.querySelectorAll("canvas.thumb:not([data-drawn])").forEach(show));
   }
 
   // ---- statistics
