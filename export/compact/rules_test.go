@@ -232,7 +232,8 @@ func drawings() []drawing {
 			n.conv("s", "a", 6, 1, 3, 1, 1)
 			n.node("m", "Mul", []string{"a", "s"})
 			n.conv("b", "m", 6, 5, 3, 1, 1)
-			return n.head("b", 5).zero("b.w", 1, 1).zero("s.w", 1, 1)
+			// The gate still reads 3.
+			return n.head("b", 5).zero("b.w", 1, 1, 3).zero("s.w", 1, 1)
 		}, dims: map[string]string{"a.w": "5 3 3 3", "s.w": "1 5 3 3"}},
 		{name: "times zero", net: func() *net {
 			n := in(3, 8, 8)
@@ -519,6 +520,13 @@ func drawings() []drawing {
 			n.conv("b", "v", 6, 5, 1, 0, 1)
 			return n.head("b", 5).zero("a.w", 0, 1, 2).set("a.b", 0, 1, 1).set("a.b", 0, -1, 2)
 		}, dims: map[string]string{"a.w": "5 3 3 3"}},
+		{name: "AveragePool that rounds up", net: func() *net {
+			n := in(3, 8, 8)
+			n.conv("a", "x", 3, 6, 3, 1, 1)
+			n.node("v", "AveragePool", []string{"a"}, ints("kernel_shape", 2, 2), ints("strides", 3, 3), integer("ceil_mode", 1))
+			n.conv("b", "v", 6, 5, 1, 0, 1)
+			return n.head("b", 5).zero("a.w", 0, 1).zero("b.w", 1, 0)
+		}, dims: map[string]string{"a.w": "5 3 3 3"}},
 		{name: "GlobalMaxPool, Dropout, Squeeze", net: func() *net {
 			n := in(3, 8, 8)
 			n.conv("a", "x", 3, 6, 3, 1, 1)
@@ -615,6 +623,7 @@ func drawings() []drawing {
 			n.node("b", "Conv", []string{"a", "b.w"})
 			n.conv("c", "b", 5, 6, 1, 0, 1)
 			n.head("c", 6).zero("a.w", 0, 2).zero("b.w", 0, 0).zero("c.w", 1, 1).zero("head.w", 1, 1).weights("unused", 3)
+			n.floatAt("b.w", 2, 0.5) // of the constant channel: a constant too
 			for _, t := range n.g.Initializer {
 				n.g.Input = append(n.g.Input, value(t.GetName(), t.Dims...))
 			}
