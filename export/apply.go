@@ -9,7 +9,6 @@ import (
 
 	"google.golang.org/protobuf/proto"
 
-	"github.com/filterlens/filterlens/afcc"
 	"github.com/filterlens/filterlens/inspect"
 	"github.com/filterlens/filterlens/inspect/onnxfile"
 	"github.com/filterlens/filterlens/inspect/onnxfile/onnxpb"
@@ -42,9 +41,6 @@ func Apply(m *inspect.Model, p *Plan) (*onnxfile.Draft, error) {
 		Thresholds: map[string]float64{}, Kept: p.Kept, Connections: p.Connections}
 	for i := range p.Layers {
 		l := &p.Layers[i]
-		if l.mask == nil {
-			return nil, fmt.Errorf("layer %s: the plan has no mask", l.Layer)
-		}
 		t := weightIn(d.Model, l.Weight)
 		st, ok := stored(m, l)
 		if t == nil || !ok {
@@ -53,7 +49,7 @@ func Apply(m *inspect.Model, p *Plan) (*onnxfile.Draft, error) {
 		if n, err := st.Elements(); err != nil || n != l.Elements {
 			return nil, fmt.Errorf("layer %s: tensor %q has %d elements, the plan has %d", l.Layer, l.Weight, n, l.Elements)
 		}
-		c, err := st.Raw(zeroDropped(l.mask, l.layout, st.DType().Bits()/8))
+		c, err := st.Raw(zeroDropped(l, st.DType().Bits()/8))
 		if err != nil {
 			return nil, err
 		}
@@ -116,12 +112,13 @@ func setMetadata(m *onnxpb.ModelProto, key, value string) {
 
 // zeroDropped returns an edit for Tensor.Raw that clears the weights of dropped
 // connections. All bits zero is the number +0 in every floating-point format.
-func zeroDropped(mask *afcc.Mask, l layout, width int64) func(b []byte, off int64) {
+func zeroDropped(p *LayerPlan, width int64) func(b []byte, off int64) {
+	l := p.layout()
 	return func(b []byte, off int64) {
 		first, n := off/width, int64(len(b))/width
 		for e := first; e < first+n; {
 			run := min(l.run(e), first+n-e)
-			if r, c := l.connection(e); !mask.Kept(r, c) {
+			if r, c := l.connection(e); !p.kept(r, c) {
 				clear(b[(e-first)*width : (e-first+run)*width])
 			}
 			e += run
@@ -150,6 +147,7 @@ func checkSurgery(ctx context.Context, original, written *inspect.Model, p *Plan
 }
 
 func checkWeights(ctx context.Context, a, b onnxfile.Tensor, l *LayerPlan) (newZeros int64, err error) {
+	lay := l.layout()
 	var readErr error
 	next, stop := iter.Pull(func(yield func([]float64) bool) {
 		readErr = a.Values(func(block []float64) error {
@@ -172,8 +170,8 @@ func checkWeights(ctx context.Context, a, b onnxfile.Tensor, l *LayerPlan) (newZ
 			}
 			old := was[0]
 			was = was[1:]
-			r, c := l.layout.connection(e)
-			switch kept := l.mask.Kept(r, c); {
+			r, c := lay.connection(e)
+			switch kept := l.kept(r, c); {
 			case !kept && v != 0:
 				return fmt.Errorf("element %d should be zero and is %v", e, v)
 			case kept && v != old && (v == v || old == old):

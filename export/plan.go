@@ -18,17 +18,22 @@ import (
 )
 
 // PlanSchema names the form of a Plan as JSON.
-const PlanSchema = "filterlens.plan/1"
+const PlanSchema = "filterlens.plan/2"
 
-// The criteria by which connections are ordered.
+// The criteria by which connections and filters are ordered.
 const (
-	// AFCC keeps a connection whose two ends share a label.
+	// AFCC keeps a connection whose two ends share a label, and the filters whose
+	// clusters have the least noise.
 	AFCC = "afcc"
-	// Random is AFCC with each filter's labels replaced by random ones, as many
-	// at every threshold; Magnitude orders kernels by their Euclidean norm. Both
-	// are controls: they drop as many connections of each layer as AFCC does.
-	Random    = "random"
-	Magnitude = "magnitude"
+	// Random is AFCC with each filter's labels replaced by random ones, as many at
+	// every threshold; whole filters are drawn. Magnitude orders kernels and filters
+	// by their Euclidean norm. Activation orders filters by the root mean square of
+	// what they hand on, and kernels by their norm times that of the filter that they
+	// read (Sun et al., arXiv 2306.11695, with kernels for weights). These are
+	// controls: they drop as many connections of each layer as AFCC does.
+	Random     = "random"
+	Magnitude  = "magnitude"
+	Activation = "activation"
 )
 
 // The targets of a plan.
@@ -40,10 +45,28 @@ const (
 	Both       = "both"
 )
 
-// PlanOptions say what is to fall.
+// The steps of a recovery, in the order in which they run.
+const (
+	// RecoverBias corrects the means of layers (refit.Bias), RecoverRidge fits the
+	// weights that are left layer by layer (refit.Ridge), RecoverHead trains the
+	// classifier (refit.Head), RecoverFinetune all weights (gradient.Train).
+	RecoverBias     = "bias"
+	RecoverRidge    = "ridge"
+	RecoverHead     = "head"
+	RecoverFinetune = "finetune"
+	// RecoverNone stands alone: no step.
+	RecoverNone = "none"
+)
+
+// RecoverySteps returns the steps of a recovery in the order in which they run.
+func RecoverySteps() []string {
+	return []string{RecoverBias, RecoverRidge, RecoverHead, RecoverFinetune}
+}
+
+// PlanOptions say what is to fall, and how the loss is made good.
 type PlanOptions struct {
 	Target    string // Classifier, Conv or Both
-	Criterion string // AFCC, Random or Magnitude
+	Criterion string // AFCC, Random, Magnitude or Activation
 	// Layers restricts the plan to the layers of these names, none when empty.
 	Layers []string
 	// Theta is the threshold. Dilution, when above 0, replaces it: each layer
@@ -51,24 +74,57 @@ type PlanOptions struct {
 	// connections.
 	Theta    float64
 	Dilution float64
-	// Seed draws the labels of Random.
+	// FiltersKeep, when above 0, removes whole filters: of each group of filters that
+	// can only go together this share stays, the best by Criterion, one at least.
+	// Connections then fall only where Dilution is given too.
+	FiltersKeep float64
+	// GroupsKeep is the same for single groups, by the first layer that makes each
+	// (FilterPlan.Layer); it comes before FiltersKeep.
+	GroupsKeep map[string]float64
+	// RoundTo keeps numbers of filters that are multiples of it, as far as a layer has
+	// so many, by keeping more; 0 and 1 keep any number.
+	RoundTo int
+	// Seed draws the labels of Random, and its filters.
 	Seed uint64
+	// Activity holds the root mean square of each filter of a tap, by the name of its
+	// tensor, as Activity measures it. Activation needs it.
+	Activity map[string][]float64
+	// Recover are the steps of the recovery, in any order; nil stands for bias, ridge
+	// and head where there are samples, as far as the model allows.
+	Recover []string
+	// Dense keeps all channels that were not asked for, so that tensors keep their
+	// shapes. It does not go with FiltersKeep.
+	Dense bool
 }
 
-// A Plan says which connections of a model fall, and why others cannot.
+// A Plan says which connections and filters of a model fall, why others cannot,
+// and what is done about the loss. It is everything that pruning decides: as JSON
+// it is read back by ReadPlan, and applied to the same model with the same samples
+// it gives the same file.
 type Plan struct {
 	Schema      string `json:"schema"`
 	Model       string `json:"model"`
 	ModelSHA256 string `json:"model_sha256"`
 	Criterion   string `json:"criterion"`
 	Target      string `json:"target"`
-	// Theta is the threshold of all layers, nil when Dilution chose one for each.
+	// Theta is the threshold of all layers, nil when Dilution chose one for each or
+	// only whole filters fall.
 	Theta    *float64 `json:"theta"`
 	Dilution *float64 `json:"dilution"`
-	Seed     uint64   `json:"seed"`
+	// FiltersKeep is the share of filters that was to stay, nil when none were to go.
+	FiltersKeep *float64 `json:"filters_keep"`
+	RoundTo     int      `json:"round_to,omitempty"`
+	Seed        uint64   `json:"seed"`
+	// Recover are the steps of the recovery in the order in which they run, nil when
+	// they are those that the data and the model allow.
+	Recover []string `json:"recover"`
+	// Dense keeps all channels that were not asked for.
+	Dense bool `json:"dense,omitempty"`
 	// Layers that are diluted and layers that are not, in file order.
 	Layers  []LayerPlan `json:"layers"`
 	Blocked []Blocked   `json:"blocked,omitempty"`
+	// Filters are the groups that lose whole filters.
+	Filters []FilterPlan `json:"filters,omitempty"`
 	// Connections, Kept: totals over Layers.
 	Connections int `json:"connections"`
 	Kept        int `json:"kept"`
@@ -93,6 +149,12 @@ type LayerPlan struct {
 	Out string `json:"out,omitempty"`
 	// Theta is the layer's threshold.
 	Theta float64 `json:"theta"`
+	// Rows counts outputs, Cols input filters, Inner the weights of one connection;
+	// Transposed tells that the weight is stored as (Cols*Inner) x Rows.
+	Rows       int  `json:"rows"`
+	Cols       int  `json:"cols"`
+	Inner      int  `json:"inner"`
+	Transposed bool `json:"transposed,omitempty"`
 	// Connections = output rows x input filters, Kept of them stay, Dilution is
 	// the share that falls.
 	Connections int     `json:"connections"`
@@ -105,9 +167,25 @@ type LayerPlan struct {
 	// CutInputs the input filters that nothing of the layer reads any more.
 	CutOutputs int `json:"cut_outputs"`
 	CutInputs  int `json:"cut_inputs"`
+	// Mask has a bit for each connection, row by row, from the lowest bit of the first
+	// byte on: 1 stays. The plan of a Report has none.
+	Mask []byte `json:"mask,omitempty"`
+}
 
-	mask   *afcc.Mask
-	layout layout
+// A FilterPlan is a group of filters that can only go together, some of which go.
+type FilterPlan struct {
+	// Layer makes the filters, Coupled are layers whose filters go with them.
+	Layer   string   `json:"layer"`
+	Coupled []string `json:"coupled,omitempty"`
+	// Size is the number of filters in the group, Kept of them stay.
+	Size int `json:"size"`
+	Kept int `json:"kept"`
+	// Removed are the numbers of those of Layer that go, the least first; Scores are
+	// theirs, KeptScore is the least of one that stays. Scores are means over the
+	// layers of the group, in each of which they are divided by the layer's mean.
+	Removed   []int     `json:"removed"`
+	Scores    []float64 `json:"scores,omitempty"`
+	KeptScore float64   `json:"kept_score"`
 }
 
 // A Blocked layer stays as it is.
@@ -124,6 +202,14 @@ type layout struct {
 	inner int
 	// transposed: the tensor is stored as (cols*inner) x rows.
 	transposed bool
+}
+
+func (l *LayerPlan) layout() layout { return layout{l.Rows, l.Cols, l.Inner, l.Transposed} }
+
+// kept tells whether the connection from input c to output r stays.
+func (l *LayerPlan) kept(r, c int) bool {
+	i := r*l.Cols + c
+	return l.Mask[i/8]>>(i%8)&1 == 1
 }
 
 func (l layout) elements() int64 { return int64(l.rows) * int64(l.cols) * int64(l.inner) }
@@ -150,81 +236,137 @@ type OptionError struct{ Reason string }
 
 func (e *OptionError) Error() string { return e.Reason }
 
-// NewPlan decides which connections of m fall by the statistics res, which must
-// have been measured on the same file.
-func NewPlan(ctx context.Context, m *inspect.Model, res *probe.Result, opt PlanOptions) (*Plan, error) {
-	bad := func(format string, a ...any) (*Plan, error) { return nil, &OptionError{fmt.Sprintf(format, a...)} }
+// A QuantizedError says that a model is quantized, so that its weights are no longer
+// what a plan is about.
+type QuantizedError struct{ File, Node, Op string }
+
+func (e *QuantizedError) Error() string {
+	return fmt.Sprintf("%s: node %q (%s): the model is quantized; prune the model that it was made from, then quantize again", e.File, e.Node, e.Op)
+}
+
+// checkNotQuantized refuses a model that computes with quantized numbers.
+func checkNotQuantized(m *inspect.Model) error {
+	for _, n := range m.Graph.Nodes {
+		switch n.Op {
+		case "QuantizeLinear", "DequantizeLinear", "DynamicQuantizeLinear", "QLinearConv", "QLinearMatMul", "ConvInteger", "MatMulInteger",
+			"QLinearAdd", "QLinearMul", "QLinearGlobalAveragePool", "QGemm", "MatMulNBits", "DynamicQuantizeMatMul", "MatMulIntegerToFloat", "QAttention":
+			return &QuantizedError{m.File, n.Label(), n.Op}
+		}
+	}
+	return nil
+}
+
+func (opt *PlanOptions) check() error {
+	bad := func(format string, a ...any) error { return &OptionError{fmt.Sprintf(format, a...)} }
 	switch {
 	case !slices.Contains([]string{Classifier, Conv, Both}, opt.Target):
 		return bad("unknown target %q; use fc, conv or both", opt.Target)
-	case !slices.Contains([]string{AFCC, Random, Magnitude}, opt.Criterion):
-		return bad("unknown criterion %q; use afcc, random or magnitude", opt.Criterion)
+	case !slices.Contains([]string{AFCC, Random, Magnitude, Activation}, opt.Criterion):
+		return bad("unknown criterion %q; use afcc, random, magnitude or activation", opt.Criterion)
 	case math.IsNaN(opt.Dilution) || opt.Dilution < 0 || opt.Dilution >= 1:
 		return bad("dilution %v is not a share below 1; 0.9 drops nine of ten connections", opt.Dilution)
+	case math.IsNaN(opt.FiltersKeep) || opt.FiltersKeep < 0 || opt.FiltersKeep > 1:
+		return bad("filters to keep: %v is not a share of at most 1; 0.5 keeps every other filter", opt.FiltersKeep)
+	case opt.RoundTo < 0:
+		return bad("numbers of filters cannot be rounded to multiples of %d", opt.RoundTo)
+	case opt.Dense && opt.wholeFilters():
+		return bad("whole filters cannot be removed from a model that is to stay dense")
+	case opt.Criterion == Activation && opt.Activity == nil:
+		return bad("the criterion activation needs samples to measure activations on; give --data")
 	}
-	if err := afcc.CheckTheta(opt.Theta); err != nil {
+	for layer, keep := range opt.GroupsKeep {
+		if !(keep > 0 && keep <= 1) {
+			return bad("filters to keep of layer %s: %v is not a share above 0 and of at most 1", layer, keep)
+		}
+	}
+	if _, err := recoverySteps(opt.Recover); err != nil {
+		return err
+	}
+	return afcc.CheckTheta(opt.Theta)
+}
+
+// wholeFilters tells whether filters are to be removed.
+func (opt *PlanOptions) wholeFilters() bool { return opt.FiltersKeep > 0 || len(opt.GroupsKeep) > 0 }
+
+// recoverySteps puts the steps asked for in order; nil stays nil, none is empty.
+func recoverySteps(asked []string) ([]string, error) {
+	if asked == nil {
+		return nil, nil
+	}
+	steps := []string{}
+	for _, s := range asked {
+		if s == RecoverNone {
+			if len(asked) > 1 {
+				return nil, &OptionError{"recovery: none does not go with other steps"}
+			}
+			return steps, nil
+		}
+		if !slices.Contains(RecoverySteps(), s) {
+			return nil, &OptionError{fmt.Sprintf("unknown recovery step %q; use bias, ridge, head, finetune or none", s)}
+		}
+	}
+	for _, s := range RecoverySteps() {
+		if slices.Contains(asked, s) {
+			steps = append(steps, s)
+		}
+	}
+	return steps, nil
+}
+
+// NewPlan decides which connections and filters of m fall by the statistics res,
+// which must have been measured on the same file. res may be nil where only whole
+// filters fall, by another criterion than AFCC. A quantized model is a
+// *QuantizedError, what cannot be asked for an *OptionError.
+func NewPlan(ctx context.Context, m *inspect.Model, res *probe.Result, opt PlanOptions) (*Plan, error) {
+	bad := func(format string, a ...any) (*Plan, error) { return nil, &OptionError{fmt.Sprintf(format, a...)} }
+	if err := opt.check(); err != nil {
+		return nil, err
+	}
+	kernels := !opt.wholeFilters() || opt.Dilution > 0
+	if res == nil && (kernels || opt.Criterion == AFCC) {
+		return bad("the plan needs statistics of the model; give --stats or --data")
+	}
+	if err := checkNotQuantized(m); err != nil {
 		return nil, err
 	}
 	survey, err := probe.NewSurvey(m)
 	if err != nil {
 		return nil, err
 	}
-	if k := len(res.Data.Labels); k != survey.Labels {
-		return bad("the statistics are of %d labels, the model has %d outputs", k, survey.Labels)
+	p := &Plan{Schema: PlanSchema, Model: m.File, Criterion: opt.Criterion, Target: opt.Target, Seed: opt.Seed, RoundTo: opt.RoundTo, Dense: opt.Dense, Layers: []LayerPlan{}}
+	if p.Recover, err = recoverySteps(opt.Recover); err != nil {
+		return nil, err
 	}
-	p := &Plan{Schema: PlanSchema, Model: m.File, ModelSHA256: res.ModelSHA256, Criterion: opt.Criterion, Target: opt.Target, Seed: opt.Seed}
-	if opt.Dilution > 0 {
-		p.Dilution = &opt.Dilution
-	} else {
-		p.Theta = &opt.Theta
+	if res != nil {
+		if k := len(res.Data.Labels); k != survey.Labels {
+			return bad("the statistics are of %d labels, the model has %d outputs", k, survey.Labels)
+		}
+		p.ModelSHA256 = res.ModelSHA256
+	} else if p.ModelSHA256, err = m.Handle.SHA256(ctx); err != nil {
+		return nil, err
 	}
+	pl := &planner{m: m, survey: survey, res: res, opt: opt}
 	asked := map[string]bool{}
 	for _, l := range opt.Layers {
 		asked[l] = false
 	}
-	pl := planner{m: m, survey: survey, res: res, opt: opt}
-	for i := range m.Layers {
-		l := &m.Layers[i]
-		if l.Op != "Conv" && l.Op != "Gemm" && l.Op != "MatMul" && l.Op != "ConvTranspose" {
-			continue
+	if kernels {
+		if opt.Dilution > 0 {
+			p.Dilution = &opt.Dilution
+		} else {
+			p.Theta = &opt.Theta
 		}
-		conv := isConv(survey, l)
-		if l.Scope != "" {
-			_, ok := asked[l.Name]
-			if ok {
-				asked[l.Name] = true
-			}
-			if ok || len(asked) == 0 {
-				p.Blocked = append(p.Blocked, Blocked{l.Scope + "/" + l.Name, "it lies in a nested graph or a function"})
-			}
-			continue
+		if err := pl.connections(ctx, p, asked); err != nil {
+			return nil, err
 		}
-		if len(asked) > 0 {
-			if _, ok := asked[l.Name]; !ok {
-				continue
-			}
-			asked[l.Name] = true
+	}
+	if opt.wholeFilters() {
+		if opt.FiltersKeep > 0 {
+			p.FiltersKeep = &opt.FiltersKeep
 		}
-		if conv && opt.Target == Classifier || !conv && opt.Target == Conv {
-			if len(asked) > 0 {
-				p.Blocked = append(p.Blocked, Blocked{l.Name, fmt.Sprintf("not in the target %q", opt.Target)})
-			}
-			continue
+		if err := pl.filters(ctx, p, asked); err != nil {
+			return nil, err
 		}
-		lp, reason, err := pl.layer(ctx, l)
-		if err != nil {
-			return nil, fmt.Errorf("layer %s: %w", l.Name, err)
-		}
-		if reason != "" {
-			p.Blocked = append(p.Blocked, Blocked{l.Name, reason})
-			continue
-		}
-		p.Layers = append(p.Layers, *lp)
-		p.warn(lp)
-		p.Connections += lp.Connections
-		p.Kept += lp.Kept
-		p.Elements += lp.Elements
-		p.Dropped += lp.Dropped
 	}
 	for _, name := range opt.Layers {
 		if !asked[name] {
@@ -237,7 +379,7 @@ func NewPlan(ctx context.Context, m *inspect.Model, res *probe.Result, opt PlanO
 			return nil, &probe.UnknownLayerError{Layer: name, Known: known}
 		}
 	}
-	if len(p.Layers) == 0 {
+	if len(p.Layers) == 0 && len(p.Filters) == 0 {
 		why := ""
 		if len(p.Blocked) > 0 {
 			why = fmt.Sprintf(" (%s: %s)", p.Blocked[0].Layer, p.Blocked[0].Reason)
@@ -247,6 +389,56 @@ func NewPlan(ctx context.Context, m *inspect.Model, res *probe.Result, opt PlanO
 	return p, nil
 }
 
+// connections plans which connections of which layers fall. asked are the layers
+// that were asked for, all when there are none; what is found is marked.
+func (p *planner) connections(ctx context.Context, plan *Plan, asked map[string]bool) error {
+	m, opt := p.m, p.opt
+	for i := range m.Layers {
+		l := &m.Layers[i]
+		if l.Op != "Conv" && l.Op != "Gemm" && l.Op != "MatMul" && l.Op != "ConvTranspose" {
+			continue
+		}
+		conv := isConv(p.survey, l)
+		if l.Scope != "" {
+			_, ok := asked[l.Name]
+			if ok {
+				asked[l.Name] = true
+			}
+			if ok || len(asked) == 0 {
+				plan.Blocked = append(plan.Blocked, Blocked{l.Scope + "/" + l.Name, "it lies in a nested graph or a function"})
+			}
+			continue
+		}
+		if len(asked) > 0 {
+			if _, ok := asked[l.Name]; !ok {
+				continue
+			}
+			asked[l.Name] = true
+		}
+		if conv && opt.Target == Classifier || !conv && opt.Target == Conv {
+			if len(asked) > 0 {
+				plan.Blocked = append(plan.Blocked, Blocked{l.Name, fmt.Sprintf("not in the target %q", opt.Target)})
+			}
+			continue
+		}
+		lp, reason, err := p.layer(ctx, l)
+		if err != nil {
+			return fmt.Errorf("layer %s: %w", l.Name, err)
+		}
+		if reason != "" {
+			plan.Blocked = append(plan.Blocked, Blocked{l.Name, reason})
+			continue
+		}
+		plan.Layers = append(plan.Layers, *lp)
+		plan.warn(lp)
+		plan.Connections += lp.Connections
+		plan.Kept += lp.Kept
+		plan.Elements += lp.Elements
+		plan.Dropped += lp.Dropped
+	}
+	return nil
+}
+
 // isConv tells whether the target Conv is meant to hold a layer. A convolution
 // over one position that makes the logits is a classifier.
 func isConv(s *probe.Survey, l *inspect.Layer) bool {
@@ -254,15 +446,24 @@ func isConv(s *probe.Survey, l *inspect.Layer) bool {
 }
 
 // Taps returns the tensors of m whose filters a plan for opt asks about, in the
-// order of the file: what has to be measured, and nothing more.
+// order of the file: what has to be measured, and nothing more. There are none where
+// no statistics are needed.
 func Taps(m *inspect.Model, opt PlanOptions) ([]string, error) {
 	survey, err := probe.NewSurvey(m)
 	if err != nil {
 		return nil, err
 	}
 	need := map[*probe.Tap]bool{}
+	if opt.wholeFilters() && opt.Criterion != Magnitude && opt.Criterion != Random {
+		for _, t := range survey.Taps {
+			need[t] = opt.Target != Classifier || t.Height*t.Width == 1
+		}
+	}
 	for i := range m.Layers {
 		l := &m.Layers[i]
+		if opt.wholeFilters() && opt.Dilution == 0 {
+			break
+		}
 		classifier := survey.Classifier != nil && survey.Classifier.Node == l.Node
 		switch {
 		case l.Scope != "", l.Op != "Conv" && l.Op != "Gemm" && l.Op != "MatMul",
@@ -336,36 +537,11 @@ func (p *planner) layer(ctx context.Context, l *inspect.Layer) (lp *LayerPlan, r
 	if !st.Tensor.DType().IsFloat() || st.Tensor.DType().Bits() < 16 {
 		return stay("its weights are of type %s", st.Tensor.DType())
 	}
-	dims := st.Tensor.Dims()
-	lp = &LayerPlan{Layer: l.Name, Op: l.Op, Weight: st.Name}
-	if l.Op == "Conv" {
-		if len(dims) < 3 {
-			return stay("its weights have shape %v", dims)
-		}
-		if l.Group > 1 {
-			if dims[1] == 1 {
-				return stay("depthwise: each filter reads one channel, there are no pairs to drop")
-			}
-			return stay("grouped convolution")
-		}
-		inner := int64(1)
-		for _, d := range dims[2:] {
-			inner *= d
-		}
-		lp.layout = layout{rows: int(dims[0]), cols: int(dims[1]), inner: int(inner)}
-	} else {
-		if len(dims) != 2 {
-			return stay("its weights have shape %v", dims)
-		}
-		if node.AttrInt("transA", 0) != 0 {
-			return stay("its input is transposed")
-		}
-		lp.layout = layout{rows: int(dims[0]), cols: int(dims[1]), inner: 1}
-		if l.Op == "MatMul" || node.AttrInt("transB", 0) == 0 {
-			lp.layout = layout{rows: int(dims[1]), cols: int(dims[0]), inner: 1, transposed: true}
-		}
+	lay, reason := weightLayout(l, node, st.Tensor.Dims())
+	if reason != "" {
+		return stay("%s", reason)
 	}
-
+	lp = &LayerPlan{Layer: l.Name, Op: l.Op, Weight: st.Name}
 	in := p.survey.InputTap(g, node.Input(0))
 	if in == nil {
 		if g.IsInput(node.Input(0)) {
@@ -380,16 +556,17 @@ func (p *planner) layer(ctx context.Context, l *inspect.Layer) (lp *LayerPlan, r
 	if err := fits(inRow, in); err != nil {
 		return nil, "", err
 	}
-	if lp.layout.cols%in.Filters != 0 {
-		return stay("it reads %d columns, its input has %d filters", lp.layout.cols, in.Filters)
+	if lay.cols%in.Filters != 0 {
+		return stay("it reads %d columns, its input has %d filters", lay.cols, in.Filters)
 	}
-	switch per := lp.layout.cols / in.Filters; {
+	switch per := lay.cols / in.Filters; {
 	case l.Op == "Conv" && per == 1:
 	case l.Op == "Conv" || per != in.Height*in.Width:
-		return stay("it reads %d columns, its input has %d filters of %d positions", lp.layout.cols, in.Filters, in.Height*in.Width)
+		return stay("it reads %d columns, its input has %d filters of %d positions", lay.cols, in.Filters, in.Height*in.Width)
 	default:
-		lp.layout.cols, lp.layout.inner = in.Filters, per
+		lay.cols, lay.inner = in.Filters, per
 	}
+	lp.Rows, lp.Cols, lp.Inner, lp.Transposed = lay.rows, lay.cols, lay.inner, lay.transposed
 	lp.In = in.Tensor
 	inRatios := afcc.Ratios(inRow.Filters)
 
@@ -401,7 +578,7 @@ func (p *planner) layer(ctx context.Context, l *inspect.Layer) (lp *LayerPlan, r
 		if scores, err = score(inRatios); err != nil {
 			return nil, "", err
 		}
-		return lp, "", p.cut(ctx, lp, st, scores, func() (*afcc.Scores, error) {
+		return lp, "", p.cut(ctx, lp, st, in, scores, func() (*afcc.Scores, error) {
 			return score(afcc.RandomRatios(inRatios, p.opt.Seed^p.tapNumber(in)))
 		})
 	}
@@ -417,8 +594,8 @@ func (p *planner) layer(ctx context.Context, l *inspect.Layer) (lp *LayerPlan, r
 		return nil, "", err
 	}
 	first, rows := out.Range(l.Name)
-	if rows != lp.layout.rows {
-		return stay("it has %d outputs, the tensor %q has %d filters", lp.layout.rows, out.Tensor, rows)
+	if rows != lp.Rows {
+		return stay("it has %d outputs, the tensor %q has %d filters", lp.Rows, out.Tensor, rows)
 	}
 	lp.Rule, lp.Out = "filters", out.Tensor
 	allRatios := afcc.Ratios(outRow.Filters)
@@ -426,7 +603,7 @@ func (p *planner) layer(ctx context.Context, l *inspect.Layer) (lp *LayerPlan, r
 	if scores, err = afcc.ConvScores(ctx, inRatios, outRatios); err != nil {
 		return nil, "", err
 	}
-	return lp, "", p.cut(ctx, lp, st, scores, func() (*afcc.Scores, error) {
+	return lp, "", p.cut(ctx, lp, st, in, scores, func() (*afcc.Scores, error) {
 		// Each tap's filters keep their random labels from layer to layer.
 		return afcc.ConvScores(ctx, afcc.RandomRatios(inRatios, p.opt.Seed^p.tapNumber(in)), afcc.RandomRatios(allRatios, p.opt.Seed^p.tapNumber(out))[first:first+rows])
 	})
@@ -459,54 +636,120 @@ func other(readers []*inspect.Node, n *inspect.Node) string {
 	return "an output"
 }
 
-// cut chooses the threshold and the mask of lp. scores are those of AFCC, which
-// also set how much a control drops; random makes those of Random.
-func (p *planner) cut(ctx context.Context, lp *LayerPlan, st inspect.Stored, scores *afcc.Scores, random func() (*afcc.Scores, error)) error {
+// weightLayout says where the connections of a layer lie in its weights, each column
+// for itself, or why they cannot be told.
+func weightLayout(l *inspect.Layer, node *inspect.Node, dims []int64) (lay layout, reason string) {
+	if l.Op == "Conv" {
+		if len(dims) < 3 {
+			return lay, fmt.Sprintf("its weights have shape %v", dims)
+		}
+		if l.Group > 1 {
+			if dims[1] == 1 {
+				return lay, "depthwise: each filter reads one channel, there are no pairs to drop"
+			}
+			return lay, "grouped convolution"
+		}
+		inner := int64(1)
+		for _, d := range dims[2:] {
+			inner *= d
+		}
+		return layout{rows: int(dims[0]), cols: int(dims[1]), inner: int(inner)}, ""
+	}
+	if len(dims) != 2 {
+		return lay, fmt.Sprintf("its weights have shape %v", dims)
+	}
+	if node.AttrInt("transA", 0) != 0 {
+		return lay, "its input is transposed"
+	}
+	if l.Op == "MatMul" || node.AttrInt("transB", 0) == 0 {
+		return layout{rows: int(dims[1]), cols: int(dims[0]), inner: 1, transposed: true}, ""
+	}
+	return layout{rows: int(dims[0]), cols: int(dims[1]), inner: 1}, ""
+}
+
+// cut chooses the threshold and the mask of lp, which reads the tap in. scores are
+// those of AFCC, which also set how much a control drops; random makes those of
+// Random.
+func (p *planner) cut(ctx context.Context, lp *LayerPlan, st inspect.Stored, in *probe.Tap, scores *afcc.Scores, random func() (*afcc.Scores, error)) error {
 	lp.Theta = p.opt.Theta
 	if p.opt.Dilution > 0 {
 		lp.Theta, _ = scores.ThresholdFor(p.opt.Dilution)
 	}
-	lp.mask = scores.Mask(lp.Theta)
+	mask := scores.Mask(lp.Theta)
 	var err error
 	switch p.opt.Criterion {
 	case Random:
 		if scores, err = random(); err != nil {
 			return err
 		}
-		lp.mask = scores.Top(lp.mask.Count())
-	case Magnitude:
-		norms, err := kernelNorms(ctx, st, lp.layout)
+		mask = scores.Top(mask.Count())
+	case Magnitude, Activation:
+		norms, err := kernelNorms(ctx, st, lp.layout())
 		if err != nil {
 			return err
 		}
-		if scores, err = afcc.MagnitudeScores(norms, lp.layout.rows, lp.layout.cols); err != nil {
+		if p.opt.Criterion == Activation {
+			rms, err := p.activity(in)
+			if err != nil {
+				return err
+			}
+			for i := range norms {
+				norms[i] *= float32(rms[i%lp.Cols])
+			}
+		}
+		if scores, err = afcc.MagnitudeScores(norms, lp.Rows, lp.Cols); err != nil {
 			return err
 		}
-		lp.mask = scores.Top(lp.mask.Count())
+		mask = scores.Top(mask.Count())
 	}
-	lp.Connections = lp.layout.rows * lp.layout.cols
-	lp.Kept = lp.mask.Count()
-	lp.Dilution = lp.mask.Dilution()
-	lp.Elements = lp.layout.elements()
-	lp.Dropped = int64(lp.Connections-lp.Kept) * int64(lp.layout.inner)
-	cols := make([]bool, lp.layout.cols)
-	for r := range lp.layout.rows {
+	lp.Mask = make([]byte, (lp.Rows*lp.Cols+7)/8)
+	for r := range lp.Rows {
+		for c := range lp.Cols {
+			if i := r*lp.Cols + c; mask.Kept(r, c) {
+				lp.Mask[i/8] |= 1 << (i % 8)
+			}
+		}
+	}
+	lp.count()
+	return nil
+}
+
+// activity returns the measured root mean squares of a tap's filters.
+func (p *planner) activity(t *probe.Tap) ([]float64, error) {
+	rms := p.opt.Activity[t.Tensor]
+	if len(rms) != t.Filters {
+		return nil, &OptionError{fmt.Sprintf("the activations of tensor %q are of %d filters, the model's are %d; measure this model", t.Tensor, len(rms), t.Filters)}
+	}
+	return rms, nil
+}
+
+// count fills in what follows from the mask.
+func (l *LayerPlan) count() {
+	l.Connections, l.Kept, l.CutOutputs, l.CutInputs = l.Rows*l.Cols, 0, 0, 0
+	cols := make([]bool, l.Cols)
+	for r := range l.Rows {
 		any := false
-		for c := range lp.layout.cols {
-			if lp.mask.Kept(r, c) {
+		for c := range l.Cols {
+			if l.kept(r, c) {
+				l.Kept++
 				any, cols[c] = true, true
 			}
 		}
 		if !any {
-			lp.CutOutputs++
+			l.CutOutputs++
 		}
 	}
 	for _, read := range cols {
 		if !read {
-			lp.CutInputs++
+			l.CutInputs++
 		}
 	}
-	return nil
+	l.Dilution = 0
+	if l.Connections > 0 {
+		l.Dilution = float64(l.Connections-l.Kept) / float64(l.Connections)
+	}
+	l.Elements = l.layout().elements()
+	l.Dropped = int64(l.Connections-l.Kept) * int64(l.Inner)
 }
 
 // kernelNorms returns the Euclidean norm of each connection's weights.

@@ -38,13 +38,6 @@ func TestBlocked(t *testing.T) {
 			n.node("r", "Relu", []string{n.t})
 			n.classifier(5)
 		}, "its input is transposed"},
-		{"quantized", func(n *net) {
-			n.raw("q", onnxpb.TensorProto_INT8, []byte{1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16}, 4, 4, 1, 1)
-			x := n.t
-			n.node("dq", "DequantizeLinear", []string{"q", n.floats("scale", []float32{0.1}), n.raw("zero", onnxpb.TensorProto_INT8, []byte{0})})
-			n.node("l", "Conv", []string{x, "dq"})
-			n.head(4)
-		}, "its weights are quantized; prune before quantizing"},
 		{"converted", func(n *net) {
 			var b []byte
 			for range 16 {
@@ -122,6 +115,21 @@ func TestBlocked(t *testing.T) {
 				t.Errorf("the layer that reads the image is not among %q", plan.Blocked)
 			}
 		})
+	}
+}
+
+// TestQuantized: a quantized model is refused as a whole, with what to do.
+func TestQuantized(t *testing.T) {
+	n := newNet().conv("a", 3, 4)
+	n.raw("q", onnxpb.TensorProto_INT8, []byte{1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16}, 4, 4, 1, 1)
+	x := n.t
+	n.node("dq", "DequantizeLinear", []string{"q", n.floats("scale", []float32{0.1}), n.raw("zero", onnxpb.TensorProto_INT8, []byte{0})})
+	n.node("l", "Conv", []string{x, "dq"})
+	m := n.head(4).model(t)
+	var quantized *QuantizedError
+	_, err := NewPlan(t.Context(), m, statistics(t, m), PlanOptions{Target: Both, Criterion: AFCC, Theta: 0.5})
+	if !errors.As(err, &quantized) || quantized.Op != "DequantizeLinear" || !strings.Contains(err.Error(), "prune the model that it was made from") {
+		t.Errorf("planned: %v", err)
 	}
 }
 

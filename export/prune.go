@@ -10,80 +10,40 @@ import (
 	"slices"
 
 	"github.com/filterlens/filterlens/afcc/probe"
+	"github.com/filterlens/filterlens/export/gradient"
+	"github.com/filterlens/filterlens/export/refit"
 	"github.com/filterlens/filterlens/inspect"
 	"github.com/filterlens/filterlens/inspect/dataset"
 	"github.com/filterlens/filterlens/inspect/engine"
 	"github.com/filterlens/filterlens/inspect/onnxfile"
 )
 
-// ReportSchema names the form of a Report as JSON.
-const ReportSchema = "filterlens.prune/1"
-
 // Options steer Prune.
 type Options struct {
 	PlanOptions
-	// Set judges the model before and after, on the evaluation split that Probe
-	// describes; nil leaves the accuracy unmeasured.
+	// Plan, unless nil, is applied instead of one made by PlanOptions, of which only
+	// Recover counts then, where the plan leaves it open. It must be for the same file.
+	Plan *Plan
+	// Set recovers the model, on the fitting and statistics splits, and judges it
+	// before and after, on the evaluation split that Probe describes; nil leaves it
+	// unrecovered and its accuracy unmeasured.
 	Set *dataset.Set
 	// Probe says how samples are made and split, and takes the progress.
 	Probe probe.Options
 	// MaxDrop is the largest loss of top-1 accuracy, in points, that passes; nil
 	// lets every loss pass. It needs Set.
 	MaxDrop *float64
-}
-
-// A Report says what Prune did, whether it is right, and what it cost.
-type Report struct {
-	Schema string `json:"schema"`
-	Output string `json:"output"`
-	Plan   *Plan  `json:"plan"`
-	// Verified tells that every check passed, so that the file was written.
-	Verified bool    `json:"verified"`
-	Checks   []Check `json:"checks"`
-	// Before and After hold the two sides, nil where something failed earlier.
-	Before *Side `json:"before"`
-	After  *Side `json:"after"`
-	// Drop is the loss of top-1 accuracy in points, Changed the share of
-	// evaluation samples with another answer; nil without samples.
-	Drop    *float64 `json:"drop_points"`
-	Changed *float64 `json:"changed"`
-	// NewZeros counts the weights that became zero and were not.
-	NewZeros int64 `json:"new_zeros"`
-	// Engine, EngineVersion and Provider say what ran the models.
-	Engine        string `json:"engine"`
-	EngineVersion string `json:"engine_version"`
-	Provider      string `json:"provider"`
-	// Warnings are sentences that a reader must not miss.
-	Warnings []string `json:"warnings,omitempty"`
-}
-
-// A Check is one thing that was verified on the written file.
-type Check struct {
-	Name   string `json:"name"`
-	OK     bool   `json:"ok"`
-	Detail string `json:"detail"`
-}
-
-// A Side describes a model before or after.
-type Side struct {
-	// Bytes is the size of the file with its external data.
-	Bytes int64 `json:"bytes"`
-	// Parameters is the number of parameters stored, Zeros the share of the
-	// weights of Conv, Gemm and MatMul that are zero.
-	Parameters int64    `json:"parameters"`
-	Zeros      *float64 `json:"zeros"`
-	// MACs is what a dense runtime does for one sample, zeros included; nil
-	// when a shape is not known.
-	MACs *int64 `json:"macs"`
-	// Evaluation is nil without samples.
-	Evaluation *probe.Evaluation `json:"evaluation"`
-}
-
-// A VerdictError says that a check failed and that nothing was written.
-type VerdictError struct{ Check Check }
-
-func (e *VerdictError) Error() string {
-	return fmt.Sprintf("%s: %s; nothing was written", e.Check.Name, e.Check.Detail)
+	// Refit, Head and Finetune say how the steps of the recovery run. Samples,
+	// preprocessing, progress and, where it is 0, the seed are filled in, and so is the
+	// original of Head; a zero Finetune.Epochs stands for gradient.Defaults.
+	Refit    refit.Options
+	Head     refit.HeadOptions
+	Finetune gradient.Options
+	// TargetMACs and TargetLatency, when above 0, search for a plan that removes whole
+	// filters until the model has at most this share of the original's multiply-
+	// accumulates, or of its time for one sample; FiltersKeep is not used then. They
+	// need Set. With MaxDrop less is removed where the loss would be larger.
+	TargetMACs, TargetLatency float64
 }
 
 // SameFileError says that the output would overwrite an input.
@@ -144,9 +104,9 @@ func Prune(ctx context.Context, eng engine.Engine, m *inspect.Model, res *probe.
 	if err != nil {
 		return nil, err
 	}
-	r := &Report{Schema: ReportSchema, Output: orStandard(output), Plan: plan,
+	r := &Report{Schema: ReportSchema, Output: orStandard(output), Plan: plan.summary(),
 		Engine: eng.Name(), EngineVersion: eng.Version(), Provider: eng.Provider(), Warnings: slices.Clone(plan.Warnings)}
-	if err := r.verify(ctx, eng, m, path, opt); err != nil {
+	if err := r.verify(ctx, eng, m, plan, path, opt); err != nil {
 		return r, err
 	}
 	r.Verified = true
@@ -181,15 +141,6 @@ func CheckOutput(m *inspect.Model, output string) error {
 	return nil
 }
 
-func (r *Report) check(name string, ok bool, format string, a ...any) error {
-	c := Check{Name: name, OK: ok, Detail: fmt.Sprintf(format, a...)}
-	r.Checks = append(r.Checks, c)
-	if !ok {
-		return &VerdictError{c}
-	}
-	return nil
-}
-
 // fail makes err the verdict of a check, unless it is the context's: a check
 // that was interrupted has found nothing.
 func (r *Report) fail(ctx context.Context, name string, err error) error {
@@ -200,7 +151,7 @@ func (r *Report) fail(ctx context.Context, name string, err error) error {
 }
 
 // verify opens the written file again and fills r.
-func (r *Report) verify(ctx context.Context, eng engine.Engine, m *inspect.Model, path string, opt Options) error {
+func (r *Report) verify(ctx context.Context, eng engine.Engine, m *inspect.Model, plan *Plan, path string, opt Options) error {
 	f, err := onnxfile.Open(path)
 	if err != nil {
 		return err
@@ -211,14 +162,14 @@ func (r *Report) verify(ctx context.Context, eng engine.Engine, m *inspect.Model
 		return err
 	}
 	opt.Probe.Progress("checking weights", 0, 1)
-	r.NewZeros, err = checkSurgery(ctx, m, written, r.Plan)
+	r.NewZeros, err = checkSurgery(ctx, m, written, plan)
 	if err != nil {
 		return r.fail(ctx, "surgery", err)
 	}
 	if err := r.check("surgery", true, "dropped weights are zero, all others of the same layers are unchanged"); err != nil {
 		return err
 	}
-	if err := checkUntouched(ctx, m, written, r.Plan); err != nil {
+	if err := checkUntouched(ctx, m, written, plan); err != nil {
 		return r.fail(ctx, "untouched", err)
 	}
 	if err := r.check("untouched", true, "every other tensor and node is unchanged"); err != nil {

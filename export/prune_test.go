@@ -322,9 +322,9 @@ func TestControlsDropAsMuch(t *testing.T) {
 				t.Errorf("%s: dilution %v, %v was asked for", l.Layer, l.Dilution, dilution)
 			}
 			same := 0
-			for r := range l.layout.rows {
-				for c := range l.layout.cols {
-					if l.mask.Kept(r, c) == plans[1].Layers[i].mask.Kept(r, c) {
+			for r := range l.Rows {
+				for c := range l.Cols {
+					if l.kept(r, c) == plans[1].Layers[i].kept(r, c) {
 						same++
 					}
 				}
@@ -341,14 +341,14 @@ func TestControlsDropAsMuch(t *testing.T) {
 			w := plans[2].Layers[i]
 			v, _ := values(t, m, w.Weight)
 			smallest, largest := 1e9, 0.0
-			for r := range w.layout.rows {
-				for c := range w.layout.cols {
+			for r := range w.Rows {
+				for c := range w.Cols {
 					sum := 0.0
-					for q := range w.layout.inner {
-						x := float64(v[(r*w.layout.cols+c)*w.layout.inner+q])
+					for q := range w.Inner {
+						x := float64(v[(r*w.Cols+c)*w.Inner+q])
 						sum += x * x
 					}
-					if w.mask.Kept(r, c) {
+					if w.kept(r, c) {
 						smallest = min(smallest, sum)
 					} else {
 						largest = max(largest, sum)
