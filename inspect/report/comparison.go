@@ -147,7 +147,7 @@ func deltaFacts(d *delta.Delta) (facts []Fact) {
 		}
 	}
 	if added+gone > 0 {
-		facts = append(facts, Fact{"zeros", Words(fmt.Sprintf("%s new, %s gone", grouped(added), grouped(gone)))})
+		facts = append(facts, Fact{"zeros", Words(counted(part{int(added), "new"}, part{int(gone), "gone"}))})
 	}
 	if f := t.Filters; f != (delta.FilterCounts{}) {
 		facts = append(facts, Fact{"filters", Words(filterText(&f, ", "))})

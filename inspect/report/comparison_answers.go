@@ -56,7 +56,7 @@ func (r *Compared) answerSections(v CompareView) []Section {
 	t := &Table{Columns: []Column{{}, {Title: "A", Right: true}, {Title: "B", Right: true}, {Title: "", Right: true}}}
 	change := none
 	if d := 100 * (x.B.Top1 - x.A.Top1); d != 0 {
-		change = Cell{Text: signed(d) + " points", Tone: Removed}
+		change = Cell{Text: fmt.Sprintf("%+.2f points", d), Tone: Removed}
 		if d > 0 {
 			change.Tone = Added
 		}
