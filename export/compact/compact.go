@@ -20,8 +20,9 @@
 //
 // A channel goes when no reader needs it: because all kernels for it are zero or
 // belong to outputs that go themselves, or because its value at that reader is
-// one number, which is 0 or can be added to the reader's bias. What goes is found
-// from the outputs back until nothing more can go.
+// one number, which is 0 or can be added to the reader's bias. Where padding keeps
+// it from the bias, one constant channel of a group stays and stands for the
+// others. What goes is found from the outputs back until nothing more can go.
 //
 // Values are taken to be finite: a weight of zero hides an infinity that it would
 // have turned into a NaN.

@@ -117,13 +117,11 @@ type Maker struct {
 	Numbers [][]int `json:"numbers,omitempty"`
 }
 
-// Filters returns the filters of the layer that are one channel of the group, nil
-// when there is no such channel.
+// Filters returns the filters of the layer that are one channel of the group,
+// which must be at least 0 and below the group's Size. The caller may not change
+// them.
 func (m *Maker) Filters(channel int) []int {
 	if m.Each == 0 {
-		if channel < 0 || channel >= len(m.Numbers) {
-			return nil
-		}
 		return m.Numbers[channel]
 	}
 	list := make([]int, m.Each)
