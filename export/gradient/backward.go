@@ -169,7 +169,7 @@ func (b *backward) differentiate(n *inspect.Node, dys []string) error {
 		b.give(x, b.reshape(dy, b.shape[x]...))
 	case "Dropout":
 		if mode := n.Input(2); mode != "" {
-			if s, ok := b.graph.Stored(mode); !ok || zero(s) == false {
+			if s, ok := b.graph.Stored(mode); !ok || !zero(s) {
 				return b.refuse(n, "it drops values at random; export the model for inference")
 			}
 		}

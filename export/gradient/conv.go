@@ -73,7 +73,7 @@ func (b *backward) planConv(n *inspect.Node, own bool) (*conv, error) {
 	if reason != "" {
 		return nil, b.refuse(n, reason)
 	}
-	c.plane, c.n, c.c, c.o = p, x[0], x[1], y[1]
+	c.plane, c.n, c.c, c.o, c.form = p, x[0], x[1], y[1], plain
 	if c.groups < 1 || c.c%c.groups != 0 || c.o%c.groups != 0 || w[0] != c.o || w[1] != c.c/c.groups {
 		return nil, b.refuse(n, "its weight does not fit its input")
 	}

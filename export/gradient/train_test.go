@@ -43,7 +43,8 @@ func signed(t testing.TB) dataset.Preprocess {
 	return p
 }
 
-// damaged is m with a share of the weights of each layer zero, drawn at random.
+// damaged is m with a share of the weights of each layer in its second half zero,
+// drawn at random. (In all layers it would leave nothing of the signal at the output.)
 func damaged(t testing.TB, m *inspect.Model, share float64) *inspect.Model {
 	t.Helper()
 	r := rand.New(rand.NewPCG(1, 2))
@@ -154,8 +155,12 @@ func (tr *trial) checkTrained() {
 	if want := tr.loss(); loss-want > 1e-4*(1+want) || want-loss > 1e-4*(1+want) {
 		tr.t.Errorf("loss %v, of the model itself %v", loss, want)
 	}
-	wrong := 0
-	for _, p := range tr.g.Params {
+	wrong, seen := 0, 0
+	for i, p := range tr.g.Params {
+		if i%(1+len(tr.g.Params)/40) != 0 {
+			continue // some are enough
+		}
+		seen++
 		w, grad := tr.weights[p.Name], grads[p.Name]
 		gg, ww := 0.0, 0.0
 		for i, v := range grad {
@@ -189,8 +194,8 @@ func (tr *trial) checkTrained() {
 		}
 	}
 	// Some tensors meet a kink of Relu or MaxPool on the way.
-	if wrong > len(tr.g.Params)/10 {
-		tr.t.Errorf("%d of %d gradients differ", wrong, len(tr.g.Params))
+	if wrong > seen/10 {
+		tr.t.Errorf("%d of %d gradients differ", wrong, seen)
 	}
 }
 
@@ -211,12 +216,12 @@ func TestTrain(t *testing.T) {
 		share, rate float64
 		epochs      int
 		gain        float64
-	}{{"vgg16-glyphs20", 0.6, 0.02, 3, 0.4}, {"efficientnet-b0-bn-glyphs20", 0.3, 0.02, 2, 0.3}} {
+	}{{"vgg16-glyphs20", 0.6, 0.03, 2, 0.4}, {"efficientnet-b0-bn-glyphs20", 0.3, 0.02, 1, 0.4}} {
 		t.Run(tc.name, func(t *testing.T) {
 			whole := open(t, fixtures+tc.name+".onnx")
 			m := damaged(t, whole, tc.share)
 			opt := options(t)
-			opt.LearningRate, opt.Epochs = tc.rate, tc.epochs
+			opt.LearningRate, opt.Epochs, opt.Batch = tc.rate, tc.epochs, 20
 			opt.Norms = true
 			stages := map[string]int{}
 			opt.Progress = func(stage string, done, total int) {
@@ -238,10 +243,10 @@ func TestTrain(t *testing.T) {
 			if after < before+tc.gain {
 				t.Errorf("accuracy %.4f after %.4f", after, before)
 			}
-			if h.Best == 0 || h.HeldOutSamples != 120 || h.TrainSamples != 1080 || h.Batch != 50 {
+			if h.Best == 0 || h.HeldOutSamples != 120 || h.TrainSamples != 1080 || h.Batch != 20 {
 				t.Errorf("history %+v", h)
 			}
-			if stages["train"] < 4*21 || stages["evaluate"] == 0 {
+			if stages["train"] < tc.epochs*54 || stages["evaluate"] == 0 {
 				t.Errorf("progress was told %v", stages)
 			}
 			zeros, moved := int64(0), 0
@@ -266,7 +271,7 @@ func TestTrain(t *testing.T) {
 					}
 				}
 			}
-			if zeros < 100000 || h.Zeros != zeros || moved == 0 {
+			if zeros < 50000 || h.Zeros != zeros || moved == 0 {
 				t.Errorf("%d zeros, the history says %d; %d weights moved", zeros, h.Zeros, moved)
 			}
 		})
