@@ -352,7 +352,10 @@ func (e *editor) describe() {
 
 // Mask returns m with what p asks for silenced instead of removed: the weights by
 // which it is read are zero. The compacted model computes what this one does, to
-// rounding; without anything asked for it computes what m does.
+// rounding; without anything asked for it computes what m does. Its weights can be
+// mended before it is compacted, if those that are zero stay zero: of what Mask
+// returns the same channels go without being asked for (where RoundTo or a grouped
+// convolution keeps some back, perhaps others).
 func Mask(ctx context.Context, m *inspect.Model, p *Plan) (*onnxfile.Draft, error) {
 	s, err := p.solution(ctx, m)
 	if err != nil {
