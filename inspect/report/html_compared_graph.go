@@ -371,6 +371,9 @@ func reviewRow(n *delta.NodeDelta, id int) htmlReviewRow {
 	}
 	if f := n.Filters; f != nil && f.Note == "" && (f.Moved+f.Scaled+f.Changed+f.Gone+f.New > 0 || !f.InOrder) {
 		row.Filters = filterCountsText(&f.FilterCounts)
+		if !slices.ContainsFunc(n.Changes, func(c delta.Change) bool { return c.What == "filters" }) {
+			row.Filters = "filters: " + row.Filters
+		}
 	}
 	return row
 }

@@ -104,7 +104,7 @@ const draw = (() => {
     (o.lines ?? []).forEach((l) => {
       s.append(svg("path", { class: "across", d: `M${left} ${Y(l.value)}H${width - right}` }));
       const above = Y(l.value) > top + 16;
-      s.append(svg("text", { class: "tick", x: left + 4, y: Y(l.value) + (above ? -4 : 12) }, `${l.name} ${format(l.value, o.share)}`));
+      s.append(svg("text", { class: o.log ? "tick r" : "tick", x: o.log ? width - right - 4 : left + 4, y: Y(l.value) + (above ? -4 : 12) }, `${l.name} ${format(l.value, o.share)}`));
     });
     if (o.mark !== undefined) s.append(svg("path", { class: "across", d: `M${X(o.mark)} ${top}V${o.height}` }));
     if (named) {
