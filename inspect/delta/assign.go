@@ -653,7 +653,7 @@ func (s *assignment) examine(f int32, x, y []float64) rowResult {
 	r := rowResult{t: tally{tol: s.tol}, scale: 1, cosine: math.NaN()}
 	t := &r.t
 	if same(x, y) {
-		t.addSame(sums(x, 0))
+		addSame(t, x)
 	} else {
 		for i, a := range x {
 			t.add(a, y[i], int64(i), math.Abs(a))
@@ -662,16 +662,12 @@ func (s *assignment) examine(f int32, x, y []float64) rowResult {
 			t.at = s.place(int(f), int(t.at))
 		}
 	}
-	xx, yy := t.squares()
 	switch {
-	case xx == 0 && yy == 0:
+	case t.aa == 0 && t.bb == 0, t.diff2 == 0 && t.aa > 0:
 		r.cosine = 1
-	case t.diff2 == 0 && xx > 0:
-		r.cosine = 1
-	case xx > 0 && yy > 0:
-		xy := (xx + yy - t.diff2) / 2
-		r.cosine = min(max(xy/math.Sqrt(xx)/math.Sqrt(yy), -1), 1)
-		r.scale = xy / xx
+	case t.aa > 0 && t.bb > 0:
+		r.cosine = t.cosine()
+		r.scale = t.ab / t.aa
 	}
 	return r
 }
@@ -743,11 +739,10 @@ func (s *assignment) judge(ctx context.Context) error {
 		s.cosine[f], s.scale[f] = r.cosine, 1
 		st.same = r.t.v.Beyond == 0
 		if v := r.t.v; !st.same && r.cosine > 0 && v.NaNA+v.NaNB+v.InfA+v.InfB == 0 {
-			xx, yy := r.t.squares()
 			limit := 1e-5 + 4*s.tol.rel
 			// ||b - scale a||^2, by Pythagoras
-			rest := max(yy-r.scale*r.scale*xx, 0)
-			if st.scaled = rest <= limit*limit*yy+1e-13*yy && math.Abs(r.scale-1) > limit; st.scaled {
+			rest := max(r.t.bb-r.scale*r.t.ab, 0)
+			if st.scaled = rest <= (limit*limit+1e-13)*r.t.bb && math.Abs(r.scale-1) > limit; st.scaled {
 				s.scale[f] = r.scale
 			}
 		}

@@ -249,6 +249,28 @@ func TestScaled(t *testing.T) {
 	}
 }
 
+// TestFarScaled multiplies filters by what training hardly does but decay and
+// folded normalization do.
+func TestFarScaled(t *testing.T) {
+	for _, scale := range []float32{1e-12, 1e-8, 1e8, 1e12} {
+		a := chain(t, 13, 8, 6)
+		b := a.clone()
+		w, bias := b.weights("c0.w"), b.weights("c0.b")
+		for i := range w {
+			w[i] *= scale
+		}
+		for i := range bias {
+			bias[i] *= scale
+		}
+		b.set("c0.w", w)
+		b.set("c0.b", bias)
+		f := node(compared(t, a, b, Options{}), "n_c0").Filters
+		if f.Scaled != 8 || math.Abs(*f.Filters[3].Scale/float64(scale)-1) > 1e-6 || math.Abs(*f.Filters[3].Similarity-1) > 1e-9 {
+			t.Errorf("scale %g: %+v", scale, f.FilterCounts)
+		}
+	}
+}
+
 // TestTwins has filters that cannot be told apart.
 func TestTwins(t *testing.T) {
 	a := chain(t, 13, 8, 6)
@@ -356,6 +378,12 @@ func TestStrangers(t *testing.T) {
 	expect(t, d, "n_c1: changed weight")
 	if f := node(d, "n_c1").Filters; f.Gone != 32 || f.New != 32 || f.Changed > 0 {
 		t.Errorf("%+v", f.FilterCounts)
+	}
+	// Nothing of it is said to be equal.
+	for _, w := range node(d, "n_c1").Tensors {
+		if w.Agreement != Incomplete || w.Values != nil || w.Note == "" {
+			t.Errorf("%+v", w)
+		}
 	}
 	// What comes after is still compared, by index, and says so.
 	if f := node(d, "n_y").Filters; f.Kept != 5 || f.Channels.Gone > 0 {

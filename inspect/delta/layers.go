@@ -192,6 +192,18 @@ func (d *TensorDelta) set(t *tally, dims []int64) {
 	d.Note = ""
 }
 
+// setAligned is set of the filters that live on, of a tensor of so many numbers.
+func (d *TensorDelta) setAligned(t *tally, dims []int64, count int64) {
+	d.set(t, dims)
+	d.Aligned = true
+	if count > 0 && d.Values.Elements == 0 {
+		d.Agreement, d.Values, d.Note = Incomplete, nil, noneLivesOn
+	}
+}
+
+// noneLivesOn is why a tensor was not compared whose filters are all gone.
+const noneLivesOn = "none of its filters lives on"
+
 // find returns the comparison of that name, nil when there is none.
 func (l *layerPair) find(what string) *TensorDelta {
 	for i := range l.deltas {
@@ -223,6 +235,9 @@ func (l *layerPair) finish() {
 	for i := range l.deltas {
 		d := &l.deltas[i]
 		differs := d.Agreement == Differs || d.Agreement == Incomplete
+		if d.Note == noneLivesOn {
+			differs = false // told as filters
+		}
 		if f := n.Filters; f != nil && d.What == "weight" {
 			if d.Agreement == Incomplete && f.Note == "" {
 				differs = false // told as filters and channels
@@ -233,7 +248,7 @@ func (l *layerPair) finish() {
 		}
 		if differs {
 			c := Change{What: d.What, Name: l.changed[i]}
-			if d.Agreement == Incomplete && d.A != nil && d.B != nil {
+			if d.Agreement == Incomplete && d.Note != noneLivesOn && d.A != nil && d.B != nil {
 				c.From, c.To = fmt.Sprint(d.A.Dims), fmt.Sprint(d.B.Dims)
 			}
 			n.Changes = append(n.Changes, c)
@@ -790,8 +805,7 @@ func (l *layerPair) align(s *assignment) {
 		if l.a.weight.stored {
 			dims = l.a.weight.t.Dims()
 		}
-		d.set(&s.sum, dims)
-		d.Aligned = true
+		d.setAligned(&s.sum, dims, s.a.v.count())
 	}
 	if d := l.find("bias"); d != nil {
 		t := tally{tol: s.biasTol}
@@ -808,7 +822,6 @@ func (l *layerPair) align(s *assignment) {
 			}
 			t.add(x, y, int64(i), size)
 		}
-		d.set(&t, []int64{l.a.weight.rows})
-		d.Aligned = true
+		d.setAligned(&t, []int64{l.a.weight.rows}, l.a.weight.rows)
 	}
 }

@@ -55,16 +55,19 @@ type Values struct {
 	InfB int64 `json:"inf_b,omitempty"`
 }
 
-// A tally gathers Values. Sums are of distances from a pivot, so that numbers far
-// from zero lose no digits.
+// A tally gathers Values. Moments are of distances from a number of the side's
+// own, so that numbers far from zero lose no digits, nor does a side that is far
+// smaller than the other; lengths and the product are of the numbers themselves,
+// so that the cosine does not come from a difference of large sums.
 type tally struct {
 	v                    Values
 	finite               int64
 	maxAbs               float64
 	at                   int64
 	top                  float64 // largest |a|
-	pivot                float64
+	pivotA, pivotB       float64
 	sumA, sumB, sqA, sqB float64
+	aa, bb, ab           float64
 	diff2                float64
 	tol                  tolerance
 	found                bool
@@ -82,11 +85,14 @@ func (t *tally) add(x, y float64, at int64, size float64) {
 		t.differ(x, y, d, at, size)
 	}
 	t.top = max(t.top, math.Abs(x))
-	p, q := x-t.pivot, y-t.pivot
+	p, q := x-t.pivotA, y-t.pivotB
 	t.sumA += p
 	t.sqA += p * p
 	t.sumB += q
 	t.sqB += q * q
+	t.aa += x * x
+	t.bb += y * y
+	t.ab += x * y
 }
 
 func (t *tally) differ(x, y, d float64, at int64, size float64) {
@@ -136,7 +142,7 @@ func addBlock[T float32 | float64](t *tally, x, y []T, at int64) {
 	for len(x) > 0 {
 		n := min(step, len(x))
 		if same(x[:n], y[:n]) {
-			t.addSame(sums(x[:n], t.pivot))
+			addSame(t, x[:n])
 		} else {
 			for i, a := range x[:n] {
 				a := float64(a)
@@ -157,33 +163,44 @@ func same[T float32 | float64](x, y []T) bool {
 	return true
 }
 
-// sums returns the number, the sum and the sum of squares of distances from the
-// pivot, and the largest size. Infinities make them useless: it tells so by a sum
-// that is not finite.
-func sums[T float32 | float64](x []T, pivot float64) (n int64, s, q, top float64, inf int64) {
+// addSame adds a block that both sides have.
+func addSame[T float32 | float64](t *tally, x []T) {
+	s, q, length, top, inf := sums(x, t.pivotA)
+	sB, qB := s, q
+	if t.pivotB != t.pivotA {
+		sB, qB, _, _, _ = sums(x, t.pivotB)
+	}
+	t.v.Elements += int64(len(x))
+	t.finite += int64(len(x)) - inf
+	t.v.InfA += inf
+	t.v.InfB += inf
+	t.sumA += s
+	t.sumB += sB
+	t.sqA += q
+	t.sqB += qB
+	t.aa += length
+	t.bb += length
+	t.ab += length
+	t.top = max(t.top, top)
+}
+
+// sums returns the sum and the sum of squares of distances from the pivot, the sum
+// of squares, the largest size, and the number of infinities, which are in none of
+// them.
+func sums[T float32 | float64](x []T, pivot float64) (s, q, length, top float64, inf int64) {
 	for _, a := range x {
-		d := float64(a) - pivot
+		v := float64(a)
+		d := v - pivot
 		if d-d != 0 {
 			inf++
 			continue
 		}
 		s += d
 		q += d * d
-		top = max(top, math.Abs(float64(a)))
+		length += v * v
+		top = max(top, math.Abs(v))
 	}
-	return int64(len(x)), s, q, top, inf
-}
-
-func (t *tally) addSame(n int64, s, q, top float64, inf int64) {
-	t.v.Elements += n
-	t.finite += n - inf
-	t.v.InfA += inf
-	t.v.InfB += inf
-	t.sumA += s
-	t.sumB += s
-	t.sqA += q
-	t.sqB += q
-	t.top = max(t.top, top)
+	return s, q, length, top, inf
 }
 
 func (t *tally) merge(o *tally) {
@@ -202,17 +219,14 @@ func (t *tally) merge(o *tally) {
 	t.sumB += o.sumB
 	t.sqA += o.sqA
 	t.sqB += o.sqB
+	t.aa += o.aa
+	t.bb += o.bb
+	t.ab += o.ab
 	t.diff2 += o.diff2
 	t.top = max(t.top, o.top)
 	if o.found && (!t.found || o.maxAbs > t.maxAbs || o.maxAbs == t.maxAbs && o.at < t.at) {
 		t.maxAbs, t.at, t.found = o.maxAbs, o.at, true
 	}
-}
-
-// squares returns ||a||^2 and ||b||^2.
-func (t *tally) squares() (a, b float64) {
-	n, p := float64(t.finite), t.pivot
-	return max(t.sqA+2*p*t.sumA+n*p*p, 0), max(t.sqB+2*p*t.sumB+n*p*p, 0)
 }
 
 // values makes the result. dims are those of A's tensor as it is stored.
@@ -225,14 +239,13 @@ func (t *tally) values(dims []int64) *Values {
 		return &v
 	}
 	n := float64(t.finite)
-	moments := func(s, q float64) (mean, std *float64) {
+	moments := func(pivot, s, q float64) (mean, std *float64) {
 		m := s / n
 		d := math.Sqrt(max(q/n-m*m, 0))
-		m += t.pivot
-		return number64(m), number64(d)
+		return number64(m + pivot), number64(d)
 	}
-	v.MeanA, v.StdA = moments(t.sumA, t.sqA)
-	v.MeanB, v.StdB = moments(t.sumB, t.sqB)
+	v.MeanA, v.StdA = moments(t.pivotA, t.sumA, t.sqA)
+	v.MeanB, v.StdB = moments(t.pivotB, t.sumB, t.sqB)
 	if t.found {
 		v.MaxAbs = number64(t.maxAbs)
 		v.At = place(t.at, dims)
@@ -241,23 +254,25 @@ func (t *tally) values(dims []int64) *Values {
 			v.Digits = &d
 		}
 	}
-	a, b := t.squares()
 	switch {
 	case t.diff2 == 0:
 		v.RelL2 = number64(0)
-	case a > 0:
-		v.RelL2 = number64(math.Sqrt(t.diff2) / math.Sqrt(a))
+	case t.aa > 0:
+		v.RelL2 = number64(math.Sqrt(t.diff2) / math.Sqrt(t.aa))
 	}
 	switch {
-	case a <= 0 || b <= 0:
+	case t.aa == 0 || t.bb == 0:
 	case t.diff2 == 0:
 		v.Cosine = number64(1)
 	default:
-		// a.b = (||a||^2 + ||b||^2 - ||b-a||^2) / 2
-		c := (a + b - t.diff2) / 2 / (math.Sqrt(a) * math.Sqrt(b))
-		v.Cosine = number64(min(max(c, -1), 1))
+		v.Cosine = number64(t.cosine())
 	}
 	return &v
+}
+
+// cosine is NaN where a side is zero.
+func (t *tally) cosine() float64 {
+	return min(max(t.ab/(math.Sqrt(t.aa)*math.Sqrt(t.bb)), -1), 1)
 }
 
 // number64 returns nil for what is not a number that JSON can hold.
@@ -388,7 +403,7 @@ func comparePairs(ctx context.Context, list []*pairing, workers int, progress fu
 	for _, p := range list {
 		p.sum.tol = p.tol
 		for i := range p.parts {
-			p.sum.pivot = p.parts[i].pivot
+			p.sum.pivotA, p.sum.pivotB = p.parts[i].pivotA, p.parts[i].pivotB
 			p.sum.merge(&p.parts[i])
 		}
 		p.parts = nil
@@ -484,13 +499,18 @@ func (v *view) doubles(from, to int64, buf *[]float64) ([]float64, error) {
 	return out, nil
 }
 
-// pivot is a number of the tensor that the sums are taken from.
-func (p *pairing) pivot() float64 {
-	if p.a.count() == 0 {
+// tally begins a part of the comparison.
+func (p *pairing) tally() tally {
+	return tally{tol: p.tol, pivotA: p.a.first(), pivotB: p.b.first()}
+}
+
+// first is the first number as it is stored, 0 where there is none that is finite.
+func (v *view) first() float64 {
+	if v.count() == 0 {
 		return 0
 	}
 	var buf []float64
-	x, err := p.a.doubles(0, 1, &buf)
+	x, err := v.doubles(0, 1, &buf)
 	if err != nil || len(x) == 0 || x[0]-x[0] != 0 {
 		return 0
 	}
@@ -501,7 +521,7 @@ func (p *pairing) pivot() float64 {
 func (p *pairing) part(i int, b *buffers) error {
 	from := int64(i) * chunk
 	to := min(from+chunk, p.a.count())
-	t := tally{tol: p.tol, pivot: p.pivot()}
+	t := p.tally()
 	if p.a.single() && p.b.single() {
 		x, err := p.a.floats(from, to, &b.x)
 		if err != nil {
@@ -551,7 +571,7 @@ func (p *pairing) square(i int, r, c int64, b *buffers) error {
 	if err := p.b.block(r, c, rows, cols, y, b); err != nil {
 		return err
 	}
-	t := tally{tol: p.tol, pivot: p.pivot()}
+	t := p.tally()
 	for k := range rows {
 		for j := range cols {
 			at := (r+k)*p.a.cols + c + j

@@ -96,10 +96,10 @@ func TestValues(t *testing.T) {
 		if x[0]-x[0] == 0 {
 			pivot = x[0]
 		}
-		sum.pivot, sum.tol = pivot, tol
+		sum.pivotA, sum.pivotB, sum.tol = pivot, -pivot, tol
 		for from := 0; from < n; from += 1700 {
 			to := min(from+1700, n)
-			part := tally{tol: tol, pivot: pivot}
+			part := tally{tol: tol, pivotA: pivot, pivotB: -pivot}
 			addBlock(&part, x[from:to], y[from:to], int64(from))
 			sum.merge(&part)
 		}
@@ -113,6 +113,27 @@ func TestValues(t *testing.T) {
 		}
 		if !near(got.Cosine, cosine, 1e-12) || !near(got.RelL2, relL2, 1e-12) || !near(got.MeanA, mean, 1e-12) || !near(got.StdA, std, 1e-9) {
 			t.Errorf("round %d: cosine %v %v, relative %v %v, mean %v %v, deviation %v %v", round, *got.Cosine, cosine, *got.RelL2, relL2, *got.MeanA, mean, *got.StdA, std)
+		}
+	}
+}
+
+// A side that is far smaller than the other has its own moments and direction.
+func TestValuesOfOtherSize(t *testing.T) {
+	r := rand.New(rand.NewPCG(3, 4))
+	for _, scale := range []float64{1e-30, 1e-9, 1e-6, 1, 1e6, 1e9, 1e30} {
+		x, y := make([]float64, 3000), make([]float64, 3000)
+		for i := range x {
+			x[i] = 0.1 + r.NormFloat64()
+			y[i] = scale * x[i]
+		}
+		var want tally
+		addBlock(&want, y, y, 0)
+		w := want.values(nil)
+		s := tally{pivotA: x[0], pivotB: y[0]}
+		addBlock(&s, x, y, 0)
+		v := s.values(nil)
+		if !near(v.Cosine, 1, 1e-12) || math.Abs(*v.StdB / *w.StdA - 1) > 1e-12 || math.Abs(*v.MeanB / *w.MeanA - 1) > 1e-9 {
+			t.Errorf("scale %g: cosine %v, mean %g, want %g, deviation %g, want %g", scale, *v.Cosine, *v.MeanB, *w.MeanA, *v.StdB, *w.StdA)
 		}
 	}
 }
