@@ -26,18 +26,21 @@ type provenance struct {
 	Thresholds  map[string]float64 `json:"thresholds"`
 	Kept        int                `json:"kept_connections"`
 	Connections int                `json:"connections"`
-	Before      string             `json:"before,omitempty"`
+	// Filters says how many filters of each group stay, by its first layer.
+	Filters map[string]int `json:"filters,omitempty"`
+	Recover []string       `json:"recover,omitempty"`
+	Before  string         `json:"before,omitempty"`
 }
 
-// Apply returns m with the connections of p set to zero. Names, metadata, opset
-// and every weight that stays are as in the file; external data is spliced in.
-// p must have been made by NewPlan for the same m.
+// Apply returns m with the connections of p set to zero; its filters are left alone.
+// Names, metadata, opset and every weight that stays are as in the file; external
+// data is spliced in. p must have been made for the same m.
 func Apply(m *inspect.Model, p *Plan) (*onnxfile.Draft, error) {
 	d := m.Handle.Draft()
 	if err := d.InlineExternal(); err != nil {
 		return nil, err
 	}
-	prov := provenance{Source: p.ModelSHA256, Criterion: p.Criterion, Target: p.Target, Seed: p.Seed,
+	prov := provenance{Source: p.ModelSHA256, Criterion: p.Criterion, Target: p.Target, Seed: p.Seed, Recover: p.Recover,
 		Thresholds: map[string]float64{}, Kept: p.Kept, Connections: p.Connections}
 	for i := range p.Layers {
 		l := &p.Layers[i]
@@ -55,6 +58,12 @@ func Apply(m *inspect.Model, p *Plan) (*onnxfile.Draft, error) {
 		}
 		d.SetRaw(t, c)
 		prov.Thresholds[l.Layer] = l.Theta
+	}
+	for i := range p.Filters {
+		if prov.Filters == nil {
+			prov.Filters = map[string]int{}
+		}
+		prov.Filters[p.Filters[i].Layer] = p.Filters[i].Kept
 	}
 	for _, kv := range d.Model.MetadataProps {
 		if kv.GetKey() == MetadataKey {

@@ -2,14 +2,15 @@ package export
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"math"
-	"math/rand/v2"
 	"os"
 	"slices"
 
 	"github.com/filterlens/filterlens/afcc/probe"
+	"github.com/filterlens/filterlens/export/compact"
 	"github.com/filterlens/filterlens/export/gradient"
 	"github.com/filterlens/filterlens/export/refit"
 	"github.com/filterlens/filterlens/inspect"
@@ -21,8 +22,9 @@ import (
 // Options steer Prune.
 type Options struct {
 	PlanOptions
-	// Plan, unless nil, is applied instead of one made by PlanOptions, of which only
-	// Recover counts then, where the plan leaves it open. It must be for the same file.
+	// Plan, unless nil, is applied in place of one made by PlanOptions, of which only
+	// Recover counts then, and only where the plan leaves it open. It must have been
+	// made for the same file.
 	Plan *Plan
 	// Set recovers the model, on the fitting and statistics splits, and judges it
 	// before and after, on the evaluation split that Probe describes; nil leaves it
@@ -34,8 +36,8 @@ type Options struct {
 	// lets every loss pass. It needs Set.
 	MaxDrop *float64
 	// Refit, Head and Finetune say how the steps of the recovery run. Samples,
-	// preprocessing, progress and, where it is 0, the seed are filled in, and so is the
-	// original of Head; a zero Finetune.Epochs stands for gradient.Defaults.
+	// preprocessing and progress are filled in, the seed where it is 0, and the
+	// original of Head; a Finetune without epochs stands for gradient.Defaults.
 	Refit    refit.Options
 	Head     refit.HeadOptions
 	Finetune gradient.Options
@@ -46,90 +48,11 @@ type Options struct {
 	TargetMACs, TargetLatency float64
 }
 
-// SameFileError says that the output would overwrite an input.
+// A SameFileError says that the output would overwrite an input.
 type SameFileError struct{ Path string }
 
 func (e *SameFileError) Error() string {
 	return fmt.Sprintf("the output %s is a file of the model itself; give -o another path", e.Path)
-}
-
-// Prune dilutes m by the statistics res and writes the result to the file
-// output, or to w when output is "". The file is written beside its target,
-// opened again by the engine, checked value by value, evaluated, and only then
-// moved into place: on any error nothing is left. A failed check or an accuracy
-// loss above MaxDrop gives a *VerdictError together with the Report. Statistics
-// of another file give a *probe.OtherModelError.
-func Prune(ctx context.Context, eng engine.Engine, m *inspect.Model, res *probe.Result, output string, w io.Writer, opt Options) (*Report, error) {
-	if opt.MaxDrop != nil && opt.Set == nil {
-		return nil, &OptionError{"a limit on the loss of accuracy needs data to measure it on; give --data"}
-	}
-	if opt.MaxDrop != nil && math.IsNaN(*opt.MaxDrop) {
-		return nil, &OptionError{"the limit on the loss of accuracy is not a number"}
-	}
-	if opt.Probe.Progress == nil {
-		opt.Probe.Progress = func(string, int, int) {}
-	}
-	if err := CheckOutput(m, output); err != nil {
-		return nil, err
-	}
-	if err := res.CheckModel(ctx, m.Handle); err != nil {
-		return nil, err
-	}
-	plan, err := NewPlan(ctx, m, res, opt.PlanOptions)
-	if err != nil {
-		return nil, err
-	}
-	target := output
-	if output == "" {
-		dir, err := os.MkdirTemp("", "filterlens-")
-		if err != nil {
-			return nil, err
-		}
-		defer os.RemoveAll(dir)
-		target = dir + "/model.onnx"
-	}
-	pending, err := onnxfile.CreatePending(target)
-	if err != nil {
-		return nil, err
-	}
-	defer pending.Abort()
-	draft, err := Apply(m, plan)
-	if err != nil {
-		return nil, err
-	}
-	if _, err := draft.WriteTo(pending); err != nil {
-		return nil, fmt.Errorf("cannot write %s: %w", orStandard(output), err)
-	}
-	path, err := pending.Path()
-	if err != nil {
-		return nil, err
-	}
-	r := &Report{Schema: ReportSchema, Output: orStandard(output), Plan: plan.summary(),
-		Engine: eng.Name(), EngineVersion: eng.Version(), Provider: eng.Provider(), Warnings: slices.Clone(plan.Warnings)}
-	if err := r.verify(ctx, eng, m, plan, path, opt); err != nil {
-		return r, err
-	}
-	r.Verified = true
-	if err := ctx.Err(); err != nil {
-		return nil, err
-	}
-	if output == "" {
-		f, err := os.Open(path)
-		if err != nil {
-			return nil, err
-		}
-		defer f.Close()
-		_, err = io.Copy(w, f)
-		return r, err
-	}
-	return r, pending.Commit()
-}
-
-func orStandard(output string) string {
-	if output == "" {
-		return "standard output"
-	}
-	return output
 }
 
 // CheckOutput refuses an output that is the model or holds its external data, ""
@@ -141,152 +64,418 @@ func CheckOutput(m *inspect.Model, output string) error {
 	return nil
 }
 
-// fail makes err the verdict of a check, unless it is the context's: a check
-// that was interrupted has found nothing.
-func (r *Report) fail(ctx context.Context, name string, err error) error {
-	if ctx.Err() != nil {
-		return ctx.Err()
+// Prune cuts connections and filters of m, recovers what is left, removes the
+// channels that this leaves without use, and writes the result to the file output,
+// or to w when output is "". What falls is decided by the statistics res, which may
+// be nil where NewPlan needs none, or by Options.Plan.
+//
+// Each step is written beside the target, opened again by the engine and checked
+// value by value; the last is compared with the one before it on samples and noise,
+// evaluated, and only then moved into place: on any error nothing is left. A failed
+// check or an accuracy loss above MaxDrop gives a *VerdictError together with the
+// Report. Statistics of another file give a *probe.OtherModelError, a plan for
+// another one a *PlanError.
+func Prune(ctx context.Context, eng engine.Engine, m *inspect.Model, res *probe.Result, output string, w io.Writer, opt Options) (*Report, error) {
+	if err := opt.checkRun(); err != nil {
+		return nil, err
 	}
-	return r.check(name, false, "%v", err)
+	if opt.Probe.Progress == nil {
+		opt.Probe.Progress = func(string, int, int) {}
+	}
+	if err := CheckOutput(m, output); err != nil {
+		return nil, err
+	}
+	p := &pipeline{eng: eng, m: m, opt: opt, target: output}
+	defer p.close()
+	if output == "" {
+		dir, err := os.MkdirTemp("", "filterlens-")
+		if err != nil {
+			return nil, err
+		}
+		defer os.RemoveAll(dir)
+		p.target = dir + "/model.onnx"
+	}
+	// A target that cannot be written is refused before anything is computed.
+	pending, err := onnxfile.CreatePending(p.target)
+	if err != nil {
+		return nil, err
+	}
+	pending.Abort()
+	if err := p.prepare(ctx, res); err != nil {
+		return nil, err
+	}
+	p.r = &Report{Schema: ReportSchema, Output: orStandard(output), Plan: p.plan.summary(), Steps: []Step{}, Checks: []Check{},
+		Search: p.search, Engine: eng.Name(), EngineVersion: eng.Version(), Provider: eng.Provider(), Warnings: slices.Clone(p.plan.Warnings)}
+	if err := p.run(ctx); err != nil {
+		var verdict *VerdictError
+		if errors.As(err, &verdict) {
+			return p.r, err
+		}
+		return nil, err
+	}
+	p.r.Verified = true
+	if err := ctx.Err(); err != nil {
+		return nil, err
+	}
+	if output == "" {
+		return p.r, p.final.copyTo(w)
+	}
+	p.final.m.Close()
+	return p.r, p.final.pending.Commit()
 }
 
-// verify opens the written file again and fills r.
-func (r *Report) verify(ctx context.Context, eng engine.Engine, m *inspect.Model, plan *Plan, path string, opt Options) error {
-	f, err := onnxfile.Open(path)
-	if err != nil {
+// checkRun refuses options that contradict each other.
+func (opt *Options) checkRun() error {
+	bad := func(format string, a ...any) error { return &OptionError{fmt.Sprintf(format, a...)} }
+	steps := opt.Recover
+	if opt.Plan != nil && opt.Plan.Recover != nil {
+		steps = opt.Plan.Recover
+	}
+	if _, err := recoverySteps(steps); err != nil {
 		return err
 	}
-	defer f.Close()
-	written, err := inspect.New(ctx, f, m.Options)
-	if err != nil {
-		return err
-	}
-	opt.Probe.Progress("checking weights", 0, 1)
-	r.NewZeros, err = checkSurgery(ctx, m, written, plan)
-	if err != nil {
-		return r.fail(ctx, "surgery", err)
-	}
-	if err := r.check("surgery", true, "dropped weights are zero, all others of the same layers are unchanged"); err != nil {
-		return err
-	}
-	if err := checkUntouched(ctx, m, written, plan); err != nil {
-		return r.fail(ctx, "untouched", err)
-	}
-	if err := r.check("untouched", true, "every other tensor and node is unchanged"); err != nil {
-		return err
-	}
-	if r.Before, err = side(ctx, m); err != nil {
-		return err
-	}
-	if r.After, err = side(ctx, written); err != nil {
-		return err
-	}
-	ran, err := runs(ctx, eng, m, written)
-	if err != nil {
-		return r.fail(ctx, "runs", err)
-	}
-	did := "opened the file and ran it"
-	if !ran {
-		did = "opened the file; it was not run on noise, for the size of its input is open"
-	}
-	if err := r.check("runs", true, "%s %s %s", eng.Name(), eng.Version(), did); err != nil {
-		return err
-	}
-	if opt.Set == nil {
-		r.Warnings = append(r.Warnings, "the accuracy was not measured: give --data")
-		return nil
-	}
-	_, _, eval, err := opt.Set.Split(opt.Probe.Split)
-	if err != nil {
-		return err
-	}
-	evals, err := probe.Evaluate(ctx, eng, []*inspect.Model{m, written}, opt.Set, eval.Index, opt.Probe)
-	if err != nil {
-		return err
-	}
-	r.Before.Evaluation, r.After.Evaluation = &evals[0], &evals[1]
-	drop := points(evals[0].Correct-evals[1].Correct, evals[0].Samples)
-	r.Drop, r.Changed = &drop, evals[1].Changed
-	if probe.AtChance(evals[0].Top1, evals[0].Chance, evals[0].Samples) {
-		r.Warnings = append(r.Warnings, fmt.Sprintf("the original model's accuracy of %.2f %% is at chance level: check the preprocessing and the order of the labels", 100*evals[0].Top1))
-	} else if probe.AtChance(evals[1].Top1, evals[1].Chance, evals[1].Samples) {
-		r.Warnings = append(r.Warnings, fmt.Sprintf("the diluted model's accuracy of %.2f %% is at chance level: dilute less, fewer layers, or retrain it", 100*evals[1].Top1))
-	}
-	if opt.MaxDrop != nil {
-		return r.check("accuracy", drop <= *opt.MaxDrop, "top-1 went from %.2f %% to %.2f %%, a loss of %.2f points; %.2f are allowed",
-			100*evals[0].Top1, 100*evals[1].Top1, drop, *opt.MaxDrop)
+	share := func(v float64) bool { return v >= 0 && v < 1 }
+	switch {
+	case opt.MaxDrop != nil && opt.Set == nil:
+		return bad("a limit on the loss of accuracy needs data to measure it on; give --data")
+	case opt.MaxDrop != nil && math.IsNaN(*opt.MaxDrop):
+		return bad("the limit on the loss of accuracy is not a number")
+	case opt.Set == nil && slices.ContainsFunc(steps, func(s string) bool { return s != RecoverNone }):
+		return bad("recovery by %s needs data; give --data", steps[0])
+	case !share(opt.TargetMACs) || !share(opt.TargetLatency):
+		return bad("the targets %v and %v must be shares below 1; 0.5 asks for half", opt.TargetMACs, opt.TargetLatency)
+	case opt.searches() && opt.Set == nil:
+		return bad("the search for a plan needs data to measure sensitivities on; give --data")
+	case opt.searches() && opt.Plan != nil:
+		return bad("a plan is given, so that there is nothing to search for")
+	case opt.searches() && opt.Dense:
+		return bad("whole filters cannot be removed from a model that is to stay dense")
 	}
 	return nil
 }
 
-// points returns a share of samples in percentage points. Dividing once keeps a
-// loss of exactly the allowed size from exceeding it by a rounding.
-func points(samples, of int) float64 { return 100 * float64(samples) / float64(of) }
+func (opt *Options) searches() bool { return opt.TargetMACs > 0 || opt.TargetLatency > 0 }
 
-func side(ctx context.Context, m *inspect.Model) (*Side, error) {
-	opt := m.Options
-	opt.Weights = true
-	full, err := inspect.New(ctx, m.Handle, opt)
+func orStandard(output string) string {
+	if output == "" {
+		return "standard output"
+	}
+	return output
+}
+
+// A pipeline is one run of Prune.
+type pipeline struct {
+	eng    engine.Engine
+	m      *inspect.Model
+	opt    Options
+	target string // beside which temporary files lie
+	plan   *Plan
+	steps  []string // of the recovery
+	// open tells that the steps were not asked for: those that the model does not allow
+	// are left out.
+	open   bool
+	search *Search
+	r      *Report
+
+	fit, stats, eval dataset.Split
+	files            []*temporary
+	final            *temporary
+}
+
+// A temporary is a model in a file beside the target.
+type temporary struct {
+	pending *onnxfile.Pending
+	m       *inspect.Model
+}
+
+func (t *temporary) copyTo(w io.Writer) error {
+	path, err := t.pending.Path()
+	if err != nil {
+		return err
+	}
+	f, err := os.Open(path)
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	_, err = io.Copy(w, f)
+	return err
+}
+
+// close removes whatever was not committed.
+func (p *pipeline) close() {
+	for _, t := range p.files {
+		p.drop(t)
+	}
+}
+
+func (p *pipeline) drop(t *temporary) {
+	if t.m != nil {
+		t.m.Close()
+	}
+	t.pending.Abort()
+}
+
+// write puts a draft into a temporary file and opens it again, with the shapes that
+// the original was opened with.
+func (p *pipeline) write(ctx context.Context, d *onnxfile.Draft) (*temporary, error) {
+	pending, err := onnxfile.CreatePending(p.target)
 	if err != nil {
 		return nil, err
 	}
-	return &Side{Bytes: full.FileBytes + full.ExternalBytes, Parameters: full.Totals.Parameters, Zeros: full.Totals.Zeros, MACs: full.Totals.MACs}, nil
-}
-
-// runs loads the written file and runs it once on noise of a fixed seed. Where
-// the original's outputs are finite, the written file's must be too. ran is false
-// when the size of an input is open, so that the file was loaded only.
-func runs(ctx context.Context, eng engine.Engine, original, written *inspect.Model) (ran bool, err error) {
-	name, ran, err := notFinite(ctx, eng, written)
-	if err != nil || name == "" {
-		return ran, err
+	t := &temporary{pending: pending}
+	p.files = append(p.files, t)
+	if _, err := d.WriteTo(pending); err != nil {
+		return nil, fmt.Errorf("cannot write %s: %w", orStandard(p.target), err)
 	}
-	was, _, err := notFinite(ctx, eng, original)
-	if err == nil && was == "" {
-		err = fmt.Errorf("output %q is not finite", name)
-	}
-	return ran, err
-}
-
-// notFinite runs m on noise and names the first output that is not finite.
-func notFinite(ctx context.Context, eng engine.Engine, m *inspect.Model) (name string, ran bool, err error) {
-	s, err := eng.Load(ctx, engine.Model{Name: m.File, Path: m.File})
+	path, err := pending.Path()
 	if err != nil {
-		return "", false, err
+		return nil, err
 	}
-	defer s.Close()
-	in := map[string]*engine.Tensor{}
-	r := rand.New(rand.NewPCG(1, 2))
-	for _, v := range m.Inputs {
-		shape := make([]int64, len(v.Shape.Dims))
-		for i, d := range v.Shape.Dims {
-			shape[i] = d.Value
-			if d.Value < 0 {
-				if i > 0 {
-					return "", false, nil // the evaluation chooses one
-				}
-				shape[i] = 1
+	t.m, err = inspect.Open(ctx, path, p.m.Options)
+	return t, err
+}
+
+// prepare makes or checks the plan and splits the samples.
+func (p *pipeline) prepare(ctx context.Context, res *probe.Result) (err error) {
+	if p.opt.Set != nil {
+		if p.fit, p.stats, p.eval, err = p.opt.Set.Split(p.opt.Probe.Split); err != nil {
+			return err
+		}
+	}
+	switch {
+	case p.opt.Plan != nil:
+		p.plan = p.opt.Plan
+		if err := p.plan.check(); err != nil {
+			return err
+		}
+		if err := checkNotQuantized(p.m); err != nil {
+			return err
+		}
+		sum, err := p.m.Handle.SHA256(ctx)
+		if err != nil {
+			return err
+		}
+		if err := p.plan.fit(p.m, sum); err != nil {
+			return err
+		}
+	default:
+		if res != nil {
+			if err := res.CheckModel(ctx, p.m.Handle); err != nil {
+				return err
 			}
 		}
-		x := make([]float32, engine.Elements(shape))
-		for i := range x {
-			x[i] = float32(r.NormFloat64())
+		if p.opt.searches() {
+			p.plan, err = p.find(ctx, res)
+		} else {
+			p.plan, err = NewPlan(ctx, p.m, res, p.opt.PlanOptions)
 		}
-		in[v.Name] = probe.NewTensor(x, v.DType == "float16", shape...)
+		if err != nil {
+			return err
+		}
 	}
-	out := map[string]*engine.Tensor{}
-	for _, v := range m.Outputs {
-		out[v.Name] = nil
+	p.steps = p.plan.Recover
+	if p.steps == nil {
+		if p.steps, err = recoverySteps(p.opt.Recover); err != nil {
+			return err
+		}
 	}
-	if err := s.Run(ctx, in, out); err != nil {
-		return "", false, err
+	if p.steps == nil {
+		p.open = true
+		if p.opt.Set != nil {
+			p.steps = []string{RecoverBias, RecoverRidge, RecoverHead}
+		}
 	}
-	for _, v := range m.Outputs {
-		for _, x := range probe.Numbers(out[v.Name]) {
-			if x-x != 0 {
-				return v.Name, true, nil
+	return nil
+}
+
+// run goes from the plan to a verified file, p.final.
+func (p *pipeline) run(ctx context.Context) error {
+	masked, err := p.mask(ctx)
+	if err != nil {
+		return err
+	}
+	dense, models, err := p.recover(ctx, masked)
+	if err != nil {
+		return err
+	}
+	// A model that answers with what is no number could not be compared below.
+	if _, err := runs(ctx, p.eng, p.m, dense.m); err != nil {
+		return p.r.fail(ctx, "runs", err)
+	}
+	if p.final, err = p.compact(ctx, dense); err != nil {
+		return err
+	}
+	if err := p.checkRuns(ctx); err != nil {
+		return err
+	}
+	return p.judge(ctx, models)
+}
+
+// mask cuts what the plan says, and proves that nothing else changed.
+func (p *pipeline) mask(ctx context.Context) (*temporary, error) {
+	p.opt.Probe.Progress("checking weights", 0, 1)
+	draft, err := Apply(p.m, p.plan)
+	if err != nil {
+		return nil, err
+	}
+	t, err := p.write(ctx, draft)
+	if err != nil {
+		return nil, err
+	}
+	if p.r.NewZeros, err = checkSurgery(ctx, p.m, t.m, p.plan); err != nil {
+		return nil, p.r.fail(ctx, "surgery", err)
+	}
+	did := "dropped weights are zero, all others of the same layers are unchanged"
+	names := map[string]bool{}
+	for i := range p.plan.Layers {
+		names[p.plan.Layers[i].Weight] = true
+	}
+	if err := checkUntouched(ctx, p.m, t.m, names); err != nil {
+		return nil, p.r.fail(ctx, "untouched", err)
+	}
+	if len(p.plan.Filters) > 0 {
+		silent, filters, err := p.silence(ctx, t)
+		if err != nil {
+			return nil, err
+		}
+		if err := checkSilenced(ctx, t.m, silent.m); err != nil {
+			return nil, p.r.fail(ctx, "surgery", err)
+		}
+		p.drop(t)
+		t = silent
+		did = fmt.Sprintf("dropped weights and those that read the %d removed filters are zero, all others of the same layers are unchanged", filters)
+	}
+	if err := p.r.check("surgery", true, "%s", did); err != nil {
+		return nil, err
+	}
+	return t, p.r.check("untouched", true, "every other tensor and node is unchanged")
+}
+
+// silence sets the weights to zero that read removed filters, and returns the number
+// of channels that this removes.
+func (p *pipeline) silence(ctx context.Context, t *temporary) (*temporary, int, error) {
+	c, err := compact.NewPlan(ctx, t.m, p.plan.compaction(true))
+	if err != nil {
+		return nil, 0, p.named(err, t)
+	}
+	n := 0
+	for i := range c.Groups {
+		for _, ch := range c.Groups[i].Removed {
+			if ch.Reason == compact.Asked {
+				n++
 			}
 		}
 	}
-	return "", true, nil
+	p.r.Compaction = &Compaction{Refused: c.Refused}
+	draft, err := compact.Mask(ctx, t.m, c)
+	if err != nil {
+		return nil, 0, err
+	}
+	silent, err := p.write(ctx, draft)
+	return silent, n, err
+}
+
+// named puts the model's own name in the place of a temporary file's.
+func (p *pipeline) named(err error, t *temporary) error {
+	var refused *compact.RefusedError
+	var filter *compact.FilterError
+	switch {
+	case errors.As(err, &refused):
+		e := *refused
+		e.File = p.m.File
+		return &e
+	case errors.As(err, &filter):
+		e := *filter
+		e.File = p.m.File
+		return &e
+	}
+	return err
+}
+
+// compaction returns what is asked of package compact; with filters those of the plan
+// are removed, else they are silent already and go because nothing reads them.
+func (p *Plan) compaction(filters bool) compact.Options {
+	opt := compact.Options{RoundTo: p.RoundTo}
+	if filters && len(p.Filters) > 0 {
+		opt.Remove = map[string][]int{}
+		for i := range p.Filters {
+			opt.Remove[p.Filters[i].Layer] = p.Filters[i].Removed
+		}
+	}
+	return opt
+}
+
+// Preview tells what the file would cost that Prune writes by the plan, and which
+// operators are in the way, without running anything: recovery changes no number of
+// it, but for channels that only recovered weights could make constant. Temporary
+// files lie in the system's folder for these.
+func Preview(ctx context.Context, m *inspect.Model, plan *Plan) (*compact.Plan, error) {
+	dir, err := os.MkdirTemp("", "filterlens-")
+	if err != nil {
+		return nil, err
+	}
+	defer os.RemoveAll(dir)
+	p := &pipeline{m: m, target: dir + "/model.onnx", plan: plan}
+	defer p.close()
+	draft, err := Apply(m, plan)
+	if err != nil {
+		return nil, err
+	}
+	t, err := p.write(ctx, draft)
+	if err != nil {
+		return nil, err
+	}
+	c, err := compact.NewPlan(ctx, t.m, plan.compaction(true))
+	if err != nil {
+		return nil, p.named(err, t)
+	}
+	c.Model = m.File
+	return c, nil
+}
+
+// compact removes what the recovered model has no use for and proves that it answers
+// as before.
+func (p *pipeline) compact(ctx context.Context, dense *temporary) (*temporary, error) {
+	if p.plan.Dense {
+		return dense, nil
+	}
+	p.opt.Probe.Progress("compacting", 0, 1)
+	c, err := compact.NewPlan(ctx, dense.m, p.plan.compaction(false))
+	var refused *compact.RefusedError
+	if errors.As(err, &refused) && len(p.plan.Filters) == 0 {
+		p.r.Warnings = append(p.r.Warnings, "no channel was removed: "+refused.Reason)
+		return dense, nil
+	}
+	if err != nil {
+		return nil, p.named(err, dense)
+	}
+	sum := &Compaction{Channels: c.Channels, Removed: c.Removed, Groups: []CompactedGroup{}, Barriers: c.Barriers, Nodes: len(c.DroppedNodes), Tensors: len(c.DroppedTensors)}
+	if p.r.Compaction != nil {
+		sum.Refused = p.r.Compaction.Refused
+	}
+	for i := range c.Groups {
+		g := &c.Groups[i]
+		if len(g.Removed) == 0 {
+			continue
+		}
+		cg := CompactedGroup{Size: g.Size, Kept: g.Size - len(g.Removed), Layers: []string{}}
+		for _, mk := range g.Makers {
+			cg.Layers = append(cg.Layers, mk.Layer)
+		}
+		sum.Groups = append(sum.Groups, cg)
+	}
+	p.r.Compaction = sum
+	draft, err := compact.Apply(ctx, dense.m, c)
+	if err != nil {
+		return nil, p.named(err, dense)
+	}
+	t, err := p.write(ctx, draft)
+	if err != nil {
+		return nil, err
+	}
+	if err := t.m.Check(); err != nil {
+		return nil, p.r.fail(ctx, "compacted", err)
+	}
+	return t, p.checkCompacted(ctx, dense.m, t.m, sum)
 }

@@ -13,18 +13,18 @@ import (
 )
 
 // checkUntouched compares the two files bit for bit, wherever they store their
-// numbers: nothing may differ but the weights of the plan and the entry that records
-// how the file was made. What compare calls the same is not enough here: the file
+// numbers: nothing may differ but the numbers of the stored tensors named, and the
+// entry that records how the file was made. What compare calls the same is not enough here: the file
 // that is left has to be the one that was read.
-func checkUntouched(ctx context.Context, original, written *inspect.Model, p *Plan) error {
+func checkUntouched(ctx context.Context, original, written *inspect.Model, changed map[string]bool) error {
 	a, b := original.Handle, written.Handle
 	ta, tb := tensorsOf(a.Model.ProtoReflect()), tensorsOf(b.Model.ProtoReflect())
 	if len(ta) != len(tb) {
 		return fmt.Errorf("%d tensors became %d", len(ta), len(tb))
 	}
 	planned := map[*onnxpb.TensorProto]bool{}
-	for i := range p.Layers {
-		planned[weightIn(a.Model, p.Layers[i].Weight)] = true
+	for name := range changed {
+		planned[weightIn(a.Model, name)] = true
 	}
 	for i, t := range ta {
 		if ctx.Err() != nil {
@@ -41,7 +41,7 @@ func checkUntouched(ctx context.Context, original, written *inspect.Model, p *Pl
 			return fmt.Errorf("tensor %q is changed", t.GetName())
 		}
 	}
-	x, y := withoutNumbers(a.Model), withoutNumbers(b.Model)
+	x, y := withoutNumbers(a.Model, changed), withoutNumbers(b.Model, changed)
 	for i, n := range x.GetGraph().GetNode() {
 		if nodes := y.GetGraph().GetNode(); i >= len(nodes) || !proto.Equal(n, nodes[i]) {
 			return fmt.Errorf("node %d %q (%s) is changed", i, n.GetName(), n.GetOpType())
@@ -77,12 +77,20 @@ func tensorsOf(m protoreflect.Message) (list []*onnxpb.TensorProto) {
 }
 
 // withoutNumbers returns a copy of m that has neither what its tensors hold, wherever
-// that is stored, nor the entry that records how it was made.
-func withoutNumbers(m *onnxpb.ModelProto) *onnxpb.ModelProto {
+// that is stored, nor the numbers of Constant nodes named, nor the entry that records
+// how it was made.
+func withoutNumbers(m *onnxpb.ModelProto, changed map[string]bool) *onnxpb.ModelProto {
 	m = proto.Clone(m).(*onnxpb.ModelProto)
 	for _, t := range tensorsOf(m.ProtoReflect()) {
 		t.RawData, t.FloatData, t.Int32Data, t.Int64Data, t.DoubleData, t.Uint64Data, t.StringData = nil, nil, nil, nil, nil, nil, nil
 		t.ExternalData, t.DataLocation, t.FilterlensPayload = nil, nil, nil
+	}
+	for _, n := range m.GetGraph().GetNode() {
+		if n.GetOpType() == "Constant" && len(n.Output) == 1 && changed[n.Output[0]] {
+			for _, at := range n.Attribute {
+				at.F, at.Floats = nil, nil
+			}
+		}
 	}
 	kept := m.MetadataProps[:0]
 	for _, kv := range m.MetadataProps {

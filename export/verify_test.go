@@ -20,7 +20,7 @@ import (
 	"github.com/filterlens/filterlens/inspect/onnxfile/onnxpb"
 )
 
-var bothByLabels = PlanOptions{Target: Both, Criterion: AFCC, Theta: 0.5}
+var bothByLabels = PlanOptions{Target: Both, Criterion: AFCC, Theta: 0.5, Dense: true}
 
 // TestCheckOutput: neither the model nor the data beside it may be written over,
 // by whatever name.
@@ -230,7 +230,7 @@ func TestMaxDrop(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	opt := Options{PlanOptions: PlanOptions{Target: Classifier, Criterion: AFCC, Theta: 0.9}, Set: set,
+	opt := Options{PlanOptions: PlanOptions{Target: Classifier, Criterion: AFCC, Theta: 0.9, Recover: []string{RecoverNone}}, Set: set,
 		Probe: probe.Options{Preprocess: pre, Theta: 0.3, Split: dataset.SplitOptions{Seed: 4, PerLabel: 21}}}
 	if opt.Probe.Layers, err = Taps(m, opt.PlanOptions); err != nil || len(opt.Probe.Layers) != 1 {
 		t.Fatalf("taps %q, %v", opt.Probe.Layers, err)
