@@ -519,3 +519,62 @@ func cases() map[string]*net {
 	all["convolutional classifier"] = n
 	return all
 }
+
+// TestRandomConvs draws convolutions of all kinds; without kinks, so that differences
+// are exact.
+func TestRandomConvs(t *testing.T) {
+	eng := runtime(t, 1)
+	r := rand.New(rand.NewPCG(20, 7))
+	forms := map[form]int{}
+	for range 120 {
+		groups := []int64{1, 1, 2, 4}[r.IntN(4)]
+		in, out := groups*(1+r.Int64N(2)), groups*(1+r.Int64N(2))
+		if groups == 4 && r.IntN(2) == 0 {
+			in, out = 4, 4
+		}
+		var k, s, p, d, after, x, y [2]int64
+		good := true
+		for i := range 2 {
+			k[i], s[i], d[i] = 1+r.Int64N(4), 1+r.Int64N(3), 1+r.Int64N(2)
+			p[i], after[i], x[i] = r.Int64N(k[i]), r.Int64N(k[i]), 1+r.Int64N(14)
+			span := x[i] + p[i] + after[i] - d[i]*(k[i]-1) - 1
+			y[i] = span/s[i] + 1
+			good = good && span >= 0
+		}
+		if !good {
+			continue
+		}
+		n := newNet(13, 0, 3, x[0], x[1]).conv("first", [4]int64{in, 3, 1, 1})
+		n.conv("second", [4]int64{out, in / groups, k[0], k[1]}, attrInts("strides", s[:]...), attrInts("pads", p[0], p[1], after[0], after[1]),
+			attrInts("dilations", d[:]...), attrInt("group", groups))
+		n.head(out * y[0] * y[1])
+		m := n.model(t)
+		t.Run(fmt.Sprintf("%dx%d to %d channels, kernel %v, strides %v, pads %v %v, dilations %v, groups %d, %v",
+			in, in/groups, out, k, s, p, after, d, groups, x), func(t *testing.T) {
+			tr := newTrial(t, eng, m, BuildOptions{Batch: 2})
+			tr.check(5e-3, 4e-3)
+			f, err := fixBatch(m, 2)
+			if err != nil {
+				t.Fatal(err)
+			}
+			for _, node := range f.nodes {
+				if node.Name == "second" {
+					b := &backward{builder: &builder{shape: map[string][]int64{}}, file: "net"}
+					for _, name := range append(node.Inputs, node.Outputs...) {
+						b.shape[name], _ = f.graph.Shape(name).Fixed()
+					}
+					c, err := b.planConv(node, true)
+					if err != nil {
+						t.Fatal(err)
+					}
+					forms[c.form]++
+				}
+			}
+		})
+	}
+	for _, f := range []form{plain, depthwise, columns, banded} {
+		if forms[f] == 0 && f != depthwise { // too large to be drawn here
+			t.Errorf("form %d was not drawn: %v", f, forms)
+		}
+	}
+}

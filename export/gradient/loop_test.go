@@ -102,7 +102,7 @@ func TestMemory(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	opt.Memory = g.Bytes
+	opt.Memory = runtimeShare * g.Bytes
 	w, h, err := Train(context.Background(), runtime(t, 1), nil, m, set, train, opt)
 	if err != nil {
 		t.Fatal(err)
