@@ -36,6 +36,8 @@ type assignment struct {
 	biasTol tolerance
 	least   float64
 	workers int
+	// answers says that the rows are outputs of the model, whose places have a meaning.
+	answers bool
 
 	to      []int32 // result: of each row of A, the row of B or -1
 	cosine  []float64
@@ -55,6 +57,7 @@ type rowStatus struct {
 type rowsOf struct {
 	v     *view
 	strip []float32 // rows from first on, of a view that is stored transposed
+	wide  []float64 // strip of a view that is not narrow
 	first int64
 	count int64
 	buf   []float64
@@ -75,7 +78,7 @@ func (x *rowsOf) row(r int64) ([]float64, error) {
 	switch {
 	case !v.transposed:
 		line := grow(&x.b.x, len(out))
-		if err := v.run(r*v.cols, (r+1)*v.cols, line, &x.b); err != nil {
+		if err := run(v, r*v.cols, (r+1)*v.cols, line, &x.b); err != nil {
 			return nil, err
 		}
 		for c, w := range line {
@@ -90,11 +93,22 @@ func (x *rowsOf) row(r int64) ([]float64, error) {
 			n := min(max(stripElements/max(v.cols, 1), 1), v.rows)
 			x.first = r / n * n
 			x.count = min(n, v.rows-x.first)
-			if err := v.block(x.first, 0, x.count, v.cols, grow(&x.strip, int(x.count*v.cols)), &x.b); err != nil {
+			var err error
+			if size := int(x.count * v.cols); v.narrow() {
+				err = block(v, x.first, 0, x.count, v.cols, grow(&x.strip, size), &x.b.x, &x.b)
+			} else {
+				err = block(v, x.first, 0, x.count, v.cols, grow(&x.wide, size), &x.b.dx, &x.b)
+			}
+			if err != nil {
 				return nil, err
 			}
 		}
-		for c, w := range x.strip[(r-x.first)*v.cols : (r-x.first+1)*v.cols] {
+		from, to := (r-x.first)*v.cols, (r-x.first+1)*v.cols
+		if !v.narrow() {
+			copy(out, x.wide[from:to])
+			break
+		}
+		for c, w := range x.strip[from:to] {
 			out[c] = float64(w)
 		}
 	}
@@ -344,7 +358,25 @@ func (s *assignment) solve(ctx context.Context) error {
 			return err
 		}
 	}
+	if s.answers && na == nb {
+		s.byPlace()
+	}
 	return s.judge(ctx)
+}
+
+// byPlace pairs what is left with the row of the same index.
+func (s *assignment) byPlace() {
+	taken := make([]bool, len(s.to))
+	for _, q := range s.to {
+		if q >= 0 {
+			taken[q] = true
+		}
+	}
+	for f, q := range s.to {
+		if q < 0 && !taken[f] && (s.forced == nil || s.forced[f] != -2) {
+			s.to[f] = int32(f)
+		}
+	}
 }
 
 // search pairs rows that are free: those with the same numbers, then by

@@ -493,3 +493,35 @@ func TestDiluted(t *testing.T) {
 		}
 	}
 }
+
+// The rows of a classifier are labels: one that was trained anew is changed, and
+// neither gone nor new, while labels that changed places are found.
+func TestAnswers(t *testing.T) {
+	a := loaded(t, vggFile)
+	b := a.clone()
+	const name = "classifier.weight"
+	w, dims := slices.Clone(b.weights(name)), b.init(name).Dims
+	per := len(w) / int(dims[0])
+	r := rand.New(rand.NewPCG(1, 1))
+	for i := range w[2*per : 5*per] {
+		w[2*per+i] = r.Float32() - 0.5
+	}
+	b.set(name, w, dims...)
+	n := int(dims[0])
+	if f := node(compared(t, a, b, Options{}), "/classifier/Gemm").Filters; f.FilterCounts != (FilterCounts{Kept: n - 3, Changed: 3}) || !f.InOrder {
+		t.Errorf("trained anew: %+v", f.FilterCounts)
+	}
+	b = a.clone()
+	b.reorder(name, 0, append([]int{1, 0}, countUp(2, n)...))
+	b.reorder("classifier.bias", 0, append([]int{1, 0}, countUp(2, n)...))
+	if f := node(compared(t, a, b, Options{}), "/classifier/Gemm").Filters; f.Moved == 0 || f.Changed+f.Gone+f.New > 0 || f.InOrder {
+		t.Errorf("exchanged: %+v", f.FilterCounts)
+	}
+}
+
+func countUp(from, to int) (list []int) {
+	for i := from; i < to; i++ {
+		list = append(list, i)
+	}
+	return list
+}

@@ -421,6 +421,7 @@ func (f *follower) layer(ctx context.Context, l *layerPair) error {
 	s := &assignment{a: &rowsOf{v: a.weight}, b: &rowsOf{v: b.weight}, each: each, groupsA: 1, groupsB: 1, least: f.opt.Similarity,
 		tol: between(a.weight, b.weight, f.opt), workers: workersOf(f.opt)}
 	s.biases(a, b, f.opt)
+	s.answers = f.m.a.answers(a) && f.m.b.answers(b)
 	// The most similar of so many pairs of rows that have nothing to do with each
 	// other has about this cosine.
 	if d := float64(min(a.weight.cols, b.weight.cols)); d > 0 {
@@ -592,6 +593,21 @@ func (s *assignment) biases(a, b *op, opt Options) {
 	case a.weight.made() != b.weight.made():
 		s.biasTol.rel = max(s.biasTol.rel, foldRounding)
 	}
+}
+
+// answers tells whether what an op makes comes out of the model as it is, or as
+// probabilities.
+func (g *graph) answers(o *op) bool {
+	return slices.ContainsFunc(g.readers[o.id], func(r reader) bool {
+		if r.op == nil {
+			return true
+		}
+		switch r.op.kind {
+		case "Softmax", "LogSoftmax", "Sigmoid":
+			return slices.ContainsFunc(g.readers[r.op.id], func(r reader) bool { return r.op == nil })
+		}
+		return false
+	})
 }
 
 // inPlace takes every filter to be at its index with the same weights.

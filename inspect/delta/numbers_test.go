@@ -121,3 +121,54 @@ func TestProgress(t *testing.T) {
 		}
 	}
 }
+
+// Doubles keep their digits where one side is stored transposed, and where filters
+// are then looked for.
+func TestTransposedDoubles(t *testing.T) {
+	const rows, cols = 6, 5
+	write := func(turned bool, edit func(w []float64)) *bench {
+		w := make([]float64, rows*cols)
+		for i := range w {
+			w[i] = math.Sin(float64(i + 1))
+		}
+		edit(w)
+		dims := []int64{rows, cols}
+		if turned {
+			v := make([]float64, len(w))
+			for r := range rows {
+				for c := range cols {
+					v[c*rows+r] = w[r*cols+c]
+				}
+			}
+			w, dims = v, []int64{cols, rows}
+		}
+		m := sketch(t, 17).input("x", 1, cols)
+		m.Graph.Initializer = append(m.Graph.Initializer, &onnxpb.TensorProto{Name: proto.String("w"), Dims: dims, DataType: proto.Int32(11), DoubleData: w})
+		trans := int64(1)
+		if turned {
+			trans = 0
+		}
+		return m.node("Gemm", "x w", "y", attrI("transB", trans)).output("y", 1, rows)
+	}
+	for name, edit := range map[string]func(w []float64){
+		"small": func(w []float64) { w[7] += 1e-12 },
+		"large": func(w []float64) { w[7] = 1e300 },
+	} {
+		was := math.Sin(8)
+		want := []float64{0, 0, 0, 0, 0, 0, 0, 0}
+		edit(want)
+		for _, turned := range []bool{false, true} {
+			d := compared(t, write(!turned, func([]float64) {}), write(turned, edit), Options{})
+			w := node(d, "y")
+			if w == nil || len(w.Tensors) != 1 {
+				t.Fatalf("%s: %+v", name, d.Nodes)
+			}
+			if x := w.Tensors[0]; x.Agreement != Differs || x.Values.Changed != 1 || x.Values.InfB != 0 || math.Abs(*x.Values.MaxAbs-math.Abs(want[7]+map[bool]float64{true: -was}[name == "large"])) > 1e-3*want[7] {
+				t.Errorf("%s, turned %v: %s, %+v", name, turned, x.Agreement, x.Values)
+			}
+			if f := w.Filters; f.Kept != rows-1 {
+				t.Errorf("%s, turned %v: filters %+v", name, turned, f.FilterCounts)
+			}
+		}
+	}
+}

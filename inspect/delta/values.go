@@ -320,6 +320,7 @@ type buffers struct {
 	x, y   []float32
 	dx, dy []float64
 	bx, by []float32 // tiles
+	wx, wy []float64 // tiles of numbers that single precision does not hold
 }
 
 func grow[T any](b *[]T, n int) []T {
@@ -453,7 +454,7 @@ var errStop = errors.New("stop")
 // single tells whether the numbers of v are exact in single precision and can be
 // read as they are stored.
 func (v *view) single() bool {
-	return v.vals == nil && v.scale == nil && (v.dtype == onnxfile.Float || v.dtype == onnxfile.Float16 || v.dtype == onnxfile.BFloat16)
+	return v.narrow() && v.scale == nil
 }
 
 // floats reads elements [from, to) in the order in which they are stored, of a
@@ -563,12 +564,19 @@ func (p *pairing) part(i int, b *buffers) error {
 // square compares the rows from r and the columns from c on, where one of the
 // tensors is stored transposed.
 func (p *pairing) square(i int, r, c int64, b *buffers) error {
+	if p.a.narrow() && p.b.narrow() {
+		return square(p, i, r, c, &b.bx, &b.by, &b.x, b)
+	}
+	return square(p, i, r, c, &b.wx, &b.wy, &b.dx, b)
+}
+
+func square[T float32 | float64](p *pairing, i int, r, c int64, bx, by, line *[]T, b *buffers) error {
 	rows, cols := min(tile, p.a.rows-r), min(tile, p.a.cols-c)
-	x, y := grow(&b.bx, int(rows*cols)), grow(&b.by, int(rows*cols))
-	if err := p.a.block(r, c, rows, cols, x, b); err != nil {
+	x, y := grow(bx, int(rows*cols)), grow(by, int(rows*cols))
+	if err := block(p.a, r, c, rows, cols, x, line, b); err != nil {
 		return err
 	}
-	if err := p.b.block(r, c, rows, cols, y, b); err != nil {
+	if err := block(p.b, r, c, rows, cols, y, line, b); err != nil {
 		return err
 	}
 	t := p.tally()
@@ -592,22 +600,27 @@ func (p *pairing) square(i int, r, c int64, b *buffers) error {
 	return nil
 }
 
-// block reads a part of the matrix into out, row by row, not scaled, in single
-// precision.
-func (v *view) block(r, c, rows, cols int64, out []float32, b *buffers) error {
+// narrow tells whether the numbers of v, before they are scaled, are exact in
+// single precision and stand in the file.
+func (v *view) narrow() bool {
+	return v.vals == nil && (v.dtype == onnxfile.Float || v.dtype == onnxfile.Float16 || v.dtype == onnxfile.BFloat16)
+}
+
+// block reads a part of the matrix into out, row by row, not scaled.
+func block[T float32 | float64](v *view, r, c, rows, cols int64, out []T, lines *[]T, b *buffers) error {
 	if !v.transposed {
 		for k := range rows {
 			from := (r+k)*v.cols + c
-			if err := v.run(from, from+cols, out[k*cols:(k+1)*cols], b); err != nil {
+			if err := run(v, from, from+cols, out[k*cols:(k+1)*cols], b); err != nil {
 				return err
 			}
 		}
 		return nil
 	}
-	line := grow(&b.x, int(rows)+8)
+	line := grow(lines, int(rows)+8)
 	for j := range cols {
 		from := (c+j)*v.rows + r
-		if err := v.run(from, from+rows, line[:rows], b); err != nil {
+		if err := run(v, from, from+rows, line[:rows], b); err != nil {
 			return err
 		}
 		for k := range rows {
@@ -618,16 +631,25 @@ func (v *view) block(r, c, rows, cols int64, out []float32, b *buffers) error {
 }
 
 // run reads elements [from, to) as they are stored into out.
-func (v *view) run(from, to int64, out []float32, b *buffers) error {
+func run[T float32 | float64](v *view, from, to int64, out []T, b *buffers) error {
 	if v.vals != nil {
 		for i := range out {
-			out[i] = float32(v.vals[from+int64(i)])
+			out[i] = T(v.vals[from+int64(i)])
 		}
 		return nil
 	}
 	at := 0
-	return v.t.Float32sIn(from, to, grow(&b.y, len(out)+8), func(block []float32) error {
-		at += copy(out[at:], block)
+	if out, ok := any(out).([]float32); ok {
+		return v.t.Float32sIn(from, to, grow(&b.y, len(out)+8), func(block []float32) error {
+			at += copy(out[at:], block)
+			return nil
+		})
+	}
+	return v.t.ValuesIn(from, to, func(block []float64) error {
+		for _, x := range block {
+			out[at] = T(x)
+			at++
+		}
 		return nil
 	})
 }

@@ -177,10 +177,10 @@ func partly(v float64) Cell {
 	return c
 }
 
-// cosineCell shows a cosine that is 1 only when it is.
+// cosineCell shows a cosine that is 1 only when it is, but for the rounding of sums.
 func cosineCell(v float64) Cell {
 	c := Number(v, 4)
-	if v < 1 && c.Text == "1.0000" {
+	if v < 1-1e-12 && c.Text == "1.0000" {
 		c.Text = ">.9999"
 	}
 	return c
