@@ -92,8 +92,8 @@ func walk(ctx context.Context, eng engine.Engine, original, masked *inspect.Mode
 	return r.masked.weights, errs, nil
 }
 
-// heldShare is the part of the memory that the inputs and outputs of held-out
-// samples may take.
+// heldShare says which part of the memory the inputs and outputs of held-out samples
+// may take: one in so many.
 const heldShare = 8
 
 // layer refits the layer i of sites.
@@ -178,6 +178,9 @@ func (r *runner) layer(ctx context.Context, sites []*site, i int, w worker) (e L
 		return e, err
 	}
 	weights, behindLayer, err := w.solve(ctx, &e)
+	if errors.As(err, &skip) {
+		return LayerError{Layer: s.name, Skipped: skip.reason}, nil
+	}
 	if err != nil {
 		return e, err
 	}
@@ -191,7 +194,10 @@ func (r *runner) layer(ctx context.Context, sites []*site, i int, w worker) (e L
 	}
 	keepMasked.done()
 	keepOriginal.done()
-	if e.After > e.Before && behindLayer.scale == nil {
+	switch finite := e.After-e.After == 0; {
+	case e.Before-e.Before != 0:
+		return LayerError{Layer: s.name, Skipped: "what it gives is not finite"}, nil
+	case !finite, e.After > e.Before && behindLayer.scale == nil:
 		e.Kept, e.After = true, e.Before
 		return e, nil
 	}
@@ -389,7 +395,7 @@ func (w *ridge) solve(ctx context.Context, e *LayerError) (map[string][]float32,
 	for g := range s.groups {
 		way, iterations, err := w.group(ctx, g, next, constant[g*s.f:(g+1)*s.f])
 		if err != nil {
-			return nil, change{}, fmt.Errorf("layer %s: %w", s.name, err)
+			return nil, change{}, err
 		}
 		e.Method, e.Iterations = way, max(e.Iterations, iterations)
 	}

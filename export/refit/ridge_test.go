@@ -2,6 +2,7 @@ package refit
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"math"
 	"math/rand/v2"
@@ -567,5 +568,34 @@ func TestOptions(t *testing.T) {
 	var unknown *UnknownLayerError
 	if _, _, err := Bias(t.Context(), eng, m, masked, []string{"no such layer"}, set, Options{Index: []int{1, 2}}); !errors.As(err, &unknown) || unknown.Layer != "no such layer" {
 		t.Error(err)
+	}
+}
+
+// TestNotFinite: a network that overflows is left alone, and the rest is not harmed.
+func TestNotFinite(t *testing.T) {
+	eng, set := onnxRuntime(t, 1), openSet(t, fixtures+"glyphs20")
+	n := shaped(t, "convolution", onnxfile.Float)
+	for _, p := range n.g.Initializer {
+		if p.GetName() == "b.twins" {
+			p.RawData = raw(onnxfile.Float, []float32{3e38, 3e38, 1, 1, 1, 1, 1, 1})
+		}
+	}
+	m := n.model(t)
+	masked := rewritten(t, m, map[string][]float32{"w": halved(siteOf(t, m, m))})
+	for what, fit := range map[string]func() (map[string][]float32, []LayerError, error){
+		"bias": func() (map[string][]float32, []LayerError, error) {
+			return Bias(t.Context(), eng, m, masked, nil, set, Options{Index: indexes(set, 40)})
+		},
+		"ridge": func() (map[string][]float32, []LayerError, error) {
+			return Ridge(t.Context(), eng, m, masked, nil, set, Options{Index: indexes(set, 40)})
+		},
+	} {
+		w, errs, err := fit()
+		if err != nil || len(w) > 0 || len(errs) != 1 || errs[0].Skipped == "" {
+			t.Errorf("%s: %v, %d tensors, %+v", what, err, len(w), errs)
+		}
+		if _, err := json.Marshal(errs); err != nil {
+			t.Error(err)
+		}
 	}
 }

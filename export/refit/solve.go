@@ -2,7 +2,6 @@ package refit
 
 import (
 	"context"
-	"fmt"
 	"hash/maphash"
 	"math"
 	"runtime"
@@ -212,7 +211,7 @@ func (p *problem) factorise(w *factoriser, g group, v []float64) error {
 			break
 		}
 		if !(lambda < largest) {
-			return fmt.Errorf("the sums of its %d inputs are not finite", n)
+			return &skipError{"the sums over its inputs are not finite"}
 		}
 	}
 	for i, r := range g.rows {
