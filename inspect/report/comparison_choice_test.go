@@ -83,7 +83,7 @@ func TestCompareChoiceLeaves(t *testing.T) {
 		{CompareChoice{Only: []string{AspectFilters}}, "they differ: filters (3 gone, 1 new, 1 moved)"},
 		{CompareChoice{Only: []string{AspectInterface}}, `they differ: interface ("input" -> "image", type of "mask", "old" removed, 1 more)`},
 		{CompareChoice{Only: []string{AspectInterface, "mask"}}, `they differ: interface (type of "mask")`},
-		{CompareChoice{Only: []string{AspectMetadata, "filterlens.*"}}, "they differ: metadata (1 of the entries)"},
+		{CompareChoice{Only: []string{AspectMetadata, "filterlens.*"}}, "they differ: metadata (filterlens.prune)"},
 		{CompareChoice{Only: []string{AspectNames}}, "they differ: names of 2 operators"},
 		{CompareChoice{Only: []string{AspectStructure}}, "they differ: structure (operators: 2 changed, 1 moved, 1 added, 1 removed)"},
 		{CompareChoice{Only: []string{"features.2"}}, "they differ: structure (operators: 1 changed), weights (2 tensors of 1 layer), filters (3 gone, 1 new, 1 moved)"},
@@ -93,7 +93,7 @@ func TestCompareChoiceLeaves(t *testing.T) {
 		{CompareChoice{Only: []string{"/features/features.0/Conv"}}, "the same within tolerance to 3 digits but for names of 1 operator, writing of 1 operator, types of 1 tensor"},
 		{CompareChoice{Only: []string{"/features/features.0/Conv"}, Strict: true}, "they differ: names of 1 operator, writing of 1 operator, types of 1 tensor, weights (1 tensor of 1 layer)"},
 		{CompareChoice{Only: []string{"/pool/*"}}, "they differ: structure (operators: 1 moved)"},
-		{CompareChoice{Ignore: []string{AspectInterface, AspectStructure, "features.2", "fc*"}}, "the same within tolerance to 3 digits but for metadata (opset, producer, 1 of the entries), names of 2 operators, writing of 1 operator, types of 1 tensor"},
+		{CompareChoice{Ignore: []string{AspectInterface, AspectStructure, "features.2", "fc*"}}, "the same within tolerance to 3 digits but for metadata (opset, producer, filterlens.prune), names of 2 operators, writing of 1 operator, types of 1 tensor"},
 	} {
 		r := goldenCompared(c.choice)
 		if r.Verdict != c.want || r.Same != strings.HasPrefix(c.want, "the same") {

@@ -202,24 +202,24 @@ func few(words []string) string {
 // metadataText names the few things that differ.
 func metadataText(changes []delta.Change) string {
 	var words []string
-	entries := 0
+	var entries []string
 	for _, c := range changes {
 		w := strings.ReplaceAll(c.What, "_", " ")
 		switch c.What {
 		case "producer_name", "producer_version":
 			w = "producer"
 		case "metadata":
-			entries++
+			entries = append(entries, c.Name)
 			continue
 		}
 		if !slices.Contains(words, w) {
 			words = append(words, w)
 		}
 	}
-	if entries > 0 {
-		words = append(words, counted(part{entries, "of the entries"}))
+	if n := len(entries); n > 2 {
+		entries = []string{grouped(int64(n)) + " entries"}
 	}
-	return strings.Join(words, ", ")
+	return strings.Join(append(words, entries...), ", ")
 }
 
 type part struct {
