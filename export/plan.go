@@ -318,6 +318,22 @@ func recoverySteps(asked []string) ([]string, error) {
 // filters fall, by another criterion than AFCC. A quantized model is a
 // *QuantizedError, what cannot be asked for an *OptionError.
 func NewPlan(ctx context.Context, m *inspect.Model, res *probe.Result, opt PlanOptions) (*Plan, error) {
+	p, err := newPlan(ctx, m, res, opt)
+	if err == nil && len(p.Layers) == 0 && len(p.Filters) == 0 {
+		why := ""
+		if len(p.Blocked) > 0 {
+			why = fmt.Sprintf(" (%s: %s)", p.Blocked[0].Layer, p.Blocked[0].Reason)
+		}
+		err = &OptionError{fmt.Sprintf("nothing of %s can be pruned with target %s%s", m.File, opt.Target, why)}
+	}
+	if err != nil {
+		return nil, err
+	}
+	return p, nil
+}
+
+// newPlan is NewPlan, but that nothing may fall.
+func newPlan(ctx context.Context, m *inspect.Model, res *probe.Result, opt PlanOptions) (*Plan, error) {
 	bad := func(format string, a ...any) (*Plan, error) { return nil, &OptionError{fmt.Sprintf(format, a...)} }
 	if err := opt.check(); err != nil {
 		return nil, err
@@ -378,13 +394,6 @@ func NewPlan(ctx context.Context, m *inspect.Model, res *probe.Result, opt PlanO
 			}
 			return nil, &probe.UnknownLayerError{Layer: name, Known: known}
 		}
-	}
-	if len(p.Layers) == 0 && len(p.Filters) == 0 {
-		why := ""
-		if len(p.Blocked) > 0 {
-			why = fmt.Sprintf(" (%s: %s)", p.Blocked[0].Layer, p.Blocked[0].Reason)
-		}
-		return bad("no layer of %s can be diluted with target %s%s", m.File, opt.Target, why)
 	}
 	return p, nil
 }

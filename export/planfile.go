@@ -85,12 +85,8 @@ func (p *Plan) check() error {
 	if len(p.Layers) == 0 && len(p.Filters) == 0 {
 		return bad("", "nothing falls by it")
 	}
-	steps, err := recoverySteps(p.Recover)
-	if err != nil {
+	if _, err := recoverySteps(p.Recover); err != nil {
 		return bad("", "%v", err)
-	}
-	if !slices.Equal(steps, p.Recover) {
-		return bad("", "its recovery steps are %q, they run in the order %q", p.Recover, steps)
 	}
 	if p.RoundTo < 0 || p.Dense && len(p.Filters) > 0 {
 		return bad("", "its options contradict each other")

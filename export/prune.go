@@ -243,6 +243,9 @@ func (p *pipeline) prepare(ctx context.Context, res *probe.Result) (err error) {
 			return err
 		}
 	}
+	if err := p.settle(); err != nil {
+		return err
+	}
 	switch {
 	case p.opt.Plan != nil:
 		p.plan = p.opt.Plan
@@ -274,19 +277,22 @@ func (p *pipeline) prepare(ctx context.Context, res *probe.Result) (err error) {
 			return err
 		}
 	}
-	p.steps = p.plan.Recover
-	if p.steps == nil {
-		if p.steps, err = recoverySteps(p.opt.Recover); err != nil {
-			return err
-		}
+	return nil
+}
+
+// settle decides which steps recover.
+func (p *pipeline) settle() (err error) {
+	asked := p.opt.Recover
+	if p.opt.Plan != nil && p.opt.Plan.Recover != nil {
+		asked = p.opt.Plan.Recover
 	}
-	if p.steps == nil {
+	if p.steps, err = recoverySteps(asked); p.steps == nil && err == nil {
 		p.open = true
 		if p.opt.Set != nil {
 			p.steps = []string{RecoverBias, RecoverRidge, RecoverHead}
 		}
 	}
-	return nil
+	return err
 }
 
 // run goes from the plan to a verified file, p.final.

@@ -189,11 +189,14 @@ type Sensitivity struct {
 type Trial struct {
 	// Share is that of the filters that were to go in all groups together.
 	Share float64 `json:"share"`
-	// MACs and Latency are shares of the original's, nil where they were not measured;
-	// Drop is the loss of accuracy in points on the samples of the search.
+	// MACs and Latency are shares of the original's, nil where they were not measured.
 	MACs    *float64 `json:"macs"`
 	Latency *float64 `json:"latency"`
-	Drop    *float64 `json:"drop_points"`
+	// Drop is the loss of accuracy in points after recovery, on samples that recovery
+	// did not see, Margin its standard error; both together must not exceed the loss
+	// that is allowed, so that the evaluation split is likely to confirm it.
+	Drop   *float64 `json:"drop_points"`
+	Margin *float64 `json:"margin_points"`
 	// OK tells that it meets what was asked for.
 	OK bool `json:"ok"`
 }
