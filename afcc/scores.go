@@ -275,6 +275,41 @@ func (s *Scores) Top(n int) *Mask {
 	return m
 }
 
+// TopRows keeps exactly the n connections that Top keeps in number, but shares them
+// out evenly: each row keeps its n/Rows connections of highest score, and what the
+// division leaves over goes to the rows whose next connection scores highest. No
+// output then starves because its weights are small, which a ranking over the whole
+// layer lets happen (comparison groups of Sun et al., arXiv:2306.11695). Of equal
+// scores those first in row-major order come first. n outside [0, Rows*Cols] is taken
+// as the nearer end.
+func (s *Scores) TopRows(n int) *Mask {
+	m := NewMask(s.Rows, s.Cols)
+	if n = min(n, len(s.v)); n <= 0 {
+		return m
+	}
+	each, rest := n/s.Rows, n%s.Rows
+	order := make([]int, s.Cols)
+	next := make([]int, 0, s.Rows) // the best connection of each row that is not kept
+	for r := range s.Rows {
+		row := s.v[r*s.Cols:][:s.Cols]
+		for c := range order {
+			order[c] = c
+		}
+		slices.SortStableFunc(order, func(a, b int) int { return cmp.Compare(row[b], row[a]) })
+		for _, c := range order[:each] {
+			m.Keep(r, c)
+		}
+		if each < s.Cols {
+			next = append(next, r*s.Cols+order[each])
+		}
+	}
+	slices.SortStableFunc(next, func(a, b int) int { return cmp.Compare(s.v[b], s.v[a]) })
+	for _, i := range next[:rest] {
+		set(m.bits, i)
+	}
+	return m
+}
+
 func (s *Scores) ascending() []float32 {
 	v := slices.Clone(s.v)
 	slices.Sort(v)
