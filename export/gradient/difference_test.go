@@ -298,7 +298,7 @@ func cases() map[string]*net {
 	begin := func(opset, c, h, w int64) *net {
 		return newNet(opset, 0, 3, h, w).conv("first", [4]int64{c, 3, 1, 1})
 	}
-	// end reads whatever shape is there through a global mean of its square.
+	// end reads whatever shape is there.
 	end := func(n *net, features int64) *net { return n.head(features) }
 
 	conv := func(name string, c, h, w, out int64, k [4]int64, attrs ...*onnxpb.AttributeProto) {

@@ -302,8 +302,10 @@ func findParams(m *inspect.Model, g *inspect.Graph, opt BuildOptions) ([]Param, 
 			}
 		}
 	}
-	for name := range wanted {
-		return nil, &OptionError{"layers", fmt.Sprintf("no Conv, Gemm or MatMul of the main graph is called %q", name)}
+	for _, l := range opt.Layers {
+		if wanted[l.Name] != nil {
+			return nil, &OptionError{"layers", fmt.Sprintf("no Conv, Gemm or MatMul of the main graph is called %q", l.Name)}
+		}
 	}
 	if len(params) == 0 {
 		return nil, &UnsupportedError{File: m.File, Reason: "no layer with a stored weight is to be trained"}
