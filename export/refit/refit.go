@@ -62,9 +62,11 @@ type Options struct {
 }
 
 // DefaultLambda is the strength of the ridge and DefaultObservations the number of
-// rows for each weight of a filter, zeros included, unless Options say otherwise.
+// rows for each weight of a filter, zeros included, unless Options say otherwise. On
+// networks of VGG's kind held-out errors are least at a lambda of 0.01 to 0.03 and
+// hardly larger from 0.0001 to 0.1.
 const (
-	DefaultLambda       = 1e-3
+	DefaultLambda       = 1e-2
 	DefaultObservations = 32
 )
 
@@ -78,7 +80,7 @@ func (o Options) withDefaults() (Options, error) {
 	case !(o.HoldOut >= 0 && o.HoldOut < 1):
 		return o, &OptionError{fmt.Sprintf("a share of %v cannot be held out; 0.1 is a tenth", o.HoldOut)}
 	case !(o.Lambda >= 0) || o.Lambda > 1e6:
-		return o, &OptionError{fmt.Sprintf("lambda %v is not a strength of a ridge; 0.001 is one", o.Lambda)}
+		return o, &OptionError{fmt.Sprintf("lambda %v is not a strength of a ridge; 0.01 is one", o.Lambda)}
 	case o.Batch < 0 || o.Memory < 0 || o.Observations < 0:
 		return o, &OptionError{"the batch, the memory and the number of observations must not be negative"}
 	}
