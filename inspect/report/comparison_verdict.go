@@ -245,7 +245,6 @@ type nodeCounts struct {
 	tensors, layers                  int
 	filterLayers                     int
 	filters                          delta.FilterCounts
-	same, within                     int // operators that are not listed
 }
 
 func (c *nodeCounts) add(n *delta.NodeDelta, strict bool) {

@@ -18,7 +18,6 @@ import (
 	"github.com/filterlens/filterlens/afcc"
 	"github.com/filterlens/filterlens/afcc/probe"
 	"github.com/filterlens/filterlens/afcc/probe/likeness"
-	"github.com/filterlens/filterlens/export"
 	"github.com/filterlens/filterlens/inspect"
 	"github.com/filterlens/filterlens/inspect/dataset"
 	"github.com/filterlens/filterlens/inspect/delta"
@@ -283,21 +282,12 @@ func TestOtherSchemas(t *testing.T) {
 	withFilterStatistics(result)
 	result.Method, result.Input, result.Data.Stats.Content = probe.Method, []int64{3, 8, 8}, result.Data.Stats.SHA256
 	result.Asked = probe.Asked{Thetas: []float64{0.2}, Stability: 2, Orders: 3, Confusion: true, Single: true, Top: 4}
-	plan := goldenPlan()
-	plan.Theta, plan.Warnings, plan.Layers[0].Out = ptr(0.3), evaluations.Warnings, "t2"
-	pruned := goldenPrune()
-	pruned.Warnings = evaluations.Warnings
-	failed := goldenPrune()
-	failed.Before, failed.After, failed.Drop, failed.Changed, failed.Checks = nil, nil, nil, nil, nil
-	planTypes := map[string]any{"plan": export.Plan{}, "layer": export.LayerPlan{}, "blocked": export.Blocked{}}
-	pruneTypes := map[string]any{"report": export.Report{}, "check": export.Check{}, "side": export.Side{}, "evaluation": probe.Evaluation{}, "timing": probe.Timing{}}
-	maps.Copy(pruneTypes, planTypes)
 	for _, c := range []struct {
 		name  string
 		docs  []any
 		types map[string]any
 	}{
-		{"compare", []any{goldenComparedData(t), goldenCompared(CompareChoice{Ignore: []string{AspectNames}}), goldenDescribed(CompareChoice{})}, map[string]any{
+		{"compare", []any{goldenComparedData(t), goldenDescribed(CompareChoice{})}, map[string]any{
 			"compared": Compared{}, "side": ComparedSide{}, "delta": delta.Delta{}, "change": delta.Change{}, "value_delta": delta.ValueDelta{}, "value": inspect.Value{}, "node_delta": delta.NodeDelta{}, "node": delta.Node{},
 			"tensor_delta": delta.TensorDelta{}, "tensor": delta.Tensor{}, "values": delta.Values{}, "filter_delta": delta.FilterDelta{}, "filter": delta.Filter{}, "channels": delta.ChannelDelta{}, "totals": delta.Totals{}, "filter_counts": delta.FilterCounts{},
 			"description": DescriptionDelta{}, "layer_delta": DescribedChange{}, "data": ComparedData{}, "skipped": dataset.Skipped{}, "answers": probe.Answers{}, "evaluation": probe.Evaluation{}, "timing": probe.Timing{}, "flip": probe.Flip{}, "label_answers": probe.LabelAnswers{},
@@ -315,8 +305,8 @@ func TestOtherSchemas(t *testing.T) {
 			"averages": afcc.Averages{}, "filter": afcc.Filter{}, "stability": afcc.Stability{}, "filter_stability": afcc.FilterStability{}, "label_frequency": afcc.LabelFrequency{},
 			"cluster_stability": afcc.ClusterStability{}, "label_order": afcc.LabelOrder{}, "spread": afcc.Spread{}, "confusion": afcc.ClusterConfusion{}, "single_filter": probe.SingleFilter{}, "top_sample": probe.TopSample{}, "outliers": probe.Outliers{},
 			"skip": probe.Skip{}, "left_out": probe.LeftOut{}, "skipped": dataset.Skipped{}}},
-		{"plan", []any{goldenPlan(), plan}, planTypes},
-		{"prune", []any{pruned, failed}, pruneTypes},
+		{"plan", planDocuments(), planTypes()},
+		{"prune", pruneDocuments(), pruneTypes()},
 	} {
 		s, doc := compiled(t, c.name)
 		fits(t, doc, c.types)
