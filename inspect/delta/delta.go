@@ -85,7 +85,8 @@ const (
 // A Change is a property that differs.
 type Change struct {
 	// What differs. Of the model: see Delta.Model. Of an input or output: type,
-	// shape. Of a node: operator, attribute, weight, bias, operand, filters (their
+	// shape, source (what an output has been given is put out by another operator). Of
+	// a node: operator, attribute, weight, bias, operand, filters (their
 	// number), filter_order, channels (the number of those that it reads),
 	// channel_order, input (it reads from another operator).
 	What string `json:"what"`
@@ -103,7 +104,7 @@ type ValueDelta struct {
 	// A and B are nil on the side that has none.
 	A *inspect.Value `json:"a,omitempty"`
 	B *inspect.Value `json:"b,omitempty"`
-	// Changes says what differs besides the name: type, shape. The names of
+	// Changes says what differs besides the name: type, shape, source. The names of
 	// symbolic dimensions do not count.
 	Changes []Change `json:"changes,omitempty"`
 }
@@ -257,6 +258,7 @@ func Compare(ctx context.Context, a, b *inspect.Model, opt Options) (*Delta, err
 		return nil, err
 	}
 	d.Nodes = m.structureDeltas()
+	m.sources(d)
 	if err := m.weights(ctx, d, opt); err != nil {
 		return nil, err
 	}
@@ -422,6 +424,11 @@ func align(ga, gb *graph, a, b *inspect.Model) {
 		}
 		return r
 	}
+	names := make([]string, len(a.Inputs)+len(b.Inputs))
+	for j, name := range gb.inputs {
+		names[renumber(ref{in: j}).in] = name
+	}
+	gb.inputs = names
 	for _, o := range gb.ops {
 		for k := range o.ins {
 			o.ins[k] = renumber(o.ins[k])
@@ -590,6 +597,31 @@ func ascending(seq []int) []int {
 	}
 	slices.Reverse(out)
 	return out
+}
+
+// sources tells which outputs of the models are put out by operators that are not
+// each other's partner, unless an operator that was added, removed or moved tells it.
+func (m *matcher) sources(d *Delta) {
+	for i, r := range m.a.outputs {
+		v := &d.Outputs[i]
+		if v.B == nil {
+			continue
+		}
+		to := m.b.outputs[i]
+		told := false
+		for _, x := range []struct {
+			ref
+			pair []int
+		}{{r, m.a.pair}, {to, m.b.pair}} {
+			told = told || x.op == nil && x.in < 0 || x.op != nil && x.pair[x.op.id] < 0
+		}
+		if told || r.op != nil && d.Nodes[r.op.id].Moved || to.op != nil && d.Nodes[m.b.pair[to.op.id]].Moved {
+			continue
+		}
+		if !m.reaches(r, to) {
+			v.Changes = append(v.Changes, Change{What: "source", From: refName(m.a.graph, r), To: refName(m.b.graph, to)})
+		}
+	}
 }
 
 // wiring tells whether an op has moved, and which of its inputs come from

@@ -586,3 +586,51 @@ func (n *NodeDelta) shapes() string {
 	}
 	return ""
 }
+
+// TestSwapped swaps what comes out of two outputs and what goes into two inputs: the
+// operators stay what they are, the models do not.
+func TestSwapped(t *testing.T) {
+	heads := func(u, v string) *bench {
+		m := sketch(t, 17).input("x", 1, 4)
+		return m.node("Relu", "x", u).node("Sigmoid", "x", v).output("u", 1, 4).output("v", 1, 4)
+	}
+	a := heads("u", "v")
+	d := compared(t, a, heads("v", "u"), Options{})
+	if d.Same || d.Outputs[0].Kind != Changed || len(d.Outputs[0].Changes) != 1 || d.Outputs[0].Changes[0].What != "source" || d.Outputs[1].Kind != Changed {
+		t.Errorf("same %v, %+v", d.Same, d.Outputs)
+	}
+	if d := compared(t, a, a, Options{}); !d.Same {
+		t.Errorf("%+v", d.Outputs)
+	}
+	// The order in which outputs are declared is no difference, nor is what is told by
+	// an operator that was added.
+	b := a.clone()
+	slices.Reverse(b.Graph.Output)
+	if d := compared(t, a, b, Options{}); !d.Same {
+		t.Errorf("%+v", d.Outputs)
+	}
+	b = heads("w", "v").node("Tanh", "w", "u")
+	if d := compared(t, a, b, Options{}); len(d.Outputs[0].Changes) > 0 || d.Totals.Added != 1 {
+		t.Errorf("%+v", d.Outputs)
+	}
+	// An output that hands an input on.
+	pass := func(y string) *bench {
+		return sketch(t, 17).input("p", 1, 4).input("q", 1, 4).node("Identity", y, "y").output("y", 1, 4)
+	}
+	if d := compared(t, pass("p"), pass("q"), Options{}); d.Same {
+		t.Errorf("%+v", d.Outputs)
+	}
+
+	less := func(first, second, in string) *bench {
+		m := sketch(t, 17)
+		for _, name := range strings.Fields(in) {
+			m.input(name, 1, 4)
+		}
+		return m.node("Sub", first+" "+second, "y").output("y", 1, 4)
+	}
+	d = compared(t, less("p", "q", "p q"), less("q", "p", "q p"), Options{})
+	want := []Change{{What: "input", From: "p", To: "q"}, {What: "input", From: "q", To: "p"}}
+	if got := d.Nodes[0].Changes; !slices.Equal(got, want) {
+		t.Errorf("%+v, want %+v", got, want)
+	}
+}
