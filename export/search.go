@@ -131,7 +131,7 @@ func (f *finder) measure(ctx context.Context) error {
 	p := f.p
 	opt := f.options(nil)
 	opt.FiltersKeep, opt.Dilution = 0.25, 0
-	all, err := NewPlan(ctx, p.m, f.res, opt)
+	all, err := newPlan(ctx, p.m, f.res, opt)
 	if err != nil {
 		return err
 	}
@@ -159,9 +159,12 @@ func (f *finder) measure(ctx context.Context) error {
 		for _, removed := range []float64{0.25, 0.5, 0.75} {
 			opt := f.options(map[string]float64{g.Layer: 1 - removed})
 			opt.Dilution, opt.RoundTo = 0, 0
-			plan, err := NewPlan(ctx, p.m, f.res, opt)
+			plan, err := newPlan(ctx, p.m, f.res, opt)
 			if err != nil {
-				continue // so few filters that none goes
+				return err
+			}
+			if len(plan.Filters) == 0 {
+				continue // there are so few that none goes
 			}
 			c, err := compact.NewPlan(ctx, p.m, plan.compaction(true))
 			if err != nil {
@@ -187,6 +190,9 @@ func (f *finder) measure(ctx context.Context) error {
 		if len(s.Removed) > 0 {
 			f.groups, f.sizes = append(f.groups, s), append(f.sizes, g.Size)
 		}
+	}
+	if len(f.groups) == 0 {
+		return &OptionError{fmt.Sprintf("no filter of %s can be removed with target %s", p.m.File, p.opt.Target)}
 	}
 	f.search.Sensitivities = append(f.search.Sensitivities, f.groups...)
 	return nil
