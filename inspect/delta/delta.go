@@ -619,7 +619,13 @@ func (m *matcher) sources(d *Delta) {
 			continue
 		}
 		if !m.reaches(r, to) {
-			v.Changes = append(v.Changes, Change{What: "source", From: refName(m.a.graph, r), To: refName(m.b.graph, to)})
+			name := func(g *graph, r ref) string {
+				if r.op == nil {
+					return refName(g, r)
+				}
+				return r.op.kind + " " + refName(g, r)
+			}
+			v.Changes = append(v.Changes, Change{What: "source", From: name(m.a.graph, r), To: name(m.b.graph, to)})
 		}
 	}
 }

@@ -131,7 +131,11 @@ func deltaFacts(d *delta.Delta) (facts []Fact) {
 	if d.RTol == 0 && d.ATol == 0 {
 		within = "equal but for rounding"
 	}
-	if s := counted(part{t.TensorsEqual, "equal"}, part{t.TensorsWithin, within}, part{t.TensorsDiffer, "differ"}, part{t.TensorsNotRead, "not compared"}); s != "" {
+	equal := "equal"
+	if f := t.Filters; f.Gone+f.New > 0 {
+		equal = "equal in the filters that live on"
+	}
+	if s := counted(part{t.TensorsEqual, equal}, part{t.TensorsWithin, within}, part{t.TensorsDiffer, "differ"}, part{t.TensorsNotRead, "not compared"}); s != "" {
 		if t.ElementsChanged > 0 {
 			s += fmt.Sprintf("; %s of %s numbers changed (%s)", grouped(t.ElementsChanged), grouped(t.Elements), partly(float64(t.ElementsChanged)/float64(t.Elements)).Text)
 		}
@@ -180,7 +184,7 @@ func partly(v float64) Cell {
 // cosineCell shows a cosine that is 1 only when it is, but for the rounding of sums.
 func cosineCell(v float64) Cell {
 	c := Number(v, 4)
-	if v < 1-1e-12 && c.Text == "1.0000" {
+	if v < 1-1e-9 && c.Text == "1.0000" {
 		c.Text = ">.9999"
 	}
 	return c
@@ -300,7 +304,7 @@ func changeSection(list []delta.Change) Section {
 
 // valueChanges shows the inputs and outputs that differ.
 func valueChanges(d *delta.Delta, v CompareView) Section {
-	t := &Table{Columns: []Column{{}, {Title: ""}, {Title: "name", Shrink: true}, {Title: "type"}, {Title: "shape", Wrap: true}}}
+	t := &Table{Columns: []Column{{}, {Title: ""}, {Title: "name", Shrink: true}, {Title: "type"}, {Title: "shape", Wrap: true}, {Title: "comes from", Sparse: true, Wrap: true}}}
 	both := func(x delta.ValueDelta, of func(*inspect.Value) string) string {
 		switch {
 		case x.A == nil:
@@ -326,8 +330,14 @@ func valueChanges(d *delta.Delta, v CompareView) Section {
 			if x.A != nil && x.B != nil && !slices.ContainsFunc(x.Changes, func(c delta.Change) bool { return c.What == "shape" }) {
 				shape = func(*inspect.Value) string { return x.A.Shape.String() } // other names of symbols
 			}
+			source := none
+			for _, c := range x.Changes {
+				if c.What == "source" {
+					source = Words(fromTo(c))
+				}
+			}
 			t.Rows = append(t.Rows, []Cell{mark, Words(l.word), Words(both(x, func(v *inspect.Value) string { return v.Name })),
-				Words(both(x, func(v *inspect.Value) string { return cmp.Or(v.DType, "unknown") })), Words(both(x, shape))})
+				Words(both(x, func(v *inspect.Value) string { return cmp.Or(v.DType, "unknown") })), Words(both(x, shape)), source})
 		}
 	}
 	return Section{Title: "Inputs and outputs", Table: t}
@@ -719,7 +729,7 @@ func (r *Compared) definitions(shown func(column string) bool) []string {
 		add("p: two-sided exact p-value of the hypothesis that both are right equally often (McNemar's test on the samples that only one has right); margin: softmax probability of the answer less that of the other's answer")
 	}
 	if x := r.Likeness; x != nil {
-		add(fmt.Sprintf("layers part where ||b-a|| / ||a|| of their activations is above %g; CKA: linear centred kernel alignment over the samples (Kornblith et al. 2019), debiased: with the unbiased estimate of HSIC", x.Tolerance))
+		add(fmt.Sprintf("layers part where ||b-a|| / ||a|| of their activations is above %g; max rel: the largest |b-a| by the largest |a|; CKA: linear centred kernel alignment over the samples (Kornblith et al. 2019), debiased: with the unbiased estimate of HSIC", x.Tolerance))
 	}
 	return list
 }

@@ -199,3 +199,23 @@ func TestComparedTableOfData(t *testing.T) {
 		t.Errorf("nothing compared: %v", err)
 	}
 }
+
+// A cosine is 1 when it is but for rounding, and an output that is put out by another
+// operator says by which.
+func TestComparedCells(t *testing.T) {
+	for v, want := range map[float64]string{1: "1.0000", 1 - 1e-11: "1.0000", 1 - 1e-7: ">.9999", 0.5: "0.5000"} {
+		if got := cosineCell(v).Text; got != want {
+			t.Errorf("%v is shown as %s, want %s", v, got, want)
+		}
+	}
+	v := inspect.Value{Name: "u", DType: "float"}
+	d := &delta.Delta{Outputs: []delta.ValueDelta{{Kind: delta.Changed, A: &v, B: &v, Changes: []delta.Change{{What: "source", From: "Relu u", To: "Sigmoid v"}}}}}
+	rows := valueChanges(d, CompareView{}).Table.Rows
+	if got := rows[0][len(rows[0])-1].Text; len(rows) != 1 || got != "Relu u -> Sigmoid v" {
+		t.Errorf("%q", rows)
+	}
+	d.Totals = delta.Totals{TensorsEqual: 3, Filters: delta.FilterCounts{Kept: 4, Gone: 2}}
+	if got := deltaFacts(d)[0].Value.Text; got != "3 equal in the filters that live on" {
+		t.Errorf("%q", got)
+	}
+}
