@@ -260,8 +260,13 @@ func TestChecksSee(t *testing.T) {
 	if err := p.checkCompacted(t.Context(), m, edited("w.b", func(v []float32) { v[20] += 0.1 }), &Compaction{}); !errors.As(err, &verdict) || verdict.Check.Name != "compacted" {
 		t.Errorf("another model: %v", err)
 	}
-	if err := p.checkCompacted(t.Context(), m, m, &Compaction{}); err != nil {
-		t.Errorf("the same model: %v", err)
+	if err := p.checkCompacted(t.Context(), m, m, &Compaction{}); err != nil || len(p.r.Warnings) != 0 {
+		t.Errorf("the same model: %v, %q", err, p.r.Warnings)
+	}
+	// A model that is dead proves nothing, and says so.
+	dead := edited("w.classifier", func(v []float32) { clear(v) })
+	if err := p.checkCompacted(t.Context(), dead, dead, &Compaction{}); err != nil || len(p.r.Warnings) != 1 {
+		t.Errorf("a model without an answer of its own: %v, %q", err, p.r.Warnings)
 	}
 }
 
@@ -281,7 +286,7 @@ func TestDifference(t *testing.T) {
 	} {
 		d := &Difference{}
 		d.relate(d.add(c.a, c.b, 0))
-		if d.Largest != c.largest || d.Relative != c.relative {
+		if d.varies || d.Largest != c.largest || d.Relative != c.relative {
 			t.Errorf("%v, %v: %+v", c.a, c.b, d)
 		}
 	}

@@ -152,6 +152,10 @@ type Difference struct {
 	// |a|.
 	Largest  float64 `json:"largest"`
 	Relative float64 `json:"relative"`
+
+	// first are the outputs for the first input, varies tells that others are not these.
+	first  []float32
+	varies bool
 }
 
 // Search says how a plan was found.
