@@ -503,6 +503,7 @@ func TestOptionsRefused(t *testing.T) {
 		{"rounding", func(o *Options) { o.RoundTo = -1 }, "multiples of -1"},
 		{"a group", func(o *Options) { o.GroupsKeep = map[string]float64{"x": 0.5} }, `layer "x"`},
 		{"a share of a group", func(o *Options) { o.GroupsKeep = map[string]float64{"x": 0} }, "layer x: 0"},
+		{"filters by connections", func(o *Options) { o.Criterion, o.Activity = Weighted, map[string][]float64{} }, "not whole filters"},
 		{"no activations", func(o *Options) { o.Criterion = Activation }, "needs samples"},
 		{"other activations", func(o *Options) { o.Criterion, o.Activity = Activation, map[string][]float64{} }, "measure this model"},
 		{"no statistics", func(o *Options) { o.Criterion = AFCC }, "needs statistics"},

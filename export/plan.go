@@ -14,6 +14,7 @@ import (
 
 	"github.com/filterlens/filterlens/afcc"
 	"github.com/filterlens/filterlens/afcc/probe"
+	"github.com/filterlens/filterlens/export/criterion"
 	"github.com/filterlens/filterlens/inspect"
 )
 
@@ -34,6 +35,10 @@ const (
 	Random     = "random"
 	Magnitude  = "magnitude"
 	Activation = "activation"
+	// Weighted orders connections by label clusters, weights and activations together
+	// (criterion.Weighted) and keeps the best of each output, as many as AFCC keeps of
+	// the layer. It does not order whole filters.
+	Weighted = "weighted"
 )
 
 // The targets of a plan.
@@ -66,7 +71,7 @@ func RecoverySteps() []string {
 // PlanOptions say what is to fall, and how the loss is made good.
 type PlanOptions struct {
 	Target    string // Classifier, Conv or Both
-	Criterion string // AFCC, Random, Magnitude or Activation
+	Criterion string // AFCC, Weighted, Random, Magnitude or Activation
 	// Layers restricts the plan to the layers of these names, none when empty.
 	Layers []string
 	// Theta is the threshold. Dilution, when above 0, replaces it: each layer
@@ -87,7 +92,7 @@ type PlanOptions struct {
 	// Seed draws the labels of Random, and its filters.
 	Seed uint64
 	// Activity holds the root mean square of each filter of a tap, by the name of its
-	// tensor, as Activity measures it. Activation needs it.
+	// tensor, as Activity measures it. Activation and Weighted need it.
 	Activity map[string][]float64
 	// Recover are the steps of the recovery, in any order; nil stands for bias, ridge
 	// and head where there are samples, as far as the model allows.
@@ -261,8 +266,8 @@ func (opt *PlanOptions) check() error {
 	switch {
 	case !slices.Contains([]string{Classifier, Conv, Both}, opt.Target):
 		return bad("unknown target %q; use fc, conv or both", opt.Target)
-	case !slices.Contains([]string{AFCC, Random, Magnitude, Activation}, opt.Criterion):
-		return bad("unknown criterion %q; use afcc, random, magnitude or activation", opt.Criterion)
+	case !slices.Contains([]string{AFCC, Random, Magnitude, Activation, Weighted}, opt.Criterion):
+		return bad("unknown criterion %q; use afcc, weighted, random, magnitude or activation", opt.Criterion)
 	case math.IsNaN(opt.Dilution) || opt.Dilution < 0 || opt.Dilution >= 1:
 		return bad("dilution %v is not a share below 1; 0.9 drops nine of ten connections", opt.Dilution)
 	case math.IsNaN(opt.FiltersKeep) || opt.FiltersKeep < 0 || opt.FiltersKeep > 1:
@@ -271,8 +276,10 @@ func (opt *PlanOptions) check() error {
 		return bad("numbers of filters cannot be rounded to multiples of %d", opt.RoundTo)
 	case opt.Dense && opt.wholeFilters():
 		return bad("whole filters cannot be removed from a model that is to stay dense")
-	case opt.Criterion == Activation && opt.Activity == nil:
-		return bad("the criterion activation needs samples to measure activations on; give --data")
+	case (opt.Criterion == Activation || opt.Criterion == Weighted) && opt.Activity == nil:
+		return bad("the criterion %s needs samples to measure activations on; give --data", opt.Criterion)
+	case opt.Criterion == Weighted && opt.wholeFilters():
+		return bad("the criterion weighted orders connections, not whole filters; use afcc, magnitude or activation")
 	}
 	for layer, keep := range opt.GroupsKeep {
 		if !(keep > 0 && keep <= 1) {
@@ -692,6 +699,19 @@ func (p *planner) cut(ctx context.Context, lp *LayerPlan, st inspect.Stored, in 
 			return err
 		}
 		mask = scores.Top(mask.Count())
+	case Weighted:
+		norms, err := kernelNorms(ctx, st, lp.layout())
+		if err != nil {
+			return err
+		}
+		rms, err := p.activity(in)
+		if err != nil {
+			return err
+		}
+		if scores, err = criterion.Weighted(norms, lp.Rows, lp.Cols, rms, scores); err != nil {
+			return err
+		}
+		mask = scores.TopRows(mask.Count())
 	case Magnitude, Activation:
 		norms, err := kernelNorms(ctx, st, lp.layout())
 		if err != nil {

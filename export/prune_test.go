@@ -308,10 +308,17 @@ func TestPruneFloat16(t *testing.T) {
 func TestControlsDropAsMuch(t *testing.T) {
 	m := efficientNet(t)
 	res := statistics(t, m)
+	activity := map[string][]float64{}
+	for _, l := range res.Layers {
+		activity[l.Tensor] = make([]float64, len(l.Filters))
+		for f := range l.Filters {
+			activity[l.Tensor][f] = float64(1 + f%5)
+		}
+	}
 	for _, dilution := range []float64{0, 0.9} {
 		var plans []*Plan
-		for _, c := range []string{AFCC, Random, Magnitude} {
-			p, err := NewPlan(t.Context(), m, res, PlanOptions{Target: Both, Criterion: c, Theta: 0.4, Dilution: dilution, Seed: 5})
+		for _, c := range []string{AFCC, Random, Magnitude, Activation, Weighted} {
+			p, err := NewPlan(t.Context(), m, res, PlanOptions{Target: Both, Criterion: c, Theta: 0.4, Dilution: dilution, Seed: 5, Activity: activity})
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -336,6 +343,20 @@ func TestControlsDropAsMuch(t *testing.T) {
 			}
 			if n := l.Connections; n > 100 && l.Kept > 10 && same == n {
 				t.Errorf("%s: random keeps what afcc keeps", l.Layer)
+			}
+			// By Weighted no output has more than one connection more than another.
+			least, most := l.Cols, 0
+			for r := range l.Rows {
+				n := 0
+				for c := range l.Cols {
+					if plans[4].Layers[i].kept(r, c) {
+						n++
+					}
+				}
+				least, most = min(least, n), max(most, n)
+			}
+			if most > least+1 {
+				t.Errorf("%s: outputs keep %d to %d connections", l.Layer, least, most)
 			}
 			// No dropped kernel is larger than a kept one.
 			w := plans[2].Layers[i]
