@@ -296,7 +296,7 @@ func shortName(name string) string { return shown(lastModule(firstBytes(name, 8*
 
 // nothingCompared tells whether not one number of a tensor lives on.
 func nothingCompared(t *delta.TensorDelta) bool {
-	return t.Aligned && t.Values != nil && t.Values.Elements == 0
+	return t.Aligned && (t.Values == nil || t.Values.Elements == 0)
 }
 
 func reviewSide(n *delta.Node) *htmlReviewSide {

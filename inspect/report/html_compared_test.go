@@ -305,3 +305,19 @@ func TestComparedHTML(t *testing.T) {
 type fullWriter struct{}
 
 func (*fullWriter) Write([]byte) (int, error) { return 0, errors.New("full") }
+
+// A tensor whose filters are all gone is not one whose shapes differ.
+func TestNothingCompared(t *testing.T) {
+	for _, c := range []struct {
+		t    delta.TensorDelta
+		want bool
+	}{
+		{delta.TensorDelta{Agreement: delta.Incomplete, Aligned: true, Note: "none of its filters lives on"}, true},
+		{delta.TensorDelta{Agreement: delta.Incomplete, Note: "the shapes differ"}, false},
+		{delta.TensorDelta{Agreement: delta.Equal, Aligned: true, Values: &delta.Values{Elements: 3}}, false},
+	} {
+		if got := nothingCompared(&c.t); got != c.want {
+			t.Errorf("%+v: %v", c.t, got)
+		}
+	}
+}
