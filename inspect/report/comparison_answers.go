@@ -77,6 +77,9 @@ func (r *Compared) answerSections(v CompareView) []Section {
 		if x.RelDiff != nil {
 			s += fmt.Sprintf(", %.3g of the largest", *x.RelDiff)
 		}
+		if x.A.Unanswered+x.B.Unanswered > 0 {
+			s += ", of those that are numbers in both"
+		}
 		head.Facts = append(head.Facts, Fact{"outputs differ", Words(s)})
 	}
 	out := []Section{head}
@@ -179,7 +182,7 @@ func (r *Compared) likenessSection(v CompareView) Section {
 		if l.Parts {
 			mark = sign("changed")
 			if x.Parting != nil && i == *x.Parting {
-				note = strings.TrimSpace("parts here first " + note)
+				note = strings.TrimSuffix("parts here first; "+note, "; ")
 				name.Tone = Changed
 			}
 		}

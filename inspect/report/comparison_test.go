@@ -219,3 +219,23 @@ func TestComparedCells(t *testing.T) {
 		t.Errorf("%q", got)
 	}
 }
+
+// What NaN has left out is not said of all outputs, and notes are kept apart.
+func TestComparedNaN(t *testing.T) {
+	var b bytes.Buffer
+	r := goldenComparedData(t)
+	if r.Answers == nil || r.Likeness == nil || r.Likeness.Parting == nil {
+		t.Fatal("nothing was run")
+	}
+	r.Answers.MaxDiff = ptr(0.)
+	r.Answers.B.Unanswered = 3
+	r.Likeness.Layers[*r.Likeness.Parting].Note = "activations that are not finite"
+	if err := WriteText(&b, TextOptions{Width: 200}, FromCompared(r, CompareView{})); err != nil {
+		t.Fatal(err)
+	}
+	for _, want := range []string{"of those that are numbers in both", "parts here first; activations that are not finite"} {
+		if !strings.Contains(b.String(), want) {
+			t.Errorf("%q is not in\n%s", want, b.String())
+		}
+	}
+}
