@@ -11,7 +11,6 @@ import (
 
 	"github.com/filterlens/filterlens/afcc"
 	"github.com/filterlens/filterlens/afcc/probe"
-	"github.com/filterlens/filterlens/export"
 	"github.com/filterlens/filterlens/inspect"
 	"github.com/filterlens/filterlens/inspect/engine/ort"
 )
@@ -122,25 +121,6 @@ func goldenEvaluations() *Evaluations {
 		Engine: "onnxruntime", EngineVersion: "1.30.0", Provider: "cpu", Models: []EvaluatedModel{{"a.onnx", e}, {"b.onnx", changed}}}
 }
 
-func goldenPlan() *export.Plan {
-	return &export.Plan{Schema: export.PlanSchema, Model: "net.onnx", Criterion: export.Random, Target: export.Both, Dilution: ptr(0.9), Seed: 7,
-		Layers: []export.LayerPlan{{Layer: "/conv2/Conv", Op: "Conv", Rule: "filters", Theta: 0.4375, Connections: 4096, Kept: 400, Dilution: 0.90234375, Elements: 36864, Dropped: 33264, CutOutputs: 1, CutInputs: 2},
-			{Layer: "/fc/Gemm", Op: "Gemm", Rule: "classifier", Theta: 0.5, Connections: 128, Kept: 12, Dilution: 0.90625, Elements: 128, Dropped: 116}},
-		Blocked:     []export.Blocked{{Layer: "/conv1/Conv", Reason: "it reads the image, whose channels have no labels"}},
-		Connections: 4224, Kept: 412, Elements: 36992, Dropped: 33380}
-}
-
-func goldenPrune() *export.Report {
-	before := probe.Evaluation{Samples: 27, Top1: 0.9, Top5: ptr(1.0), Latency: &probe.Timing{Batch: 1, Runs: 30, Median: 2, Low: 1.5, High: 3}}
-	after := before
-	after.Top1, after.Changed, after.Nodes, after.Elsewhere = 0.85, ptr(0.125), map[string]int{"cpu": 42, "x": 1}, []string{"Shape (/Shape)"}
-	return &export.Report{Schema: export.ReportSchema, Output: "out.onnx", Plan: goldenPlan(), Verified: true,
-		Checks: []export.Check{{Name: "surgery", OK: true, Detail: "dropped weights are zero"}, {Name: "accuracy", Detail: "a loss of 5.00 points; 0.50 are allowed"}},
-		Before: &export.Side{Bytes: 1000000, Parameters: 250000, Zeros: ptr(0.0), MACs: ptr(int64(1e9)), Evaluation: &before},
-		After:  &export.Side{Bytes: 1000100, Parameters: 250000, Zeros: ptr(0.9), Evaluation: &after},
-		Drop:   ptr(5.0), Changed: ptr(0.125), NewZeros: 33380, Engine: "onnxruntime", EngineVersion: "1.30.0", Provider: "cpu"}
-}
-
 // Every document as text on a wide and a narrow screen, as CSV and, from its
 // value, as JSON.
 func TestGolden(t *testing.T) {
@@ -179,8 +159,10 @@ func TestGolden(t *testing.T) {
 		{"runtime", FromRuntime(NewRuntime(info, engines)), NewRuntime(info, engines)},
 		{"runtime-none", FromRuntime(NewRuntime(ort.Info{}, lacking)), NewRuntime(ort.Info{}, lacking)},
 		{"measuring", FromMeasuring(goldenMeasuring()), goldenMeasuring()},
-		{"plan", FromPlan(goldenPlan()), goldenPlan()},
+		{"plan", FromPlan(goldenPlan(), nil), goldenPlan()},
+		{"plan-filters", FromPlan(goldenFilterPlan(), goldenPreview()), goldenFilterPlan()},
 		{"prune", FromPrune(goldenPrune()), goldenPrune()},
+		{"prune-recovered", FromPrune(goldenRecovered()), goldenRecovered()},
 		{"prune-failed", FromPrune(unverified), nil},
 	} {
 		t.Run(c.name, func(t *testing.T) {
