@@ -19,6 +19,16 @@ const (
 	Gamma  = 0.5
 )
 
+// Weighted without the clusters, by output, is the classifier's best control: measured
+// on the classifier of VGG-16 (CIFAR-100, 5,000 held-out images, no recovery) at a
+// dilution of 96.3 %, top-1 is 57.4 % with the clusters alone (afcc), 60.2 % with the
+// largest weights, 61.1 % with Weighted without clusters and 64.1 % with them (70.8 %
+// before; standard error of a difference 0.4 points). Once the classifier is retrained
+// under its mask all of these lie within 0.6 points of each other.
+//
+// Convolutions are another matter: there the overlap of label sets, in this product
+// too, costs accuracy after a recovery. See Balanced.
+
 // An ArgumentError says which argument cannot be used and why.
 type ArgumentError struct{ Name, Reason string }
 
@@ -71,6 +81,48 @@ func Weighted(norms []float32, rows, cols int, activity []float64, clusters *afc
 				v *= math.Pow(Offset+max(0, float64(clusters.At(r, c))), Gamma)
 			}
 			product[r*cols+c] = float32(v)
+		}
+	}
+	return afcc.MagnitudeScores(product, rows, cols)
+}
+
+// Balanced scores the kernels of a convolution by their norms, norms, rows x cols,
+// row-major, each divided by the root of the mean norm of its output's kernels:
+//
+//	score(f,f') = |W(f,f')| / sqrt(mean_h |W(f,h)|)
+//
+// That is half of the way from a ranking over the layer, in which outputs of small
+// weights starve, to one within each output, which spends as much on outputs that
+// matter little. It is ours and uses no labels. Keep the best by Scores.Top.
+//
+// Measured on convolutions 8 to 13 and the classifier of VGG-16 (CIFAR-100, 90 % each,
+// ridge, full classifier, 5,000 held-out images): 67.1 % against 66.5 % for the largest
+// norms, with a standard error of the difference of 0.4, so no proof of a gain; 66.1 %
+// against 66.3 % with the diluted classifier retrained. The ranking within each output
+// gives 65.0 %, though it leaves the smallest error of each layer. Factors of label
+// clusters brought nothing here.
+//
+// The error is an *ArgumentError when lengths do not match. A norm that is NaN gives
+// -Inf and does not count in its row's mean.
+func Balanced(norms []float32, rows, cols int) (*afcc.Scores, error) {
+	if rows < 0 || cols < 0 || cols > 0 && len(norms)/cols != rows || len(norms) != rows*cols {
+		return nil, &ArgumentError{"norms", fmt.Sprintf("%d values for %d x %d connections", len(norms), rows, cols)}
+	}
+	product := make([]float32, len(norms))
+	for r := range rows {
+		row, sum, n := norms[r*cols:][:cols], 0.0, 0
+		for _, v := range row {
+			if v == v {
+				sum += float64(v)
+				n++
+			}
+		}
+		factor := 1.0
+		if sum > 0 {
+			factor = 1 / math.Sqrt(sum/float64(n))
+		}
+		for c, v := range row {
+			product[r*cols+c] = float32(float64(v) * factor)
 		}
 	}
 	return afcc.MagnitudeScores(product, rows, cols)

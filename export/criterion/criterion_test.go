@@ -117,3 +117,48 @@ func TestWeightedRefuses(t *testing.T) {
 		t.Errorf("a norm that is no number: %v, %v", s, err)
 	}
 }
+
+func TestBalancedIsTheFormula(t *testing.T) {
+	rng := rand.New(rand.NewPCG(8, 8))
+	for range 50 {
+		rows, cols := 1+rng.IntN(6), 1+rng.IntN(6)
+		norms := make([]float32, rows*cols)
+		for i := range norms {
+			norms[i] = rng.Float32() + .01
+		}
+		got, err := Balanced(norms, rows, cols)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for r := range rows {
+			row := 0.0
+			for c := range cols {
+				row += float64(norms[r*cols+c]) / float64(cols)
+			}
+			for c := range cols {
+				want := float64(norms[r*cols+c]) / math.Sqrt(row)
+				if v := float64(got.At(r, c)); math.Abs(v-want) > 1e-6*want {
+					t.Fatalf("%d,%d: %v, want %v", r, c, v, want)
+				}
+			}
+		}
+	}
+}
+
+func TestBalancedEnds(t *testing.T) {
+	nan := float32(math.NaN())
+	s, err := Balanced([]float32{0, 0, nan, 4, nan, nan}, 3, 2)
+	if err != nil {
+		t.Fatal(err)
+	}
+	inf := float32(math.Inf(-1))
+	for i, want := range []float32{0, 0, inf, 2, inf, inf} {
+		if v := s.At(i/2, i%2); v != want {
+			t.Errorf("connection %d: %v, want %v", i, v, want)
+		}
+	}
+	var arg *ArgumentError
+	if _, err := Balanced(make([]float32, 3), 2, 2); !errors.As(err, &arg) {
+		t.Error(err)
+	}
+}
