@@ -32,6 +32,13 @@ func FromPrune(r *export.Report) Document {
 		d.Title = r.Plan.Model + ": nothing was written"
 	}
 	facts := planFacts(r.Plan)
+	if r.Plan.Recover == nil && r.Verified {
+		for i := range facts {
+			if facts[i].Name == "recovery" {
+				facts[i].Value = Words(ranSteps(r.Steps))
+			}
+		}
+	}
 	var nodes map[string]int
 	var elsewhere []string
 	if r.After != nil && r.After.Evaluation != nil {
@@ -57,6 +64,20 @@ func FromPrune(r *export.Report) Document {
 		d.Sections = append(d.Sections, obstacleSections(c.Barriers, c.Refused)...)
 	}
 	return d
+}
+
+// ranSteps names the steps that were not asked for and ran.
+func ranSteps(steps []export.Step) string {
+	var ran []string
+	for _, s := range steps {
+		if s.Name != export.Masked && s.Skipped == "" {
+			ran = append(ran, s.Name)
+		}
+	}
+	if len(ran) == 0 {
+		return "none"
+	}
+	return strings.Join(ran, ", ") + " (what the data and the model allow)"
 }
 
 func planFacts(p *export.Plan) []Fact {
@@ -250,6 +271,9 @@ func paySection(r *export.Report) Section {
 		batch = fmt.Sprintf("%s at a time", plural(b.Latency.Batch, "sample"))
 	}
 	s.Notes = append(s.Notes, fmt.Sprintf("latency: %s, %d runs of each, the two models in turn", batch, b.Latency.Runs))
+	if b.Latency.Low <= a.Latency.High && a.Latency.Low <= b.Latency.High {
+		s.Notes = append(s.Notes, "the two spreads of latency overlap: a difference of the medians may be chance")
+	}
 	return s
 }
 

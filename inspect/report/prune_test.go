@@ -146,3 +146,32 @@ func TestPruneUnmeasured(t *testing.T) {
 		}
 	}
 }
+
+// A difference of medians within the spreads is not sold as a gain.
+func TestPruneOverlappingLatency(t *testing.T) {
+	for _, c := range []struct {
+		low, high float64
+		overlap   bool
+	}{{1.75, 2.5, true}, {0.5, 1, false}, {3.5, 4, false}} {
+		r := goldenPrune()
+		r.After.Latency = &probe.Timing{Batch: 1, Runs: 30, Median: (c.low + c.high) / 2, Low: c.low, High: c.high}
+		var b bytes.Buffer
+		if err := WriteText(&b, TextOptions{}, FromPrune(r)); err != nil {
+			t.Fatal(err)
+		}
+		if got := strings.Contains(b.String(), "spreads of latency overlap"); got != c.overlap {
+			t.Errorf("%v to %v: overlap %v, want %v", c.low, c.high, got, c.overlap)
+		}
+	}
+}
+
+// The steps that ran by themselves are named, those that were left out are not.
+func TestPruneNamesSteps(t *testing.T) {
+	steps := []export.Step{{Name: export.Masked}, {Name: export.RecoverBias}, {Name: export.RecoverHead, Skipped: "no classifier"}}
+	if got, want := ranSteps(steps), "bias (what the data and the model allow)"; got != want {
+		t.Errorf("%q, want %q", got, want)
+	}
+	if got := ranSteps(steps[:1]); got != "none" {
+		t.Errorf("%q, want none", got)
+	}
+}
