@@ -102,7 +102,7 @@ func CompareAnswers(ctx context.Context, eng engine.Engine, a, b *inspect.Model,
 	}
 	x := c.Answers
 	x.A, x.B = evals[0], evals[1]
-	changed := 1 - float64(x.Agree)/float64(x.Samples)
+	changed := float64(x.Samples-x.Agree) / float64(x.Samples)
 	x.B.Changed = &changed
 	x.P = mcnemar(x.OnlyA, x.OnlyB)
 	if c.pairs {
