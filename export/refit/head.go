@@ -68,9 +68,14 @@ func (e *NoClassifierError) Error() string {
 // Head trains the last linear layer of a classifier on the features that the network
 // before it gives, which are computed once: weights that are zero stay zero, and the
 // bias is trained too. It minimises the mean cross-entropy with the penalty of
-// HeadOptions, a convex function, by L-BFGS from the weights that are there, from the
-// strongest penalty to the weakest. The samples held out decide when to stop and
-// which penalty is taken; where their loss did not fall, no weights are returned.
+// HeadOptions by L-BFGS from the weights that are there, from the strongest penalty to
+// the weakest. The samples held out decide when to stop and which penalty is taken;
+// where their loss did not fall, no weights are returned.
+//
+// The layer may be a convolution of 1 x 1 whose outputs are averaged over all
+// positions, which is a linear layer on averaged features, or one with a Relu before
+// the average (SqueezeNet), whose features are kept position by position. The function
+// that is minimised is convex but for the Relu.
 //
 // The weights are keyed by the names of masked's stored tensors and in their layout.
 // Errors are a *NoClassifierError and those of Ridge.
@@ -95,7 +100,7 @@ func Head(ctx context.Context, eng engine.Engine, masked *inspect.Model, set *da
 	case head.Soft == 0:
 		head.Soft = DefaultSoft
 	}
-	s, err := classifierSite(masked)
+	s, pool, err := classifierSite(masked)
 	if err != nil {
 		return nil, nil, err
 	}
@@ -103,7 +108,7 @@ func Head(ctx context.Context, eng engine.Engine, masked *inspect.Model, set *da
 	if err != nil {
 		return nil, nil, err
 	}
-	h := &headTrainer{r: r, s: s, opt: head, fit: &HeadFit{Layer: s.name, Soft: head.Soft}}
+	h := &headTrainer{r: r, s: s, pool: pool, opt: head, fit: &HeadFit{Layer: s.name, Soft: head.Soft}}
 	defer func() { h.close() }()
 	if err := h.features(ctx); err != nil {
 		return nil, nil, err
@@ -112,31 +117,37 @@ func Head(ctx context.Context, eng engine.Engine, masked *inspect.Model, set *da
 	return weights, h.fit, err
 }
 
-// classifierSite returns the last linear layer of m.
-func classifierSite(m *inspect.Model) (*site, error) {
+// classifierSite returns the last linear layer of m, and what is done with its outputs
+// at more than one position.
+func classifierSite(m *inspect.Model) (*site, pooling, error) {
 	survey, err := probe.NewSurvey(m)
 	if err != nil {
-		return nil, err
+		return nil, single, err
 	}
-	if survey.Classifier == nil {
-		return nil, &NoClassifierError{m.File, "its output does not come from one linear layer"}
+	node, pool := pooledConv(m, survey.Output.Name)
+	switch {
+	case node >= 0:
+	case survey.Classifier == nil:
+		return nil, single, &NoClassifierError{m.File, "its output does not come from one linear layer"}
+	default:
+		node, pool = survey.Classifier.Node, single
 	}
 	for i := range m.Layers {
-		if l := &m.Layers[i]; l.Scope == "" && l.Name == survey.Classifier.Layer {
+		if l := &m.Layers[i]; l.Scope == "" && l.Node == node {
 			s, reason, err := newSite(m, m, l, false)
 			if err != nil {
-				return nil, err
+				return nil, single, err
 			}
-			if s == nil {
-				return nil, &NoClassifierError{m.File, reason}
+			switch {
+			case s == nil:
+				return nil, single, &NoClassifierError{m.File, reason}
+			case s.norm != nil || s.groups != 1 || s.taps != 1 || pool != single && !s.pointwise():
+				return nil, single, &NoClassifierError{m.File, "it is not a plain linear layer"}
 			}
-			if s.norm != nil || s.groups != 1 || s.taps != 1 {
-				return nil, &NoClassifierError{m.File, "it is not a plain linear layer"}
-			}
-			return s, nil
+			return s, pool, nil
 		}
 	}
-	return nil, &NoClassifierError{m.File, "its layer is not in the main graph"}
+	return nil, single, &NoClassifierError{m.File, "its layer is not in the main graph"}
 }
 
 // headTrainer trains a classifier.
@@ -145,6 +156,9 @@ type headTrainer struct {
 	s    *site
 	opt  HeadOptions
 	fit  *HeadFit
+	pool pooling
+	// rows is the number of rows of features that each sample has.
+	rows int
 	sess engine.Session
 	// parts are the samples in pieces; those from held on are not trained on.
 	parts []part
@@ -159,7 +173,7 @@ type headTrainer struct {
 	out   map[string]*engine.Tensor
 }
 
-// A part is a number of samples.
+// A part is a number of samples: x has rows of features, t the targets.
 type part struct {
 	x, t   *engine.Tensor
 	labels []int
@@ -177,9 +191,6 @@ func (h *headTrainer) close() error {
 func (h *headTrainer) features(ctx context.Context) (err error) {
 	r, s := h.r, h.s
 	d, k := s.channels, s.f
-	if need := int64(len(r.opt.Index)) * 4 * int64(d+k); need > r.opt.Memory/2 {
-		return &NoClassifierError{r.masked.m.File, fmt.Sprintf("its %d features of %d samples take %d MB, more than half of the memory allowed", d, len(r.opt.Index), need>>20)}
-	}
 	front, err := r.masked.load(ctx, []string{s.in}, nil)
 	if err != nil {
 		return err
@@ -199,12 +210,11 @@ func (h *headTrainer) features(ctx context.Context) (err error) {
 		if err != nil {
 			return err
 		}
-		x := made[s.in]
-		n := len(x.Float32()) / d
-		if x.Float32() == nil || len(x.Float32())%d != 0 || int64(n) != x.Shape[0] {
-			return &NoClassifierError{r.masked.m.File, fmt.Sprintf("it reads a tensor of shape %v, %d features for each sample are expected", x.Shape, d)}
+		x, n, err := h.arrange(made[s.in])
+		if err != nil {
+			return err
 		}
-		p := part{x: engine.NewFloat32(x.Float32(), int64(n), int64(d)), t: engine.NewFloat32(make([]float32, n*k), int64(n), int64(k))}
+		p := part{x: engine.NewFloat32(x, int64(len(x)/d), int64(d)), t: engine.NewFloat32(make([]float32, n*k), int64(n), int64(k))}
 		if teacher != nil {
 			answers, err := teacher.run(ctx, b, image, nil)
 			if err != nil {
@@ -239,23 +249,51 @@ func (h *headTrainer) features(ctx context.Context) (err error) {
 	return h.load(ctx)
 }
 
+// arrange returns the rows of features of n samples.
+func (h *headTrainer) arrange(t *engine.Tensor) (x []float32, n int, err error) {
+	r, d := h.r, h.s.channels
+	x = t.Float32()
+	refuse := func(format string, a ...any) ([]float32, int, error) {
+		return nil, 0, &NoClassifierError{r.masked.m.File, fmt.Sprintf(format, a...)}
+	}
+	if len(t.Shape) == 0 || len(x) == 0 || int64(len(x))%(t.Shape[0]*int64(d)) != 0 {
+		return refuse("it reads a tensor of shape %v, %d features for each sample are expected", t.Shape, d)
+	}
+	n = int(t.Shape[0])
+	places := len(x) / n / d
+	if h.pool == single && places != 1 {
+		return refuse("it reads a tensor of shape %v, %d features for each sample are expected", t.Shape, d)
+	}
+	if places > 1 {
+		x = h.pool.rows(x, d, places)
+	}
+	rows := len(x) / n / d
+	if h.rows == 0 {
+		h.rows = rows
+		if need := int64(len(r.opt.Index)) * 4 * int64(d*rows+h.s.f); need > r.opt.Memory/2 {
+			return refuse("its %d features of %d samples at %d positions take %d MB, more than half of the memory allowed; take fewer samples or allow more", d, len(r.opt.Index), rows, need>>20)
+		}
+	}
+	if rows != h.rows {
+		return refuse("it reads a tensor of shape %v, %d positions for each sample are expected", t.Shape, h.rows)
+	}
+	return x, n, nil
+}
+
 // teach writes the original's probabilities, weighted, to t.
 func (h *headTrainer) teach(t []float32, answers *engine.Tensor, output string) error {
 	a := answers.Float32()
 	if len(a) != len(t) {
 		return &NoClassifierError{h.r.original.m.File, fmt.Sprintf("its output has shape %v", answers.Shape)}
 	}
-	op := ""
-	if p := h.r.original.m.Graph.Producer(output); p != nil {
-		op = p.Op
-	}
+	probabilities := endsInSoftmax(h.r.original.m, output)
 	k := h.s.f
 	row := make([]float64, k)
 	for i := 0; i < len(a); i += k {
 		top, sum := slices.Max(a[i:i+k]), 0.0
 		for j, x := range a[i : i+k] {
 			row[j] = float64(x) // of a Softmax it is a probability
-			if op != "Softmax" {
+			if !probabilities {
 				row[j] = math.Exp(float64(x - top))
 			}
 			sum += row[j]
@@ -272,7 +310,7 @@ func (h *headTrainer) teach(t []float32, answers *engine.Tensor, output string) 
 func (h *headTrainer) standardise() {
 	d := h.s.channels
 	h.mean, h.scale = make([]float64, d), make([]float64, d)
-	n := float64(h.fit.Samples)
+	n := float64(h.fit.Samples * h.rows)
 	each := func(fn func(j int, x float64)) {
 		for _, p := range h.parts[:h.held] {
 			for i, x := range p.x.Float32() {
@@ -303,11 +341,21 @@ func (h *headTrainer) load(ctx context.Context) (err error) {
 	b := newBuilder("classifier")
 	x, t := b.input("x", onnxfile.Float, -1, d), b.input("t", onnxfile.Float, -1, k)
 	w, c := b.input("w", onnxfile.Float, d, k), b.input("c", onnxfile.Float, 1, k)
-	z := b.node("Add", []string{b.node("MatMul", []string{x, w}), c})
+	y := b.node("Add", []string{b.node("MatMul", []string{x, w}), c})
+	z := y
+	places := func(t string) string { return b.node("Reshape", []string{t, b.ints(-1, int64(h.rows), k)}) }
+	if h.pool == activated {
+		z = b.node("ReduceMean", []string{places(b.node("Relu", []string{y}))}, attrInts("axes", 1), attrInt("keepdims", 0))
+	}
 	b.output("z", "Identity", []string{z}, []int64{-1, k})
 	log := b.node("LogSoftmax", []string{z}, attrInt("axis", 1))
 	b.output("loss", "ReduceSum", []string{b.node("Mul", []string{log, t}), b.ints(0, 1)}, []int64{1, 1}, attrInt("keepdims", 1))
 	diff := b.node("Sub", []string{b.node("Exp", []string{log}), t})
+	if h.pool == activated {
+		passed := b.node("Cast", []string{b.node("Greater", []string{places(y), b.floats([]float32{0})})}, attrInt("to", int64(onnxfile.Float)))
+		each := b.node("Div", []string{b.node("Unsqueeze", []string{diff, b.ints(1)}), b.floats([]float32{float32(h.rows)})})
+		diff = b.node("Reshape", []string{b.node("Mul", []string{passed, each}), b.ints(-1, k)})
+	}
 	b.output("dw", "Gemm", []string{x, diff}, []int64{d, k}, attrInt("transA", 1))
 	b.output("dc", "ReduceSum", []string{diff, b.ints(0)}, []int64{1, k}, attrInt("keepdims", 1))
 	bytes, err := b.d.Bytes()

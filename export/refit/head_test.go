@@ -27,7 +27,7 @@ func TestHead(t *testing.T) {
 		{"efficientnet-b0-glyphs20.onnx", byChance, 0.2, false, 0.05},
 	} {
 		m := open(t, fixtures+c.file)
-		s, err := classifierSite(m)
+		s, _, err := classifierSite(m)
 		if err != nil {
 			t.Fatal(err)
 		}
