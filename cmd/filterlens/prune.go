@@ -31,12 +31,13 @@ func pruneCommand() *cli.Command {
 		UsageText: "filterlens prune --afcc MODEL --data DIR -o OUT.onnx [flags]\n" +
 			"filterlens prune --afcc MODEL --stats stats.json [--data DIR] -o OUT.onnx [flags]\n" +
 			"filterlens prune --afcc MODEL --data DIR --dry-run [-o plan.json] [flags]\n" +
-			"filterlens prune --apply plan.json MODEL [--data DIR] -o OUT.onnx [flags]",
+			"filterlens prune --apply plan.json MODEL [--data DIR] -o OUT.onnx [flags]\n" +
+			"filterlens prune --compare-criteria MODEL --data DIR [-o report.json] [flags]",
 		Description: "Connections and filters fall by the criterion, what is left is refitted, and channels\n" +
 			"without use are removed. The file is written beside its target, opened again, checked\n" +
 			"value by value, run and, with --data, evaluated on samples that neither the statistics\n" +
 			"nor the recovery saw; only then it takes its place. The report goes to standard output.",
-		Flags: slices.Concat(chooseFlags(), recoverFlags(),
+		Flags: slices.Concat(chooseFlags(), criteriaFlags(), recoverFlags(),
 			pruneOutputFlags(), shapeFlags(), dataFlags(), noSubset(), measureFlags(), runFlags(runBatch, runBatchDefault)),
 		Action: prune,
 	}
@@ -52,9 +53,9 @@ func chooseFlags() []cli.Flag {
 		&cli.StringSliceFlag{Name: "layers", Usage: "only layers `A,B`: names, their ends (features.40) or conv5, fc1; or those in @FILE, one a line", Category: group},
 		&cli.Float64Flag{Name: "threshold", Usage: "a filter has the labels with fields above this share of its largest", Category: group, DefaultText: "theta of the statistics"},
 		&cli.Float64Flag{Name: "dilution", DefaultText: "by --threshold", Usage: "choose each layer's threshold so that at least this share of its connections falls, like 0.9", Category: group},
-		&cli.Float64Flag{Name: "filters-keep", DefaultText: "all", Usage: "remove whole filters, so that this `SHARE` of each group of coupled ones stays, like 0.5; connections fall only with --dilution then", Category: group},
+		&cli.StringFlag{Name: "filters-keep", DefaultText: "all", Usage: "remove whole filters, so that this `SHARE` of each group of coupled ones stays, like 0.5; connections fall only with --dilution then", Category: group},
 		&cli.IntFlag{Name: "round-to", DefaultText: "any number", Usage: "keep numbers of filters that are multiples of `N`, like 8, which runtimes compute fast", Category: group},
-		&cli.StringFlag{Name: "criterion", Value: export.AFCC, Usage: "afcc, or the controls random, magnitude and activation at the same dilution", Category: group},
+		&cli.StringFlag{Name: "criterion", Value: export.AFCC, Usage: "afcc; weighted, label clusters with weights and activations; or the controls random, magnitude and activation at the same dilution", Category: group},
 		&cli.Float64Flag{Name: "target-macs", DefaultText: "none", Usage: "search for the filters to remove until at most this `SHARE` of the multiply-accumulates is left, like 0.5", Category: group},
 		&cli.Float64Flag{Name: "target-latency", DefaultText: "none", Usage: "the same for the `SHARE` of the time of one sample, as it is measured", Category: group},
 		&cli.Float64Flag{Name: "max-drop", DefaultText: "any loss passes", Usage: "write nothing and end with 1 when top-1 accuracy falls by more than `POINTS`; a search removes less instead", Category: group},
@@ -88,6 +89,9 @@ func pruneOutputFlags() []cli.Flag {
 }
 
 func prune(c *cli.Context) error {
+	if c.Bool("compare-criteria") {
+		return compareCriteria(c)
+	}
 	if !c.Bool("afcc") && !c.IsSet("criterion") && !c.IsSet("apply") {
 		return usage("prune needs a method; write filterlens prune --afcc MODEL --data DIR -o OUT.onnx")
 	}
@@ -271,7 +275,12 @@ func checkPruneFlags(c *cli.Context, model string) error {
 		v := c.Float64(name)
 		return !c.IsSet(name) || v > 0 && v < 1
 	}
+	if err := checkShares(c, "filters-keep"); err != nil {
+		return err
+	}
 	switch {
+	case firstSet(c, criteriaOnly()...) != "":
+		return usage("%s is for --compare-criteria", firstSet(c, criteriaOnly()...))
 	case c.IsSet("apply"):
 		if err := checkApplyFlags(c, model); err != nil {
 			return err
@@ -321,10 +330,12 @@ func checkPruneFlags(c *cli.Context, model string) error {
 		return usage("--max-drop: not a number")
 	case !slices.Contains([]string{export.Classifier, export.Conv, export.Both}, c.String("target")):
 		return usage("--target %q: the targets are fc, conv and both", c.String("target"))
-	case !slices.Contains([]string{export.AFCC, export.Random, export.Magnitude, export.Activation}, criterion):
-		return usage("--criterion %q: the criteria are afcc, random, magnitude and activation", criterion)
-	case criterion == export.Activation && !c.IsSet("data"):
-		return usage("--criterion activation needs --data DIR to measure activations on")
+	case !slices.Contains(export.Criteria(), criterion):
+		return usage("--criterion %q: the criteria are %s", criterion, listed(export.Criteria()))
+	case needsActivity(criterion) && !c.IsSet("data"):
+		return usage("--criterion %s needs --data DIR to measure activations on", criterion)
+	case criterion == export.Weighted && wholeFilters(c):
+		return usage("--criterion weighted orders connections, not whole filters, which %s removes; use afcc, magnitude, activation or random", firstSet(c, "filters-keep", "target-macs", "target-latency"))
 	}
 	if err := checkRecoverFlags(c); err != nil {
 		return err
@@ -410,7 +421,8 @@ func statistics(c *cli.Context, k *console, m *inspect.Model, opt *export.Option
 		}
 	}
 	measured := c.IsSet("stats") || wholeFilters(c) && !c.IsSet("dilution") && plan.Criterion != export.AFCC
-	if measured && plan.Criterion != export.Activation {
+	active := needsActivity(plan.Criterion)
+	if measured && !active {
 		return res, nil
 	}
 	po, err := probeOptions(c, k)
@@ -431,7 +443,7 @@ func statistics(c *cli.Context, k *console, m *inspect.Model, opt *export.Option
 			return nil, err
 		}
 	}
-	if plan.Criterion == export.Activation {
+	if active {
 		err = withEngine(c.Context, c, k, func(eng engine.Engine) (err error) {
 			opt.Activity, err = export.Activity(c.Context, eng, m, set, taps, po)
 			return err
@@ -441,40 +453,46 @@ func statistics(c *cli.Context, k *console, m *inspect.Model, opt *export.Option
 	return res, err
 }
 
-// pruneModel opens data and runtime and prunes.
-func pruneModel(ctx context.Context, c *cli.Context, k *console, m *inspect.Model, res *probe.Result, opt export.Options) (*export.Report, error) {
-	var err error
+// openJudged opens the data that judge, if any, into opt, and says how samples are
+// made and split. The set must be closed.
+func openJudged(c *cli.Context, k *console, m *inspect.Model, res *probe.Result, opt *export.Options) (err error) {
 	switch {
 	case res != nil:
-		if opt.Probe, err = judging(c, k, m, res); err != nil {
-			return nil, err
+		if opt.Probe, err = judging(c, k, m, res); err != nil || !c.IsSet("data") {
+			return err
 		}
-		if c.IsSet("data") {
-			if opt.Set, err = openData(c, k, m); err != nil {
-				return nil, err
-			}
-			defer opt.Set.Close()
-			if err := sameSamples(k, c, opt, res); err != nil {
-				return nil, err
-			}
+		if opt.Set, err = openData(c, k, m); err != nil {
+			return err
+		}
+		if err := sameSamples(k, c, *opt, res); err != nil {
+			opt.Set.Close()
+			return err
 		}
 	case c.IsSet("data"):
 		if opt.Probe, err = probeOptions(c, k); err != nil {
-			return nil, err
+			return err
 		}
-		if opt.Set, err = openMeasuredData(c, k, m, &opt.Probe); err != nil {
-			return nil, err
-		}
-		defer opt.Set.Close()
+		opt.Set, err = openMeasuredData(c, k, m, &opt.Probe)
 	default:
 		opt.Probe.Progress = k.bar.progress
+	}
+	return err
+}
+
+// pruneModel opens data and runtime and prunes.
+func pruneModel(ctx context.Context, c *cli.Context, k *console, m *inspect.Model, res *probe.Result, opt export.Options) (*export.Report, error) {
+	if err := openJudged(c, k, m, res, &opt); err != nil {
+		return nil, err
+	}
+	if opt.Set != nil {
+		defer opt.Set.Close()
 	}
 	out := c.String("output")
 	if out == "-" {
 		out = ""
 	}
 	var r *export.Report
-	err = withEngine(ctx, c, k, func(eng engine.Engine) (err error) {
+	err := withEngine(ctx, c, k, func(eng engine.Engine) (err error) {
 		r, err = export.Prune(ctx, eng, m, res, out, k.stdout, opt)
 		return err
 	})

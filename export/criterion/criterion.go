@@ -95,12 +95,9 @@ func Weighted(norms []float32, rows, cols int, activity []float64, clusters *afc
 // weights starve, to one within each output, which spends as much on outputs that
 // matter little. It is ours and uses no labels. Keep the best by Scores.Top.
 //
-// Measured on convolutions 8 to 13 and the classifier of VGG-16 (CIFAR-100, 90 % each,
-// ridge, full classifier, 5,000 held-out images): 67.1 % against 66.5 % for the largest
-// norms, with a standard error of the difference of 0.4, so no proof of a gain; 66.1 %
-// against 66.3 % with the diluted classifier retrained. The ranking within each output
-// gives 65.0 %, though it leaves the smallest error of each layer. Factors of label
-// clusters brought nothing here.
+// Measured on convolutions 8 to 13 of VGG-16 (CIFAR-100, 90 % of each, ridge, full
+// classifier, 5,000 held-out images): 67.1 % against 66.5 % for the largest norms, with
+// a standard error of the difference of 0.4 points, so no proof of a gain.
 //
 // The error is an *ArgumentError when lengths do not match. A norm that is NaN gives
 // -Inf and does not count in its row's mean.
