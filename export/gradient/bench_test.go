@@ -35,7 +35,7 @@ func BenchmarkStep(b *testing.B) {
 	if err != nil {
 		b.Fatal(err)
 	}
-	bytes, f, err := answering(m, opt.Batch, nil)
+	bytes, f, err := answering(m, opt.Batch)
 	if err != nil {
 		b.Fatal(err)
 	}

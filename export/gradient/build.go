@@ -25,8 +25,10 @@ type Layer struct {
 
 // BuildOptions say what a Graph computes.
 type BuildOptions struct {
-	// Layers are those that are trained; nil means all of them, Masked.
+	// Layers are those that are trained; nil means all of them, Masked, but for those
+	// that compute the very same in the original, unless Whole asks for these too.
 	Layers []Layer
+	Whole  bool
 	// Norms trains scale and bias of BatchNormalization too; the statistics stay.
 	Norms bool
 	// Batch is the number of samples of a step, at least 1.
@@ -40,6 +42,10 @@ type BuildOptions struct {
 	// with the logits z of the model and t of the teacher (Hinton, Vinyals and Dean,
 	// "Distilling the knowledge in a neural network", arXiv 1503.02531).
 	Distill, Temperature float64
+	// Original, unless nil, is the model before pruning, the teacher. What both models
+	// compute alike before the first trained weight is computed once for both. It must
+	// read the same input and have the same labels.
+	Original *inspect.Model
 	// Clip bounds the norm of the gradient of all parameters together: a longer one is
 	// shortened to it (Pascanu, Mikolov and Bengio, arXiv 1211.5063). 0 is no bound.
 	Clip float64
@@ -48,6 +54,8 @@ type BuildOptions struct {
 
 	// dense names masked tensors that have no zeros.
 	dense map[string]bool
+	// judge asks for the loss alone.
+	judge bool
 }
 
 // A Param is a stored tensor that is trained.
@@ -79,8 +87,10 @@ type Graph struct {
 	Batch, Labels int
 	// Image is the input with the samples, N x Dims. Target holds the wanted
 	// probabilities, N x K, Rows the weight of each sample in the loss, N x 1 (1/N
-	// for a mean, 0 for a row without sample). Teacher, N x K, is "" without
-	// distillation; Rate is the learning rate, a scalar, "" without a step.
+	// for a mean, 0 for a row without sample). Teacher, N x K, holds the teacher's
+	// logits, "" without distillation and where the graph computes them itself: it
+	// does with an Original of the same operator set that has standard operators
+	// alone. Rate is the learning rate, a scalar, "" without a step.
 	Image, Target, Rows, Teacher, Rate string
 	Dims                               []int64
 	// Loss, of one element, and Logits, N x K, are outputs.
@@ -98,7 +108,8 @@ type Graph struct {
 // softmax are refused with an *UnsupportedError; options out of range with an
 // *OptionError.
 //
-// What lies before the first trained weight is computed as it stands.
+// What lies before the first trained weight is computed as it stands, and nothing of
+// it is kept for the gradients.
 func Build(m *inspect.Model, opt BuildOptions) (*Graph, error) {
 	if err := opt.check(); err != nil {
 		return nil, err
@@ -107,7 +118,11 @@ func Build(m *inspect.Model, opt BuildOptions) (*Graph, error) {
 	if err != nil {
 		return nil, err
 	}
-	params, err := findParams(m, f.graph, opt)
+	c, err := opt.common(m, f)
+	if err != nil {
+		return nil, err
+	}
+	params, err := findParams(m, f.graph, opt, c)
 	if err != nil {
 		return nil, err
 	}
@@ -125,7 +140,23 @@ func Build(m *inspect.Model, opt BuildOptions) (*Graph, error) {
 	if err := b.forward(f, g); err != nil {
 		return nil, err
 	}
-	b.loss(f.logits, g, opt)
+	teacher := ""
+	if c != nil && opt.Distill > 0 {
+		trained := func(t string) bool { return slices.ContainsFunc(params, func(p Param) bool { return p.Name == t }) }
+		if c, err = compare(c.original, f, trained); err != nil {
+			return nil, err
+		}
+		if c.fits() {
+			if teacher, err = b.teach(c); err != nil {
+				return nil, err
+			}
+		}
+	}
+	b.loss(f.logits, teacher, g, opt)
+	if opt.judge {
+		g.Model, err = b.bytes(f)
+		return g, err
+	}
 	for i := len(f.nodes) - 1; i >= 0; i-- {
 		n := f.nodes[i]
 		if !slices.ContainsFunc(n.Inputs, func(t string) bool { return b.active[t] }) {
@@ -170,6 +201,22 @@ func (opt *BuildOptions) check() error {
 		return &OptionError{"temperature", fmt.Sprintf("%v is out of range", opt.Temperature)}
 	}
 	return nil
+}
+
+// common compares m with its original, nil where there is none.
+func (opt *BuildOptions) common(m *inspect.Model, f *fixed) (*common, error) {
+	if opt.Original == nil {
+		return nil, nil
+	}
+	o, err := fixBatch(opt.Original, opt.Batch)
+	if err != nil {
+		return nil, err
+	}
+	if !slices.Equal(o.dims, f.dims) || o.labels != f.labels {
+		return nil, &UnsupportedError{File: opt.Original.File, Reason: fmt.Sprintf("its input %v and its %d labels are not those of %s: %v and %d",
+			o.dims, o.labels, m.File, f.dims, f.labels)}
+	}
+	return compare(o, f, func(string) bool { return false })
 }
 
 // forward adds inputs and the nodes that the logits need.
@@ -247,8 +294,9 @@ func (b *backward) forward(f *fixed, g *Graph) error {
 	return nil
 }
 
-// loss adds the loss and the gradient of the logits.
-func (b *backward) loss(logits string, g *Graph, opt BuildOptions) {
+// loss adds the loss and the gradient of the logits. teacher are the original's, ""
+// where they are an input.
+func (b *backward) loss(logits, teacher string, g *Graph, opt BuildOptions) {
 	n, k := int64(g.Batch), int64(g.Labels)
 	shape := b.shape[logits]
 	z := b.reshape(logits, n, k)
@@ -262,9 +310,12 @@ func (b *backward) loss(logits string, g *Graph, opt BuildOptions) {
 	grad := b.mul(b.sub(b.mul(p, b.sum(g.Target, true, 1)), g.Target), rows)
 	if opt.Distill > 0 {
 		t := opt.Temperature
-		g.Teacher = b.input(b.prefix+"teacher", n, k)
+		if teacher == "" {
+			g.Teacher = b.input(b.prefix+"teacher", n, k)
+			teacher = g.Teacher
+		}
 		soft := b.scalar(1 / t)
-		zt, tt := b.mul(z, soft), b.mul(g.Teacher, soft)
+		zt, tt := b.mul(z, soft), b.mul(b.reshape(teacher, n, k), soft)
 		q := b.unary("Softmax", tt, axis)
 		kl := b.mul(q, b.sub(b.unary("LogSoftmax", tt, axis), b.unary("LogSoftmax", zt, axis)))
 		loss = b.add(loss, b.mul(kl, b.mul(g.Rows, b.scalar(opt.Distill*t*t))))

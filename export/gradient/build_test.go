@@ -250,11 +250,11 @@ func TestStep(t *testing.T) {
 		if _, _, err := s.step(context.Background(), b, rate); err != nil {
 			t.Fatal(err)
 		}
-		got, err := s.weights(context.Background())
+		w, err := s.current(context.Background())
 		if err != nil {
 			t.Fatal(err)
 		}
-		for name, v := range got {
+		for name, v := range s.unpack(w) {
 			for j, x := range v {
 				if d := math.Abs(float64(x - tr.weights[name][j])); d > 2e-6 {
 					t.Fatalf("step %d, %s: weight %d is %v, want %v", step, name, j, x, tr.weights[name][j])

@@ -207,8 +207,9 @@ func needed(order []*inspect.Node, tensor string) []*inspect.Node {
 	return nodes
 }
 
-// findParams returns the tensors to train, in the order of the layers.
-func findParams(m *inspect.Model, g *inspect.Graph, opt BuildOptions) ([]Param, error) {
+// findParams returns the tensors to train, in the order of the layers. c, which may be
+// nil, is what the model has in common with its original.
+func findParams(m *inspect.Model, g *inspect.Graph, opt BuildOptions, c *common) ([]Param, error) {
 	var params []Param
 	index := map[string]int{}
 	add := func(l *inspect.Layer, s inspect.Stored, masked bool) error {
@@ -247,12 +248,25 @@ func findParams(m *inspect.Model, g *inspect.Graph, opt BuildOptions) ([]Param, 
 	for i := range opt.Layers {
 		wanted[opt.Layers[i].Name] = &opt.Layers[i]
 	}
+	frozen := func(l *inspect.Layer) bool { return false }
+	if c != nil && opt.Layers == nil && !opt.Whole {
+		same := c.computed()
+		if !same[c.model.logits] { // else nothing is pruned, and all is trained
+			frozen = func(l *inspect.Layer) bool {
+				_, n := m.LayerNode(l)
+				return same[n.Output(0)]
+			}
+		}
+	}
 	for i := range m.Layers {
 		l := &m.Layers[i]
 		if l.Scope != "" {
 			if wanted[l.Name] != nil {
 				return nil, &OptionError{"layers", fmt.Sprintf("layer %q lies in a nested graph", l.Name)}
 			}
+			continue
+		}
+		if frozen(l) {
 			continue
 		}
 		masked := true

@@ -210,7 +210,7 @@ func TestAugment(t *testing.T) {
 // TestHoldOut: disjoint, complete, by label, and drawn by the seed.
 func TestHoldOut(t *testing.T) {
 	set, train, _ := glyphs(t)
-	fit, held := holdOut(set, train, 0.1, 1)
+	fit, held := HoldOut(set, train, 0.1, 1)
 	if len(held) != 120 || len(fit) != 1080 {
 		t.Fatalf("%d and %d samples", len(fit), len(held))
 	}
@@ -224,10 +224,10 @@ func TestHoldOut(t *testing.T) {
 	if slices.Min(count) != 6 || slices.Max(count) != 6 {
 		t.Errorf("held out by label: %v", count)
 	}
-	if _, other := holdOut(set, train, 0.1, 2); slices.Equal(held, other) {
+	if _, other := HoldOut(set, train, 0.1, 2); slices.Equal(held, other) {
 		t.Error("another seed holds out the same samples")
 	}
-	if fit, held = holdOut(set, train[:1], 0.5, 1); len(fit) != 1 || len(held) != 0 {
+	if fit, held = HoldOut(set, train[:1], 0.5, 1); len(fit) != 1 || len(held) != 0 {
 		t.Errorf("of one sample %d and %d", len(fit), len(held))
 	}
 }

@@ -1,8 +1,9 @@
 package gradient
 
 import (
-	"math"
 	"math/rand/v2"
+
+	"gonum.org/v1/gonum/stat/distuv"
 
 	"github.com/filterlens/filterlens/inspect"
 	"github.com/filterlens/filterlens/inspect/dataset"
@@ -13,6 +14,8 @@ import (
 // batch is the memory of one step's samples.
 type batch struct {
 	image, target, rows, logits *engine.Tensor
+	// pure are images and targets before they are mixed.
+	pure [2][]float32
 }
 
 func newBatch(g *Graph) *batch {
@@ -40,6 +43,39 @@ func (b *batch) fill(s dataset.Batch, tr *dataset.Transform, draw func(i int, x 
 	for i := len(s.Labels); i < len(r); i++ {
 		copy(x[i*size:(i+1)*size], x[:size])
 	}
+}
+
+// mix makes each of the first n images and targets l of itself and 1-l of another one,
+// with l of Beta(a, a).
+func (b *batch) mix(n int, a float64, r *rand.Rand) {
+	order := r.Perm(n)
+	shares := make([]float32, n)
+	for i := range shares {
+		shares[i] = float32(beta(a, r))
+	}
+	for k, t := range []*engine.Tensor{b.image, b.target} {
+		x := t.Float32()
+		b.pure[k] = append(b.pure[k][:0], x...)
+		size := len(x) / int(t.Shape[0])
+		for i, j := range order {
+			own, other := b.pure[k][i*size:(i+1)*size], b.pure[k][j*size:(j+1)*size]
+			for p, v := range own {
+				x[i*size+p] = other[p] + shares[i]*(v-other[p])
+			}
+		}
+	}
+}
+
+// beta draws from Beta(a, a): the share of one of two gamma variates.
+func beta(a float64, r *rand.Rand) float64 {
+	if a == 1 {
+		return r.Float64()
+	}
+	x, y := distuv.Gamma{Alpha: a, Beta: 1, Src: r}.Rand(), distuv.Gamma{Alpha: a, Beta: 1, Src: r}.Rand()
+	if x+y == 0 {
+		return float64(r.IntN(2)) // a is so small that one share is all
+	}
+	return x / (x + y)
 }
 
 // augment writes the sample from to x, moved and mirrored as the seed says. The same
@@ -110,60 +146,13 @@ func correct(logits []float32, labels []int, k int) int {
 	return n
 }
 
-// crossEntropy sums -log p of the labels.
-func crossEntropy(logits []float32, labels []int, k int) float64 {
-	sum := 0.0
-	for i, l := range labels {
-		row := logits[i*k : (i+1)*k]
-		top := math.Inf(-1)
-		for _, v := range row {
-			top = max(top, float64(v))
-		}
-		e := 0.0
-		for _, v := range row {
-			e += math.Exp(float64(v) - top)
-		}
-		sum += top + math.Log(e) - float64(row[l])
-	}
-	return sum
-}
-
-// answering serializes m for batches of n, with its logits for its only output and
-// the given weights in place of those stored.
-func answering(m *inspect.Model, n int, weights map[string][]float32) ([]byte, *fixed, error) {
+// answering serializes m for batches of n, with its logits for its only output.
+func answering(m *inspect.Model, n int) ([]byte, *fixed, error) {
 	f, err := fixBatch(m, n)
 	if err != nil {
 		return nil, nil, err
 	}
 	g := f.draft.Model.Graph
-	set := func(t *onnxpb.TensorProto, name string) {
-		if v, ok := weights[name]; ok {
-			f.draft.SetFloat32(t, v, t.Dims...)
-		}
-	}
-	for _, t := range g.Initializer {
-		set(t, t.GetName())
-	}
-	for _, node := range g.Node {
-		if node.GetOpType() != "Constant" || len(node.Output) == 0 {
-			continue
-		}
-		for _, a := range node.Attribute {
-			switch a.GetName() {
-			case "value":
-				set(a.T, node.Output[0])
-			case "value_float", "value_floats":
-				if v, ok := weights[node.Output[0]]; ok {
-					a.F, a.Floats = &v[0], v
-					if a.GetName() == "value_float" {
-						a.Floats = nil
-					} else {
-						a.F = nil
-					}
-				}
-			}
-		}
-	}
 	dims, _ := f.graph.Shape(f.logits).Fixed()
 	g.Output = []*onnxpb.ValueInfoProto{valueInfo(f.logits, dims)}
 	g.Node = nil

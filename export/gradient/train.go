@@ -2,7 +2,6 @@ package gradient
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"math"
 	"math/rand/v2"
@@ -17,9 +16,9 @@ import (
 // Options say how a model is trained. Defaults returns a recipe that suits the short
 // training after pruning; the zero value trains for no epoch.
 type Options struct {
-	// Layers and Norms are as in BuildOptions.
-	Layers []Layer
-	Norms  bool
+	// Layers, Whole and Norms are as in BuildOptions.
+	Layers       []Layer
+	Whole, Norms bool
 	// Epochs is the number of passes over the training samples, Batch that of samples
 	// in a step. Memory bounds the bytes of what a step computes on the way: the batch
 	// is halved until three times Graph.Bytes, which is more than runtimes were seen to
@@ -39,10 +38,18 @@ type Options struct {
 	// image, left to right.
 	Shift      int
 	Edge, Flip bool
+	// Mix is the parameter a of mixup: each image of a batch becomes l of itself and
+	// 1-l of another one, pixel by pixel, and so do their targets, with l drawn for
+	// each from Beta(a, a) (Zhang et al., arXiv 1710.09412). 1 draws evenly from 0 to
+	// 1, as Beyer et al. do for distillation, where the teacher sees the mixed image
+	// too (arXiv 2106.05237); 0 mixes nothing.
+	Mix float64
 	// HoldOut is the share of each label's samples that is kept from training to
-	// judge the epochs; at 0 the last epoch is taken as it comes. Patience ends the
+	// judge the epochs, unless Judge names the samples that do, which index must not
+	// hold then; without any the last epoch is taken as it comes. Patience ends the
 	// training after so many epochs without a better one, 0 never.
 	HoldOut  float64
+	Judge    []int
 	Patience int
 	// Distill and Temperature are as in BuildOptions; they count only where there is
 	// an original model.
@@ -73,11 +80,11 @@ func Defaults() Options {
 type Epoch struct {
 	Epoch int `json:"epoch"`
 	// Loss and TrainAccuracy are those of the training samples as they were met,
-	// augmented, nil for epoch 0.
+	// augmented, nil for epoch 0; TrainAccuracy also where images were mixed.
 	Loss          *float64 `json:"loss"`
 	TrainAccuracy *float64 `json:"train_accuracy"`
-	// Accuracy and HeldOutLoss, the cross-entropy, are those of the held-out samples,
-	// nil without such.
+	// Accuracy and HeldOutLoss, the loss of the training, are those of the held-out
+	// samples, neither augmented nor mixed; nil without such.
 	Accuracy    *float64 `json:"accuracy"`
 	HeldOutLoss *float64 `json:"held_out_loss"`
 	// Rate is the learning rate of its last step.
@@ -113,12 +120,13 @@ type holder interface {
 
 // Train trains masked on the samples index of set and returns its new weights by the
 // name of the stored tensor, in the layout in which they are stored: those of the
-// epoch with the highest accuracy on the held-out samples, at equal accuracy with the
-// lowest loss. The model before training is one of the candidates, so that there
-// nothing can become worse.
+// epoch with the lowest loss on the held-out samples. (The loss tells more than the
+// accuracy, which of 1,000 samples has a standard error of a point.) The model before
+// training is one of the candidates, so that there nothing can become worse.
 //
 // original, which may be nil, is the model before pruning; its logits are a second
-// target (Options.Distill). It must read the same input and have the same labels.
+// target (Options.Distill), and what the two models have in common is not trained
+// (BuildOptions.Layers). It must read the same input and have the same labels.
 //
 // Errors are those of Build, of the data set and of the engine; of a cancelled context
 // its error. Then there are no weights.
@@ -147,13 +155,14 @@ type training struct {
 	set *dataset.Set
 	opt Options
 
-	g           *Graph
-	tr          *dataset.Transform
-	fit, held   []int
-	stored      map[string][]float32 // the weights of the file
-	sess, teach engine.Session
-	teacher     *fixed
-	holder      holder
+	g, judged *Graph
+	tr        *dataset.Transform
+	fit, held []int
+	stored    map[string][]float32 // the weights of the file
+	// sess takes steps, jury runs judged, teach the original where these do not.
+	sess, jury, teach engine.Session
+	teacher           *fixed
+	holder            holder
 	// w and u are weights and velocities as the graph reads them, w2 and u2 what the
 	// next step writes them to; masks are ones and zeros.
 	w, u, w2, u2, masks [][]float32
@@ -163,7 +172,7 @@ type training struct {
 }
 
 func (t *training) close() {
-	for _, s := range []engine.Session{t.sess, t.teach} {
+	for _, s := range []engine.Session{t.sess, t.jury, t.teach} {
 		if s != nil {
 			s.Close()
 		}
@@ -180,6 +189,8 @@ func (opt *Options) check() error {
 		return &OptionError{"held-out share", fmt.Sprintf("%v is not in [0,1)", opt.HoldOut)}
 	case opt.Patience < 0:
 		return &OptionError{"patience", fmt.Sprintf("%d is negative", opt.Patience)}
+	case !(opt.Mix >= 0 && opt.Mix <= 100):
+		return &OptionError{"mix", fmt.Sprintf("%v is out of range", opt.Mix)}
 	case opt.Shift < 0 || opt.Shift > 1<<12:
 		return &OptionError{"shift", fmt.Sprintf("%d is out of range", opt.Shift)}
 	case opt.Memory < 0:
@@ -197,12 +208,14 @@ func (t *training) prepare(ctx context.Context, original *inspect.Model, index [
 	if err := t.opt.check(); err != nil {
 		return err
 	}
-	t.fit, t.held = holdOut(t.set, index, t.opt.HoldOut, t.opt.Seed)
+	if t.fit, t.held = index, t.opt.Judge; t.held == nil {
+		t.fit, t.held = HoldOut(t.set, index, t.opt.HoldOut, t.opt.Seed)
+	}
 	if len(t.fit) == 0 {
 		return &OptionError{"samples", "there are none to train on"}
 	}
 	build := BuildOptions{
-		Layers: t.opt.Layers, Norms: t.opt.Norms, Batch: min(t.opt.Batch, len(t.fit)),
+		Layers: t.opt.Layers, Whole: t.opt.Whole, Norms: t.opt.Norms, Original: original, Batch: min(t.opt.Batch, len(t.fit)),
 		Momentum: t.opt.Momentum, WeightDecay: t.opt.WeightDecay, Distill: t.opt.Distill, Temperature: t.opt.Temperature, Clip: t.opt.Clip,
 	}
 	var err error
@@ -231,14 +244,10 @@ func (t *training) prepare(ctx context.Context, original *inspect.Model, index [
 	if t.opt.Epochs == 0 {
 		return nil
 	}
-	if t.opt.Distill > 0 {
-		bytes, f, err := answering(original, t.g.Batch, nil)
+	if t.g.Teacher != "" {
+		bytes, f, err := answering(original, t.g.Batch)
 		if err != nil {
 			return err
-		}
-		if !slices.Equal(f.dims, t.g.Dims) || f.labels != t.g.Labels {
-			return &UnsupportedError{File: original.File, Reason: fmt.Sprintf("its input %v and its %d labels are not those of %s: %v and %d",
-				f.dims, f.labels, t.m.File, t.g.Dims, t.g.Labels)}
 		}
 		t.teacher = f
 		if t.teach, err = t.eng.Load(ctx, engine.Model{Name: original.File, Bytes: bytes}); err != nil {
@@ -249,6 +258,16 @@ func (t *training) prepare(ctx context.Context, original *inspect.Model, index [
 		return err
 	}
 	t.g.Model = nil
+	if len(t.held) > 0 {
+		build.judge = true
+		if t.judged, err = Build(t.m, build); err != nil {
+			return err
+		}
+		if t.jury, err = t.eng.Load(ctx, engine.Model{Name: t.m.File, Bytes: t.judged.Model}); err != nil {
+			return err
+		}
+		t.judged.Model = nil
+	}
 	return t.hold()
 }
 
@@ -325,7 +344,7 @@ func (t *training) hold() error {
 func (t *training) run(ctx context.Context) error {
 	begin := time.Now()
 	first := Epoch{Rate: t.rate(0, 1)}
-	if err := t.judge(ctx, &first, t.stored); err != nil {
+	if err := t.judge(ctx, &first, t.w); err != nil {
 		return err
 	}
 	first.Seconds = time.Since(begin).Seconds()
@@ -337,21 +356,21 @@ func (t *training) run(ctx context.Context) error {
 		if err := t.epoch(ctx, &epoch); err != nil {
 			return err
 		}
-		weights, err := t.weights(ctx)
+		w, err := t.current(ctx)
 		if err != nil {
 			return err
 		}
-		if !finite(weights) || math.IsNaN(*epoch.Loss) || math.IsInf(*epoch.Loss, 0) {
+		if !finite(w) || math.IsNaN(*epoch.Loss) || math.IsInf(*epoch.Loss, 0) {
 			t.history.Stopped = "diverged"
 			break
 		}
-		if err := t.judge(ctx, &epoch, weights); err != nil {
+		if err := t.judge(ctx, &epoch, w); err != nil {
 			return err
 		}
 		epoch.Seconds = time.Since(begin).Seconds()
 		t.history.Epochs = append(t.history.Epochs, epoch)
 		if epoch.better(&t.history.Epochs[t.history.Best]) {
-			t.history.Best, t.best = e, weights
+			t.history.Best, t.best = e, t.unpack(w)
 		} else if t.opt.Patience > 0 && e-t.history.Best >= t.opt.Patience {
 			t.history.Stopped = "patience"
 			break
@@ -362,16 +381,13 @@ func (t *training) run(ctx context.Context) error {
 
 // better tells whether an epoch is to be preferred to an earlier one.
 func (e *Epoch) better(than *Epoch) bool {
-	if e.Accuracy == nil {
+	if e.HeldOutLoss == nil {
 		return true // nothing was held out
-	}
-	if *e.Accuracy != *than.Accuracy {
-		return *e.Accuracy > *than.Accuracy
 	}
 	return *e.HeldOutLoss < *than.HeldOutLoss
 }
 
-func finite(weights map[string][]float32) bool {
+func finite(weights [][]float32) bool {
 	for _, v := range weights {
 		for _, x := range v {
 			if x-x != 0 {
@@ -419,6 +435,9 @@ func (t *training) epoch(ctx context.Context, e *Epoch) error {
 		b.fill(samples, t.tr, func(i int, x []float32) {
 			t.augment(x, samples.X[i*t.tr.Len():(i+1)*t.tr.Len()], e.Epoch, samples.Index[i])
 		})
+		if t.opt.Mix > 0 {
+			b.mix(len(samples.Index), t.opt.Mix, rand.New(rand.NewPCG(t.opt.Seed^0x6d6978, uint64(step))))
+		}
 		e.Rate = t.rate(step, steps)
 		logits, l, err := t.step(ctx, b, e.Rate)
 		if err != nil {
@@ -434,23 +453,35 @@ func (t *training) epoch(ctx context.Context, e *Epoch) error {
 		}
 	}
 	loss /= float64(max(seen, 1))
-	accuracy := float64(hits) / float64(max(seen, 1))
-	e.Loss, e.TrainAccuracy = &loss, &accuracy
+	e.Loss = &loss
+	if t.opt.Mix == 0 {
+		accuracy := float64(hits) / float64(max(seen, 1))
+		e.TrainAccuracy = &accuracy
+	}
 	return nil
+}
+
+// inputs are those of a graph with one batch, but for weights and rate.
+func (t *training) inputs(ctx context.Context, g *Graph, b *batch) (map[string]*engine.Tensor, error) {
+	in := map[string]*engine.Tensor{g.Image: b.image, g.Target: b.target, g.Rows: b.rows}
+	if g.Teacher != "" {
+		out := map[string]*engine.Tensor{t.teacher.logits: nil}
+		if err := t.teach.Run(ctx, map[string]*engine.Tensor{t.teacher.image: b.image}, out); err != nil {
+			return nil, err
+		}
+		in[g.Teacher] = engine.NewFloat32(out[t.teacher.logits].Float32(), int64(g.Batch), int64(g.Labels))
+	}
+	return in, nil
 }
 
 // step runs the graph once.
 func (t *training) step(ctx context.Context, b *batch, rate float64) (logits []float32, loss float64, err error) {
 	g := t.g
-	in := map[string]*engine.Tensor{g.Image: b.image, g.Target: b.target, g.Rows: b.rows,
-		g.Rate: engine.NewFloat32([]float32{float32(rate)})}
-	if t.teach != nil {
-		out := map[string]*engine.Tensor{t.teacher.logits: nil}
-		if err := t.teach.Run(ctx, map[string]*engine.Tensor{t.teacher.image: b.image}, out); err != nil {
-			return nil, 0, err
-		}
-		in[g.Teacher] = engine.NewFloat32(out[t.teacher.logits].Float32(), int64(g.Batch), int64(g.Labels))
+	in, err := t.inputs(ctx, g, b)
+	if err != nil {
+		return nil, 0, err
 	}
+	in[g.Rate] = engine.NewFloat32([]float32{float32(rate)})
 	out := map[string]*engine.Tensor{g.Loss: nil, g.Logits: b.logits}
 	if t.holder == nil {
 		for i := range g.Params {
@@ -469,19 +500,24 @@ func (t *training) step(ctx context.Context, b *batch, rate float64) (logits []f
 	return b.logits.Float32(), float64(out[g.Loss].Float32()[0]), nil
 }
 
-// weights returns the current weights as they are stored.
-func (t *training) weights(ctx context.Context) (map[string][]float32, error) {
-	w := t.w
-	if t.holder != nil {
-		held, err := t.holder.Held(ctx)
-		if err != nil {
-			return nil, err
-		}
-		w = make([][]float32, len(t.g.Params))
-		for i := range t.g.Params {
-			w[i] = held[t.g.Params[i].Weight].Float32()
-		}
+// current returns the weights as the graph holds them.
+func (t *training) current(ctx context.Context) ([][]float32, error) {
+	if t.holder == nil {
+		return t.w, nil
 	}
+	held, err := t.holder.Held(ctx)
+	if err != nil {
+		return nil, err
+	}
+	w := make([][]float32, len(t.g.Params))
+	for i := range t.g.Params {
+		w[i] = held[t.g.Params[i].Weight].Float32()
+	}
+	return w, nil
+}
+
+// unpack returns weights as they are stored.
+func (t *training) unpack(w [][]float32) map[string][]float32 {
 	out := map[string][]float32{}
 	for i := range t.g.Params {
 		p := &t.g.Params[i]
@@ -489,53 +525,53 @@ func (t *training) weights(ctx context.Context) (map[string][]float32, error) {
 		p.Unpack(w[i], v)
 		out[p.Name] = v
 	}
-	return out, nil
+	return out
 }
 
-// judge runs the model with weights over the held-out samples.
-func (t *training) judge(ctx context.Context, e *Epoch, weights map[string][]float32) (err error) {
+// judge measures the loss of the held-out samples with weights w.
+func (t *training) judge(ctx context.Context, e *Epoch, w [][]float32) error {
 	if len(t.held) == 0 {
 		return nil
 	}
-	bytes, f, err := answering(t.m, t.g.Batch, weights)
-	if err != nil {
-		return err
-	}
-	sess, err := t.eng.Load(ctx, engine.Model{Name: t.m.File, Bytes: bytes})
-	if err != nil {
-		return err
-	}
-	defer func() { err = errors.Join(err, sess.Close()) }()
+	g := t.judged
 	t.opt.Progress("evaluate", 0, len(t.held))
-	b := newBatch(t.g)
+	b := newBatch(g)
 	seen, hits, loss := 0, 0, 0.0
-	for samples, err := range t.set.Batches(ctx, dataset.Sequential(t.held, t.g.Batch), t.tr, t.opt.Workers) {
+	for samples, err := range t.set.Batches(ctx, dataset.Sequential(t.held, g.Batch), t.tr, t.opt.Workers) {
 		if err != nil {
 			return err
 		}
 		b.fill(samples, t.tr, func(i int, x []float32) { copy(x, samples.X[i*t.tr.Len():]) })
-		out := map[string]*engine.Tensor{f.logits: nil}
-		if err := sess.Run(ctx, map[string]*engine.Tensor{f.image: b.image}, out); err != nil {
+		in, err := t.inputs(ctx, g, b)
+		if err != nil {
 			return err
 		}
-		z := out[f.logits].Float32()
-		hits += correct(z, samples.Labels, t.g.Labels)
-		loss += crossEntropy(z, samples.Labels, t.g.Labels)
+		for i := range g.Params {
+			in[g.Params[i].Weight] = engine.NewFloat32(w[i], g.Params[i].Shape...)
+		}
+		out := map[string]*engine.Tensor{g.Loss: nil, g.Logits: b.logits}
+		if err := t.jury.Run(ctx, in, out); err != nil {
+			return err
+		}
+		hits += correct(b.logits.Float32(), samples.Labels, g.Labels)
+		loss += float64(out[g.Loss].Float32()[0]) * float64(len(samples.Index))
 		seen += len(samples.Index)
 		t.opt.Progress("evaluate", seen, len(t.held))
 	}
 	accuracy := float64(hits) / float64(max(seen, 1))
 	loss /= float64(max(seen, 1))
-	if math.IsNaN(loss) {
+	if math.IsNaN(loss) || math.IsInf(loss, 0) {
 		loss = math.MaxFloat64
 	}
 	e.Accuracy, e.HeldOutLoss = &accuracy, &loss
 	return nil
 }
 
-// holdOut takes a share of each label's samples out of index: at least one of each
-// label that has two or more, and never all.
-func holdOut(set *dataset.Set, index []int, share float64, seed uint64) (fit, held []int) {
+// HoldOut takes a share of each label's samples out of index: at least one of each
+// label that has two or more, and never all. Train does so itself; whoever uses the
+// samples in other ways before must keep the held-out ones from these too, and hands
+// them over as Options.Judge.
+func HoldOut(set *dataset.Set, index []int, share float64, seed uint64) (fit, held []int) {
 	if share <= 0 {
 		return slices.Clone(index), nil
 	}
