@@ -58,8 +58,14 @@ func (e *SameFileError) Error() string {
 // CheckOutput refuses an output that is the model or holds its external data, ""
 // being standard output.
 func CheckOutput(m *inspect.Model, output string) error {
-	if output != "" && m.Handle.SameFile(output) {
-		return &SameFileError{output}
+	if output == "" {
+		return nil
+	}
+	// A model of more than 2 GB is written as two files.
+	for _, path := range []string{output, output + ".data"} {
+		if m.Handle.SameFile(path) {
+			return &SameFileError{path}
+		}
 	}
 	return nil
 }
@@ -71,7 +77,8 @@ func CheckOutput(m *inspect.Model, output string) error {
 //
 // Each step is written beside the target, opened again by the engine and checked
 // value by value; the last is compared with the one before it on samples and noise,
-// evaluated, and only then moved into place: on any error nothing is left. A failed
+// evaluated, and only then moved into place: on any error nothing is left. One of more
+// than 2 GB becomes two files, the second called as output with .data behind it. A failed
 // check or an accuracy loss above MaxDrop gives a *VerdictError together with the
 // Report. Statistics of another file give a *probe.OtherModelError, a plan for
 // another one a *PlanError.
@@ -120,8 +127,7 @@ func Prune(ctx context.Context, eng engine.Engine, m *inspect.Model, res *probe.
 	if output == "" {
 		return p.r, p.final.copyTo(w)
 	}
-	p.final.m.Close()
-	return p.r, p.final.pending.Commit()
+	return p.r, p.final.commit(p.target)
 }
 
 // checkRun refuses options that contradict each other.
@@ -180,60 +186,6 @@ type pipeline struct {
 	fit, stats, eval dataset.Split
 	files            []*temporary
 	final            *temporary
-}
-
-// A temporary is a model in a file beside the target.
-type temporary struct {
-	pending *onnxfile.Pending
-	m       *inspect.Model
-}
-
-func (t *temporary) copyTo(w io.Writer) error {
-	path, err := t.pending.Path()
-	if err != nil {
-		return err
-	}
-	f, err := os.Open(path)
-	if err != nil {
-		return err
-	}
-	defer f.Close()
-	_, err = io.Copy(w, f)
-	return err
-}
-
-// close removes whatever was not committed.
-func (p *pipeline) close() {
-	for _, t := range p.files {
-		p.drop(t)
-	}
-}
-
-func (p *pipeline) drop(t *temporary) {
-	if t.m != nil {
-		t.m.Close()
-	}
-	t.pending.Abort()
-}
-
-// write puts a draft into a temporary file and opens it again, with the shapes that
-// the original was opened with.
-func (p *pipeline) write(ctx context.Context, d *onnxfile.Draft) (*temporary, error) {
-	pending, err := onnxfile.CreatePending(p.target)
-	if err != nil {
-		return nil, err
-	}
-	t := &temporary{pending: pending}
-	p.files = append(p.files, t)
-	if _, err := d.WriteTo(pending); err != nil {
-		return nil, fmt.Errorf("cannot write %s: %w", orStandard(p.target), err)
-	}
-	path, err := pending.Path()
-	if err != nil {
-		return nil, err
-	}
-	t.m, err = inspect.Open(ctx, path, p.m.Options)
-	return t, err
 }
 
 // prepare makes or checks the plan and splits the samples.

@@ -14,11 +14,10 @@ import (
 // for, and stay open until the draft is written: stored tensors are read then,
 // block by block, and those that lose places are never in memory as a whole.
 //
-// External data becomes part of the draft, unless it would then exceed the 2 GB
-// that one file can hold: then tensors that do not change stay where they are,
-// and the draft must be written into the folder of m. A plan that was read from a
-// file is checked against m first; one that does not fit is a *PlanError. Other
-// errors are a *RefusedError, a *onnxfile.TensorError, one of m.Check, or ctx's.
+// External data becomes part of the draft, which may then exceed the 2 GB that one
+// file can hold (Draft.PutBeside). A plan that was read from a file is checked against
+// m first; one that does not fit is a *PlanError. Other errors are a *RefusedError, a
+// *onnxfile.TensorError, one of m.Check, or ctx's.
 func Apply(ctx context.Context, m *inspect.Model, p *Plan) (*onnxfile.Draft, error) {
 	s, err := p.solution(ctx, m)
 	if err != nil {
@@ -28,22 +27,9 @@ func Apply(ctx context.Context, m *inspect.Model, p *Plan) (*onnxfile.Draft, err
 }
 
 func (s *solution) apply(ctx context.Context) (*onnxfile.Draft, error) {
-	d, err := s.draft(ctx, true)
-	if err != nil || !s.a.m.Handle.External() {
-		return d, err
-	}
-	if _, err := d.Size(); errors.Is(err, onnxfile.ErrTooLarge) {
-		return s.draft(ctx, false)
-	}
-	return d, nil
-}
-
-func (s *solution) draft(ctx context.Context, inline bool) (*onnxfile.Draft, error) {
 	d := s.a.m.Handle.Draft()
-	if inline {
-		if err := d.InlineExternal(); err != nil {
-			return nil, err
-		}
+	if err := d.InlineExternal(); err != nil {
+		return nil, err
 	}
 	e := s.editor(ctx, d)
 	if err := e.fold(ctx); err != nil {

@@ -3,6 +3,7 @@ package compact
 import (
 	"bytes"
 	"context"
+	"errors"
 	"fmt"
 
 	"google.golang.org/protobuf/proto"
@@ -38,7 +39,7 @@ func (p *Plan) cost(ctx context.Context, s *solution) error {
 		}
 	}
 	size, err := d.Size()
-	if err != nil {
+	if err != nil && !errors.Is(err, onnxfile.ErrTooLarge) {
 		return fmt.Errorf("%s: %w", s.a.m.File, err)
 	}
 	f, err := outline(d, s.a.m.File)
@@ -53,13 +54,6 @@ func (p *Plan) cost(ctx context.Context, s *solution) error {
 		return err
 	}
 	p.After = Cost{Bytes: size, Parameters: m.Totals.Parameters, MACs: m.Totals.MACs}
-	for _, t := range d.Model.Graph.Initializer {
-		if t.GetDataLocation() == onnxpb.TensorProto_EXTERNAL {
-			if src, ok := s.a.g.Initializer(t.GetName()); ok {
-				p.After.Bytes += src.StoredBytes()
-			}
-		}
-	}
 	return nil
 }
 

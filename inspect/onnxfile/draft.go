@@ -303,8 +303,8 @@ func (d *Draft) plan() ([]segment, int64, error) {
 	return segs, size, err
 }
 
-// Size returns the number of bytes that WriteTo writes. ErrTooLarge when they
-// do not fit in one file.
+// Size returns the number of bytes that WriteTo writes, with ErrTooLarge when they
+// do not fit in one file; PutBeside makes two of it.
 func (d *Draft) Size() (int64, error) {
 	_, n, err := d.plan()
 	return n, err

@@ -112,6 +112,37 @@ func (p *Pending) Commit() error {
 	return err
 }
 
+// Beside opens a pending file for the external data of the model that p is for: the
+// target's name with .data behind it, in the same folder. name is what it is called
+// there.
+func (p *Pending) Beside() (data *Pending, name string, err error) {
+	data, err = CreatePending(p.final + ".data")
+	return data, filepath.Base(p.final) + ".data", err
+}
+
+// CommitWith commits external data and then p, which refers to it. A model that is
+// at the target goes before, when it might read the data that is to be replaced. On
+// failure neither file is left.
+func (p *Pending) CommitWith(data *Pending) error {
+	if p.f == nil || data.f == nil {
+		return p.fail(fs.ErrClosed)
+	}
+	defer p.Abort()
+	if _, err := os.Lstat(data.final); err == nil {
+		if err := os.Remove(p.final); err != nil && !errors.Is(err, fs.ErrNotExist) {
+			data.Abort()
+			return p.fail(err)
+		}
+	}
+	if err := data.Commit(); err != nil {
+		return err
+	}
+	if err := p.Commit(); err != nil {
+		return errors.Join(err, os.Remove(data.final))
+	}
+	return nil
+}
+
 // fail names the target; the temporary name in the system's error would only
 // puzzle.
 func (p *Pending) fail(err error) error {
