@@ -17,7 +17,9 @@ import (
 const CriteriaSchema = "filterlens.criteria/1"
 
 // Criteria returns those that a plan may order by, AFCC first.
-func Criteria() []string { return []string{AFCC, Weighted, Magnitude, Activation, Random} }
+func Criteria() []string {
+	return []string{AFCC, Weighted, Reconstruction, Magnitude, Activation, Random}
+}
 
 // DefaultDilutions are the dilutions that criteria are compared at, besides the
 // paper's own rule, when none are asked for.
@@ -26,8 +28,8 @@ func DefaultDilutions() []float64 { return []float64{0.5, 0.7, 0.8, 0.9, 0.95} }
 // CriteriaOptions steer CompareCriteria.
 type CriteriaOptions struct {
 	// Options are those of Prune. Set must be there. Criterion, Dilution, FiltersKeep,
-	// GroupsKeep, Dense, Plan, MaxDrop and the targets are not used. Activity is
-	// measured where it is needed and nil.
+	// GroupsKeep, Dense, Plan, MaxDrop and the targets are not used. Activity and
+	// Moments are measured where they are needed and nil.
 	Options
 	// Criteria are compared, in this order; nil stands for all that can order what is
 	// to fall.
@@ -75,9 +77,9 @@ type CriteriaReport struct {
 	Seeds []uint64 `json:"seeds"`
 	// Original is the unpruned model, MACs its multiply-accumulates for one sample, nil
 	// where they are not known.
-	Original *probe.Evaluation `json:"original"`
-	MACs     *int64            `json:"macs"`
-	Samples  *Samples          `json:"samples"`
+	Original OriginalResult `json:"original"`
+	MACs     *int64         `json:"macs"`
+	Samples  *Samples       `json:"samples"`
 	// Levels are the dilutions, the least first.
 	Levels        []CriteriaLevel `json:"levels"`
 	Engine        string          `json:"engine"`
@@ -85,6 +87,19 @@ type CriteriaReport struct {
 	Provider      string          `json:"provider"`
 	// Warnings are sentences that a reader must not miss.
 	Warnings []string `json:"warnings,omitempty"`
+}
+
+// An OriginalResult is what the unpruned model answers on the evaluation split.
+type OriginalResult struct {
+	Samples int `json:"samples"`
+	// Correct counts those whose label has the largest output, Unanswered those with an
+	// output that is no number, which are wrong.
+	Correct    int `json:"correct"`
+	Unanswered int `json:"unanswered,omitempty"`
+	// Top1 is the share that is correct, Chance that of always answering their
+	// commonest label.
+	Top1   float64 `json:"top1"`
+	Chance float64 `json:"chance"`
 }
 
 // A LeftOutCriterion is one that was not compared.
@@ -212,7 +227,9 @@ type comparer struct {
 	p      *pipeline // what all runs share
 	r      *CriteriaReport
 
-	right []bool // what the original answers rightly
+	// before is the evaluation of the original, right what it answers rightly.
+	before probe.Evaluation
+	right  []bool
 }
 
 func (c *comparer) check() error {
@@ -296,6 +313,15 @@ func (c *comparer) prepare(ctx context.Context) (err error) {
 			return err
 		}
 	}
+	if o.Moments == nil && slices.Contains(c.r.Criteria, Reconstruction) {
+		taps, err := Taps(c.m, c.planOptions(Reconstruction, 0, 0.5))
+		if err != nil {
+			return err
+		}
+		if o.Moments, err = MeasureMoments(ctx, c.eng, c.m, o.Set, taps, o.Probe); err != nil {
+			return err
+		}
+	}
 	return nil
 }
 
@@ -330,6 +356,9 @@ func (c *comparer) checkCriterion(name string) error {
 	if po.Activity == nil {
 		po.Activity = map[string][]float64{} // it will be measured
 	}
+	if po.Moments == nil {
+		po.Moments = map[string]*Moments{} // they too
+	}
 	return po.check()
 }
 
@@ -360,8 +389,10 @@ func (c *comparer) original(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	c.r.Original, c.right = &evals[0], right[0]
-	if e := c.r.Original; probe.AtChance(e.Top1, e.Chance, e.Samples) {
+	c.before, c.right = evals[0], right[0]
+	e := &c.before
+	c.r.Original = OriginalResult{e.Samples, e.Correct, e.Unanswered, e.Top1, e.Chance}
+	if probe.AtChance(e.Top1, e.Chance, e.Samples) {
 		c.r.Warnings = append(c.r.Warnings, fmt.Sprintf("the original model's accuracy of %.2f %% is at chance level: check the preprocessing and the order of the labels", 100*e.Top1))
 	}
 	return nil
@@ -442,7 +473,7 @@ func (c *comparer) level(ctx context.Context, l *CriteriaLevel, number int) erro
 // run prunes and recovers by one plan, as Prune does, and evaluates both models.
 func (c *comparer) run(ctx context.Context, what string, plan *Plan, run *CriteriaRun, masked, recovered *outcome) error {
 	q := &pipeline{eng: c.eng, m: c.m, opt: c.p.opt, target: c.target, plan: plan, steps: c.p.steps, open: c.p.open, fit: c.p.fit, stats: c.p.stats, eval: c.p.eval, r: &Report{}}
-	q.opt.Activity = nil
+	q.opt.Activity, q.opt.Moments = nil, nil
 	q.opt.Probe.Progress = c.progress(what)
 	defer q.close()
 	begin := time.Now()
@@ -494,7 +525,7 @@ func (o *outcome) result(c *comparer) CriteriaResult {
 	for i := range o.evals {
 		e := &o.evals[i]
 		r.Top1 += e.Top1 / float64(len(o.evals))
-		if changed := changedFrom(c.r.Original, e); changed != nil {
+		if changed := changedFrom(&c.before, e); changed != nil {
 			r.Changed += *changed / float64(len(o.evals))
 		}
 		r.Unanswered += e.Unanswered

@@ -50,15 +50,20 @@ func (p *planner) filters(ctx context.Context, plan *Plan, asked map[string]bool
 			block("its filters cannot go: " + g.Fixed)
 			continue
 		}
-		scores, reason, err := p.channelScores(ctx, g, uint64(i))
-		if err != nil {
-			return fmt.Errorf("layer %s: %w", name, err)
+		r, ok := p.opt.ranked[name]
+		if !ok {
+			if r.scores, r.reason, err = p.channelScores(ctx, g, uint64(i)); err != nil {
+				return fmt.Errorf("layer %s: %w", name, err)
+			}
+			if p.opt.ranked != nil {
+				p.opt.ranked[name] = r
+			}
 		}
-		if reason != "" {
-			block(reason)
+		if r.reason != "" {
+			block(r.reason)
 			continue
 		}
-		if f := removeLeast(g, scores, keep, p.opt.RoundTo); f != nil {
+		if f := removeLeast(g, r.scores, keep, p.opt.RoundTo); f != nil {
 			plan.Filters = append(plan.Filters, *f)
 		}
 	}
@@ -66,6 +71,12 @@ func (p *planner) filters(ctx context.Context, plan *Plan, asked map[string]bool
 		return &OptionError{fmt.Sprintf("no group of filters begins with layer %q", slices.Sorted(maps.Keys(unknown))[0])}
 	}
 	return nil
+}
+
+// A ranking is what the channels of a group are worth, or why that is not known.
+type ranking struct {
+	scores []float64
+	reason string
 }
 
 // block notes why a layer stays, once for each.
@@ -106,11 +117,7 @@ func removeLeast(g *compact.Group, scores []float64, keep float64, roundTo int) 
 	if n == g.Size {
 		return nil
 	}
-	order := make([]int, g.Size)
-	for c := range order {
-		order[c] = g.Size - 1 - c
-	}
-	slices.SortStableFunc(order, func(a, b int) int { return cmp.Compare(scores[a], scores[b]) })
+	order := worstFirst(scores)
 	f := &FilterPlan{Layer: g.Makers[0].Layer, Size: g.Size, Kept: n, KeptScore: scores[order[g.Size-n]]}
 	for _, mk := range g.Makers[1:] {
 		f.Coupled = append(f.Coupled, mk.Layer)
@@ -122,10 +129,22 @@ func removeLeast(g *compact.Group, scores []float64, keep float64, roundTo int) 
 	return f
 }
 
+// worstFirst orders channels by their scores, the least first and of equal ones the
+// last.
+func worstFirst(scores []float64) []int {
+	order := make([]int, len(scores))
+	for c := range order {
+		order[c] = len(scores) - 1 - c
+	}
+	slices.SortStableFunc(order, func(a, b int) int { return cmp.Compare(scores[a], scores[b]) })
+	return order
+}
+
 // channelScores returns what each channel of a group is worth: the mean over the
 // layers that make it of the score of its filters there, divided by the layer's mean,
 // so that no layer counts for more because its numbers are larger. Layers without
-// statistics, such as those of gates, do not count; a reason says why none does.
+// statistics, such as those of gates, do not count; a reason says why none does. Of
+// Reconstruction it is what the layers that read the channels lose: see there.
 func (p *planner) channelScores(ctx context.Context, g *compact.Group, number uint64) (scores []float64, reason string, err error) {
 	scores = make([]float64, g.Size)
 	if p.opt.Criterion == Random {
@@ -134,6 +153,9 @@ func (p *planner) channelScores(ctx context.Context, g *compact.Group, number ui
 			scores[c] = float64(i)
 		}
 		return scores, "", nil
+	}
+	if p.opt.Criterion == Reconstruction {
+		return p.reconstruction(ctx, g)
 	}
 	counted := 0
 	for i := range g.Makers {

@@ -33,7 +33,7 @@ func TestCoupledFilters(t *testing.T) {
 	n.node("sum", "Add", []string{"c", a})
 	n.node("sum.relu", "Relu", []string{"sum"})
 	m := n.head(4).model(t)
-	plan, err := NewPlan(t.Context(), m, nil, PlanOptions{Target: Conv, Criterion: Magnitude, FiltersKeep: 0.5})
+	plan, err := NewPlan(t.Context(), m, nil, PlanOptions{Target: Conv, Criterion: Magnitude, FiltersKeep: 0.5, RoundTo: 1})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -53,21 +53,21 @@ func TestCoupledFilters(t *testing.T) {
 		t.Errorf("%+v", plan)
 	}
 	// A group alone, and those of a layer that was asked for.
-	plan, err = NewPlan(t.Context(), m, nil, PlanOptions{Target: Conv, Criterion: Magnitude, GroupsKeep: map[string]float64{"b": 0.25}})
+	plan, err = NewPlan(t.Context(), m, nil, PlanOptions{Target: Conv, Criterion: Magnitude, GroupsKeep: map[string]float64{"b": 0.25}, RoundTo: 1})
 	if err != nil || len(plan.Filters) != 1 || plan.Filters[0].Kept != 2 || plan.FiltersKeep != nil {
 		t.Errorf("%+v, %v", plan, err)
 	}
-	plan, err = NewPlan(t.Context(), m, nil, PlanOptions{Target: Conv, Criterion: Magnitude, FiltersKeep: 0.5, Layers: []string{"c"}})
+	plan, err = NewPlan(t.Context(), m, nil, PlanOptions{Target: Conv, Criterion: Magnitude, FiltersKeep: 0.5, RoundTo: 1, Layers: []string{"c"}})
 	if err != nil || len(plan.Filters) != 1 || plan.Filters[0].Layer != "a" {
 		t.Errorf("%+v, %v", plan, err)
 	}
 	var unknown *probe.UnknownLayerError
-	if _, err := NewPlan(t.Context(), m, nil, PlanOptions{Target: Conv, Criterion: Magnitude, FiltersKeep: 0.5, Layers: []string{"x"}}); !errors.As(err, &unknown) {
+	if _, err := NewPlan(t.Context(), m, nil, PlanOptions{Target: Conv, Criterion: Magnitude, FiltersKeep: 0.5, RoundTo: 1, Layers: []string{"x"}}); !errors.As(err, &unknown) {
 		t.Errorf("an unknown layer: %v", err)
 	}
 	// The classifier's outputs are the labels: they stay.
 	var option *OptionError
-	if _, err := NewPlan(t.Context(), m, nil, PlanOptions{Target: Classifier, Criterion: Magnitude, FiltersKeep: 0.5}); !errors.As(err, &option) || !strings.Contains(err.Error(), "classifier") {
+	if _, err := NewPlan(t.Context(), m, nil, PlanOptions{Target: Classifier, Criterion: Magnitude, FiltersKeep: 0.5, RoundTo: 1}); !errors.As(err, &option) || !strings.Contains(err.Error(), "classifier") {
 		t.Errorf("the classifier: %v", err)
 	}
 	// The same by clusters: filters without labels go first.
@@ -79,7 +79,7 @@ func TestCoupledFilters(t *testing.T) {
 			res.Layers[i].Filters[f] = afcc.Filter{Index: f, Max: 1, Ratios: ratios, Clusters: [][]int{{0}}, Ones: 1 + f}
 		}
 	}
-	plan, err = NewPlan(t.Context(), m, res, PlanOptions{Target: Conv, Criterion: AFCC, FiltersKeep: 0.5})
+	plan, err = NewPlan(t.Context(), m, res, PlanOptions{Target: Conv, Criterion: AFCC, FiltersKeep: 0.5, RoundTo: 1})
 	if err != nil || len(plan.Filters) != 2 || !slices.Equal(plan.Filters[0].Removed, []int{3, 2}) || !slices.Equal(plan.Filters[1].Removed, []int{4, 3}) {
 		t.Errorf("%+v, %v", plan, err)
 	}
@@ -139,7 +139,7 @@ func TestClusterQuality(t *testing.T) {
 func TestActivity(t *testing.T) {
 	eng := runtime(t)
 	m, opt := trained(t, vgg)
-	opt.PlanOptions = PlanOptions{Target: Conv, Criterion: Activation, FiltersKeep: 0.5}
+	opt.PlanOptions = PlanOptions{Target: Conv, Criterion: Activation, FiltersKeep: 0.5, RoundTo: 1}
 	tensors, err := Taps(m, opt.PlanOptions)
 	if err != nil || len(tensors) != 13 {
 		t.Fatalf("%q, %v", tensors, err)
@@ -205,7 +205,7 @@ func TestActivity(t *testing.T) {
 func TestTapsOfFilters(t *testing.T) {
 	m := open(t, filepath.Join("..", "fixtures", vgg))
 	for criterion, want := range map[string]int{AFCC: 13, Activation: 13, Magnitude: 0, Random: 0} {
-		got, err := Taps(m, PlanOptions{Target: Conv, Criterion: criterion, FiltersKeep: 0.5})
+		got, err := Taps(m, PlanOptions{Target: Conv, Criterion: criterion, FiltersKeep: 0.5, RoundTo: 1})
 		if err != nil || len(got) != want {
 			t.Errorf("%s: %q, %v", criterion, got, err)
 		}

@@ -61,7 +61,7 @@ func measured(t testing.TB, eng engine.Engine, m *inspect.Model, opt Options) *p
 
 // halfOfFilters removes every other filter by its norm, without any statistics.
 func halfOfFilters() PlanOptions {
-	return PlanOptions{Target: Conv, Criterion: Magnitude, FiltersKeep: 0.5, Recover: []string{RecoverNone}}
+	return PlanOptions{Target: Conv, Criterion: Magnitude, FiltersKeep: 0.5, RoundTo: 1, Recover: []string{RecoverNone}}
 }
 
 // convolutions names some, counted from 1.
@@ -95,9 +95,9 @@ func TestPruneFixtures(t *testing.T) {
 	}{
 		{"connections", vgg, PlanOptions{Target: Both, Criterion: AFCC, Dilution: 0.5}, []string{Masked, RecoverBias, RecoverRidge, RecoverHead}, 25, 30},
 		{"filters", vgg, PlanOptions{Target: Conv, Criterion: AFCC, FiltersKeep: 0.7, RoundTo: 4, Recover: []string{RecoverRidge}}, []string{Masked, RecoverRidge}, 30, 30},
-		{"filters and connections", vgg, PlanOptions{Target: Conv, Criterion: Random, FiltersKeep: 0.8, Dilution: 0.3, Seed: 2, Recover: []string{RecoverFinetune, RecoverRidge}}, []string{Masked, RecoverRidge, RecoverFinetune}, 30, 30},
-		{"depthwise and gates", efficient, PlanOptions{Target: Conv, Criterion: Magnitude, FiltersKeep: 0.8}, []string{Masked, RecoverBias, RecoverRidge, RecoverHead}, 35, 20},
-		{"BatchNorm", efficientBN, PlanOptions{Target: Conv, Criterion: Magnitude, FiltersKeep: 0.8, Recover: []string{RecoverRidge}}, []string{Masked, RecoverRidge}, 35, 20},
+		{"filters and connections", vgg, PlanOptions{Target: Conv, Criterion: Random, FiltersKeep: 0.8, RoundTo: 1, Dilution: 0.3, Seed: 2, Recover: []string{RecoverFinetune, RecoverRidge}}, []string{Masked, RecoverRidge, RecoverFinetune}, 30, 30},
+		{"depthwise and gates", efficient, PlanOptions{Target: Conv, Criterion: Magnitude, FiltersKeep: 0.8, RoundTo: 1}, []string{Masked, RecoverBias, RecoverRidge, RecoverHead}, 35, 20},
+		{"BatchNorm", efficientBN, PlanOptions{Target: Conv, Criterion: Magnitude, FiltersKeep: 0.8, RoundTo: 1, Recover: []string{RecoverRidge}}, []string{Masked, RecoverRidge}, 35, 20},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			m, opt := trained(t, c.file)
@@ -297,7 +297,7 @@ func TestDifference(t *testing.T) {
 func TestPlanFile(t *testing.T) {
 	eng := runtime(t)
 	m, opt := trained(t, vgg)
-	opt.PlanOptions = PlanOptions{Target: Both, Criterion: AFCC, Dilution: 0.4, FiltersKeep: 0.8}
+	opt.PlanOptions = PlanOptions{Target: Both, Criterion: AFCC, Dilution: 0.4, FiltersKeep: 0.8, RoundTo: 1}
 	res := measured(t, eng, m, opt)
 	prune := func(opt Options, res *probe.Result) []byte {
 		var b bytes.Buffer
@@ -659,15 +659,6 @@ func TestBisect(t *testing.T) {
 		})
 		if n != c.want || met != c.met || err != nil || asked > c.trials+1 {
 			t.Errorf("%+v: %d, %v, %v in %d", c, n, met, err, asked)
-		}
-	}
-}
-
-func TestSensitivityAt(t *testing.T) {
-	s := Sensitivity{Removed: []float64{0.25, 0.5, 0.75}, Error: []float64{0.1, 0.05, 0.6}}
-	for share, want := range map[float64]float64{0: 0, 0.125: 0.05, 0.25: 0.1, 0.4: 0.1, 0.5: 0.1, 0.75: 0.6, 1: 1.1} {
-		if got := s.at(share); math.Abs(got-want) > 1e-12 {
-			t.Errorf("at %v: %v, want %v", share, got, want)
 		}
 	}
 }

@@ -123,6 +123,9 @@ type Compaction struct {
 	Removed  int `json:"removed"`
 	// Groups are those that lost channels.
 	Groups []CompactedGroup `json:"groups"`
+	// Grouped are the convolutions whose masks fall into blocks, in the order in which
+	// computing them in groups was tried; those that are faster so were kept so.
+	Grouped []GroupedLayer `json:"grouped,omitempty"`
 	// Barriers are the operators that fix channels, Refused filters that were asked for
 	// and stay.
 	Barriers []compact.Barrier `json:"barriers"`
@@ -165,7 +168,7 @@ type Search struct {
 	TargetMACs    *float64 `json:"target_macs"`
 	TargetLatency *float64 `json:"target_latency"`
 	MaxDrop       *float64 `json:"max_drop"`
-	// Samples is how many measured the sensitivities.
+	// Samples is how many measured the covariances behind the sensitivities.
 	Samples int `json:"samples"`
 	// Sensitivities are those of the groups, in file order.
 	Sensitivities []Sensitivity `json:"sensitivities"`
@@ -180,11 +183,10 @@ type Sensitivity struct {
 	// Layer is FilterPlan.Layer, Removed the shares of its filters that were removed.
 	Layer   string    `json:"layer"`
 	Removed []float64 `json:"removed"`
-	// Error is the mean squared difference of the model's outputs from the original's,
-	// divided by the variance of these; Drop the loss of accuracy in points, on the
-	// samples of the search.
+	// Error is the share of the variance of what the layers make that read the filters
+	// which is lost when the worst by the criterion are gone and those layers' weights
+	// for the others are fitted anew, mean over them.
 	Error []float64 `json:"error"`
-	Drop  []float64 `json:"drop_points"`
 	// MACs is what one filter less saves.
 	MACs int64 `json:"macs"`
 }

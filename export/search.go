@@ -13,12 +13,12 @@ import (
 )
 
 const (
-	// searchSamples is how many samples measure sensitivities, searchJudge how many
-	// judge a trial, at most.
-	searchSamples = 256
-	searchJudge   = 2000
-	// searchSteps is into how many steps the filters of a group are cut, of which the
-	// last one is never taken.
+	// searchJudge is how many samples judge a trial at most, searchFit how many recover
+	// it.
+	searchJudge = 2000
+	searchFit   = 4000
+	// searchSteps is into how many steps the filters of a group are cut, where
+	// PlanOptions.RoundTo allows so many; the last one is never taken.
 	searchSteps = 16
 	// searchTrials bounds the number of times and accuracies that are measured, each.
 	searchTrials = 6
@@ -31,21 +31,42 @@ type finder struct {
 	search *Search
 	// fit recovers trials, judge are other samples, neither of the evaluation split.
 	fit, judge []int
-	groups     []Sensitivity
-	sizes      []int
+	moments    map[string]*Moments
+	ranked     map[string]ranking
+	groups     []removable
+	layers     []costly
 	// path holds the groups in the order in which they lose a step of filters.
 	path []int
 }
 
-// find returns the plan that removes whole filters until the targets are met. The
-// sensitivity of each group of filters is measured once, by the error of the model's
-// outputs when it alone loses some. Groups then lose steps of a sixteenth of their
-// filters, always the one whose error grows least for the multiply-accumulates that
-// it saves; how many steps are taken is found by bisection, of the multiply-
-// accumulates that are left, of the time that is measured, and of the loss of
+// A removable is a group that can lose filters.
+type removable struct {
+	layer string
+	size  int
+	// kept holds the numbers of filters that may stay, the size first, errors what is
+	// lost with each, as Sensitivity.Error.
+	kept   []int
+	errors []float64
+}
+
+// A costly layer does so many multiply-accumulates for one sample, in proportion to
+// the filters that stay of the group that it makes and of those that it reads.
+type costly struct {
+	macs float64
+	out  int // -1: a group that keeps all
+	in   []int
+}
+
+// find returns the plan that removes whole filters until the targets are met. What
+// each group of filters costs is computed once, in closed form: how much the layers
+// that read it lose when it alone loses some, by the criterion, and their weights for
+// the others are fitted anew (Sensitivity). Groups then lose steps of a sixteenth of
+// their filters, always the one whose error grows least for the multiply-accumulates
+// that it saves by then; how many steps are taken is found by bisection, of the
+// multiply-accumulates that are left, of the time that is measured, and of the loss of
 // accuracy after recovery on samples that neither recovery nor evaluation sees.
 func (p *pipeline) find(ctx context.Context, res *probe.Result) (*Plan, error) {
-	f := &finder{p: p, res: res, search: &Search{MaxDrop: p.opt.MaxDrop, Sensitivities: []Sensitivity{}, Trials: []Trial{}}}
+	f := &finder{p: p, res: res, ranked: map[string]ranking{}, search: &Search{MaxDrop: p.opt.MaxDrop, Sensitivities: []Sensitivity{}, Trials: []Trial{}}}
 	p.search = f.search
 	if v := p.opt.TargetMACs; v > 0 {
 		f.search.TargetMACs = &v
@@ -67,7 +88,7 @@ func (p *pipeline) find(ctx context.Context, res *probe.Result) (*Plan, error) {
 	if len(f.judge) == 0 {
 		return nil, &OptionError{"the search for a plan needs samples to judge by besides those of the evaluation split; give more data"}
 	}
-	f.judge = some(f.judge, searchJudge)
+	f.fit, f.judge = some(f.fit, searchFit), some(f.judge, searchJudge)
 	if err := f.measure(ctx); err != nil {
 		return nil, err
 	}
@@ -86,7 +107,7 @@ func (p *pipeline) find(ctx context.Context, res *probe.Result) (*Plan, error) {
 		return nil, err
 	}
 	if len(plan.Filters) == 0 {
-		return nil, &OptionError{fmt.Sprintf("no filter of %s can be removed with target %s", p.m.File, p.opt.Target)}
+		return nil, f.nothing()
 	}
 	if !f.search.Met {
 		plan.Warnings = append(plan.Warnings, "no plan was found that meets what was asked for; this one comes nearest without exceeding the loss of accuracy that is allowed")
@@ -94,175 +115,172 @@ func (p *pipeline) find(ctx context.Context, res *probe.Result) (*Plan, error) {
 	return plan, nil
 }
 
+func (f *finder) nothing() error {
+	return &OptionError{fmt.Sprintf("no filter of %s can be removed with target %s", f.p.m.File, f.p.opt.Target)}
+}
+
 // options returns what a plan is made by in which groups keep these shares.
 func (f *finder) options(keep map[string]float64) PlanOptions {
 	opt := f.p.opt.PlanOptions
 	opt.FiltersKeep, opt.GroupsKeep = 0, keep
+	opt.Moments, opt.ranked = f.moments, f.ranked
 	return opt
 }
 
-// plan is the plan after so many steps of the path.
-func (f *finder) plan(ctx context.Context, taken int) (*Plan, error) {
+// lost counts the steps of each group among so many of the path.
+func (f *finder) lost(taken int) []int {
 	lost := make([]int, len(f.groups))
 	for _, g := range f.path[:taken] {
 		lost[g]++
 	}
+	return lost
+}
+
+// plan is the plan after so many steps of the path.
+func (f *finder) plan(ctx context.Context, taken int) (*Plan, error) {
 	keep := map[string]float64{}
-	for g, n := range lost {
-		keep[f.groups[g].Layer] = 1 - float64(n)/searchSteps
+	for g, n := range f.lost(taken) {
+		r := &f.groups[g]
+		keep[r.layer] = float64(r.kept[n]) / float64(r.size)
 	}
 	return newPlan(ctx, f.p.m, f.res, f.options(keep))
 }
 
 // share is that of the filters of all groups that so many steps remove.
 func (f *finder) share(taken int) float64 {
-	all, gone := 0.0, 0.0
-	for _, n := range f.sizes {
-		all += float64(n)
+	all, gone := 0, 0
+	for g, n := range f.lost(taken) {
+		r := &f.groups[g]
+		all += r.size
+		gone += r.size - r.kept[n]
 	}
-	for _, g := range f.path[:taken] {
-		gone += float64(f.sizes[g]) / searchSteps
-	}
-	return gone / all
+	return float64(gone) / float64(all)
 }
 
-// measure fills in the sensitivities.
+// measure fills in the groups, their sensitivities and the costs of the layers.
 func (f *finder) measure(ctx context.Context) error {
 	p := f.p
 	opt := f.options(nil)
-	opt.FiltersKeep, opt.Dilution = 0.25, 0
+	opt.FiltersKeep, opt.Dilution = math.SmallestNonzeroFloat64, 0
+	wanted := opt
+	wanted.Criterion = Reconstruction // which needs what every group's readers see
+	taps, err := Taps(p.m, wanted)
+	if err != nil {
+		return err
+	}
+	if f.moments, err = measureMoments(ctx, p.eng, p.m, p.opt.Set, taps, f.fit, p.opt.Probe); err != nil {
+		return err
+	}
+	f.search.Samples = min(len(f.fit), momentsSamples)
+	opt.Moments = f.moments
 	all, err := newPlan(ctx, p.m, f.res, opt)
 	if err != nil {
 		return err
 	}
-	macs := map[string]int64{}
 	groups, err := compact.Groups(ctx, p.m)
 	if err != nil {
 		return err
 	}
-	for i := range groups {
-		if len(groups[i].Makers) > 0 {
-			macs[groups[i].Makers[0].Layer] = groups[i].MACs
-		}
-	}
-	index := some(f.judge, searchSamples)
-	f.search.Samples = len(index)
-	was, right, err := f.outputs(ctx, p.m, index)
+	survey, err := probe.NewSurvey(p.m)
 	if err != nil {
 		return err
 	}
-	variance := spread(was, len(index))
-	for i := range all.Filters {
-		g := &all.Filters[i]
-		p.opt.Probe.Progress("measuring sensitivities", i, len(all.Filters))
-		s := Sensitivity{Layer: g.Layer, MACs: macs[g.Layer], Removed: []float64{}, Error: []float64{}, Drop: []float64{}}
-		for _, removed := range []float64{0.25, 0.5, 0.75} {
-			opt := f.options(map[string]float64{g.Layer: 1 - removed})
-			opt.Dilution, opt.RoundTo = 0, 0
-			plan, err := newPlan(ctx, p.m, f.res, opt)
-			if err != nil {
-				return err
-			}
-			if len(plan.Filters) == 0 {
-				continue // there are so few that none goes
-			}
-			c, err := compact.NewPlan(ctx, p.m, plan.compaction(true))
-			if err != nil {
-				return err
-			}
-			draft, err := compact.Mask(ctx, p.m, c)
-			if err != nil {
-				return err
-			}
-			t, err := p.write(ctx, draft)
-			if err != nil {
-				return err
-			}
-			is, hits, err := f.outputs(ctx, t.m, index)
-			p.drop(t)
-			if err != nil {
-				return err
-			}
-			s.Removed = append(s.Removed, float64(len(plan.Filters[0].Removed))/float64(plan.Filters[0].Size))
-			s.Error = append(s.Error, squares(was, is)/variance)
-			s.Drop = append(s.Drop, points(right-hits, len(index)))
+	pl := &planner{m: p.m, survey: survey, opt: opt}
+	number := map[string]int{} // of each layer's group among f.groups
+	reads := map[string][]int{}
+	done := 0
+	for i := range groups {
+		g := &groups[i]
+		if len(g.Makers) == 0 {
+			continue
 		}
-		if len(s.Removed) > 0 {
-			f.groups, f.sizes = append(f.groups, s), append(f.sizes, g.Size)
+		name := g.Makers[0].Layer
+		if !slices.ContainsFunc(all.Filters, func(fp FilterPlan) bool { return fp.Layer == name }) {
+			continue
 		}
+		p.opt.Probe.Progress("computing sensitivities", done, len(all.Filters))
+		done++
+		curve, err := f.curve(ctx, pl, g)
+		if err != nil {
+			return fmt.Errorf("layer %s: %w", name, err)
+		}
+		r := removable{layer: name, size: g.Size}
+		r.steps(opt.RoundTo)
+		if curve == nil || len(r.kept) < 2 {
+			continue
+		}
+		r.errors = make([]float64, len(r.kept))
+		for k, n := range r.kept[1:] {
+			r.errors[k+1] = curve[g.Size-n-1]
+		}
+		s := Sensitivity{Layer: name, MACs: g.MACs, Removed: []float64{}, Error: []float64{}}
+		for _, share := range []float64{0.25, 0.5, 0.75} {
+			if n := int(share * float64(g.Size)); n > 0 {
+				s.Removed, s.Error = append(s.Removed, float64(n)/float64(g.Size)), append(s.Error, curve[n-1])
+			}
+		}
+		for _, mk := range g.Makers {
+			number[mk.Layer] = len(f.groups)
+		}
+		for _, reader := range g.Readers {
+			reads[reader] = append(reads[reader], len(f.groups))
+		}
+		f.groups = append(f.groups, r)
+		f.search.Sensitivities = append(f.search.Sensitivities, s)
 	}
 	if len(f.groups) == 0 {
-		return &OptionError{fmt.Sprintf("no filter of %s can be removed with target %s", p.m.File, p.opt.Target)}
+		return f.nothing()
 	}
-	f.search.Sensitivities = append(f.search.Sensitivities, f.groups...)
+	for i := range p.m.Layers {
+		l := &p.m.Layers[i]
+		if l.Scope != "" || l.MACs == nil {
+			continue
+		}
+		c := costly{macs: float64(*l.MACs), out: -1, in: reads[l.Name]}
+		if g, ok := number[l.Name]; ok {
+			c.out = g
+			c.in = slices.DeleteFunc(slices.Clone(c.in), func(k int) bool { return k == g && l.Group > 1 })
+		}
+		if c.out >= 0 || len(c.in) > 0 {
+			f.layers = append(f.layers, c)
+		}
+	}
 	return nil
 }
 
-// outputs runs a model over samples and counts those that it gets right.
-func (f *finder) outputs(ctx context.Context, m *inspect.Model, index []int) (all []float32, right int, err error) {
-	opt := f.p.opt.Probe
-	opt.Progress = nil
-	evals, err := probe.EvaluateEach(ctx, []engine.Engine{f.p.eng}, []*inspect.Model{m}, f.p.opt.Set, index, opt, func(_ int, r probe.Run) error {
-		all = append(all, r.Out...)
-		return nil
-	})
+// curve returns how much the readers of a group lose when its n+1 filters that are
+// worst by the criterion go, for each n; nil where that is not known.
+func (f *finder) curve(ctx context.Context, pl *planner, g *compact.Group) ([]float64, error) {
+	views, reason, err := pl.views(ctx, g)
+	if err != nil || reason != "" {
+		return nil, err
+	}
+	order := worstFirst(f.ranked[g.Makers[0].Layer].scores)
+	costs, err := eliminate(ctx, views, g.Size, order)
 	if err != nil {
-		return nil, 0, err
+		return nil, err
 	}
-	return all, evals[0].Correct, nil
+	curve := make([]float64, g.Size)
+	for n, c := range order {
+		curve[n] = costs[c]
+	}
+	return curve, nil
 }
 
-// spread is the sum of squares of outputs from their means over samples, 1 where that
-// is no number above 0.
-func spread(v []float32, samples int) float64 {
-	k := len(v) / max(1, samples)
-	sum := 0.0
-	for j := range k {
-		mean := 0.0
-		for i := range samples {
-			mean += float64(v[i*k+j]) / float64(samples)
+// steps fills in the numbers of filters that may stay: multiples of roundTo where that
+// is above 1, in about searchSteps steps of equal size.
+func (r *removable) steps(roundTo int) {
+	if roundTo == 0 {
+		roundTo = DefaultRoundTo
+	}
+	r.kept = []int{r.size}
+	for i := 1; i < searchSteps; i++ {
+		n := (r.size*(searchSteps-i) + searchSteps - 1) / searchSteps
+		n = (n + roundTo - 1) / roundTo * roundTo
+		if n > 0 && n < r.kept[len(r.kept)-1] {
+			r.kept = append(r.kept, n)
 		}
-		for i := range samples {
-			d := float64(v[i*k+j]) - mean
-			sum += d * d
-		}
 	}
-	if !(sum > 0) || math.IsInf(sum, 0) {
-		return 1
-	}
-	return sum
-}
-
-// squares is the sum of squared differences; one that is no number counts as large.
-func squares(a, b []float32) float64 {
-	sum := 0.0
-	for i := range min(len(a), len(b)) {
-		d := float64(a[i]) - float64(b[i])
-		sum += d * d
-	}
-	if sum-sum != 0 {
-		return 1e9
-	}
-	return sum
-}
-
-// at is the error of a group that has lost a share of its filters: linear between
-// what was measured, and further as steep as the last part.
-func (s *Sensitivity) at(share float64) float64 {
-	x0, y0, slope := 0.0, 0.0, 0.0
-	for i, x := range s.Removed {
-		if x <= x0 {
-			continue
-		}
-		// More filters cannot cost less; what is measured can waver.
-		y := max(y0, s.Error[i])
-		slope = (y - y0) / (x - x0)
-		if share <= x {
-			break
-		}
-		x0, y0 = x, y
-	}
-	return y0 + slope*(share-x0)
 }
 
 // order fills in the path: always the step that costs least for what it saves.
@@ -271,13 +289,18 @@ func (f *finder) order() {
 	for {
 		best, least := -1, math.Inf(1)
 		for g := range f.groups {
-			s := &f.groups[g]
-			if lost[g] == searchSteps-1 || s.MACs <= 0 {
+			r := &f.groups[g]
+			if lost[g] == len(r.kept)-1 {
 				continue
 			}
-			n := float64(lost[g])
-			cost := (s.at((n+1)/searchSteps) - s.at(n/searchSteps)) / (float64(s.MACs) * float64(f.sizes[g]))
-			if cost < least {
+			saved := f.macsLeft(lost, g)
+			lost[g]++
+			saved -= f.macsLeft(lost, g)
+			lost[g]--
+			if saved <= 0 {
+				continue
+			}
+			if cost := (r.errors[lost[g]+1] - r.errors[lost[g]]) / saved; cost < least {
 				best, least = g, cost
 			}
 		}
@@ -287,6 +310,33 @@ func (f *finder) order() {
 		lost[best]++
 		f.path = append(f.path, best)
 	}
+}
+
+// macsLeft estimates the multiply-accumulates of the layers that make or read a group
+// after so many steps of each group.
+func (f *finder) macsLeft(lost []int, group int) float64 {
+	sum := 0.0
+	for i := range f.layers {
+		l := &f.layers[i]
+		if l.out != group && !slices.Contains(l.in, group) {
+			continue
+		}
+		macs := l.macs
+		if l.out >= 0 {
+			r := &f.groups[l.out]
+			macs *= float64(r.kept[lost[l.out]]) / float64(r.size)
+		}
+		if len(l.in) > 0 {
+			kept, size := 0, 0
+			for _, g := range l.in {
+				kept += f.groups[g].kept[lost[g]]
+				size += f.groups[g].size
+			}
+			macs *= float64(kept) / float64(size)
+		}
+		sum += macs
+	}
+	return sum
 }
 
 // reach returns the least number of steps that meets the targets, by bisection; all

@@ -54,8 +54,8 @@ func chooseFlags() []cli.Flag {
 		&cli.Float64Flag{Name: "threshold", Usage: "a filter has the labels with fields above this share of its largest", Category: group, DefaultText: "theta of the statistics"},
 		&cli.Float64Flag{Name: "dilution", DefaultText: "by --threshold", Usage: "choose each layer's threshold so that at least this share of its connections falls, like 0.9", Category: group},
 		&cli.StringFlag{Name: "filters-keep", DefaultText: "all", Usage: "remove whole filters, so that this `SHARE` of each group of coupled ones stays, like 0.5; connections fall only with --dilution then", Category: group},
-		&cli.IntFlag{Name: "round-to", DefaultText: "any number", Usage: "keep numbers of filters that are multiples of `N`, like 8, which runtimes compute fast", Category: group},
-		&cli.StringFlag{Name: "criterion", Value: export.AFCC, Usage: "afcc; weighted, label clusters with weights and activations; or the controls random, magnitude and activation at the same dilution", Category: group},
+		&cli.IntFlag{Name: "round-to", DefaultText: "8 where whole filters go", Usage: "keep numbers of filters that are multiples of `N`, which runtimes compute fast; 1 for any number", Category: group},
+		&cli.StringFlag{Name: "criterion", Value: export.AFCC, Usage: "afcc; weighted, label clusters with weights and activations; or the controls random, magnitude and activation at the same dilution; reconstruction for whole filters, those go that the others can best stand in for", Category: group},
 		&cli.Float64Flag{Name: "target-macs", DefaultText: "none", Usage: "search for the filters to remove until at most this `SHARE` of the multiply-accumulates is left, like 0.5", Category: group},
 		&cli.Float64Flag{Name: "target-latency", DefaultText: "none", Usage: "the same for the `SHARE` of the time of one sample, as it is measured", Category: group},
 		&cli.Float64Flag{Name: "max-drop", DefaultText: "any loss passes", Usage: "write nothing and end with 1 when top-1 accuracy falls by more than `POINTS`; a search removes less instead", Category: group},
@@ -334,8 +334,12 @@ func checkPruneFlags(c *cli.Context, model string) error {
 		return usage("--criterion %q: the criteria are %s", criterion, listed(export.Criteria()))
 	case needsActivity(criterion) && !c.IsSet("data"):
 		return usage("--criterion %s needs --data DIR to measure activations on", criterion)
+	case criterion == export.Reconstruction && !c.IsSet("data"):
+		return usage("--criterion reconstruction needs --data DIR to measure covariances on")
+	case criterion == export.Reconstruction && (!wholeFilters(c) || c.IsSet("dilution")):
+		return usage("--criterion reconstruction orders whole filters, not connections; use it with --filters-keep, --target-macs or --target-latency, without --dilution")
 	case criterion == export.Weighted && wholeFilters(c):
-		return usage("--criterion weighted orders connections, not whole filters, which %s removes; use afcc, magnitude, activation or random", firstSet(c, "filters-keep", "target-macs", "target-latency"))
+		return usage("--criterion weighted orders connections, not whole filters, which %s removes; use reconstruction, afcc, magnitude, activation or random", firstSet(c, "filters-keep", "target-macs", "target-latency"))
 	}
 	if err := checkRecoverFlags(c); err != nil {
 		return err
@@ -422,7 +426,9 @@ func statistics(c *cli.Context, k *console, m *inspect.Model, opt *export.Option
 	}
 	measured := c.IsSet("stats") || wholeFilters(c) && !c.IsSet("dilution") && plan.Criterion != export.AFCC
 	active := needsActivity(plan.Criterion)
-	if measured && !active {
+	// A search measures covariances by itself, on samples that do not judge it.
+	covariances := plan.Criterion == export.Reconstruction && !searches(c)
+	if measured && !active && !covariances {
 		return res, nil
 	}
 	po, err := probeOptions(c, k)
@@ -443,9 +449,13 @@ func statistics(c *cli.Context, k *console, m *inspect.Model, opt *export.Option
 			return nil, err
 		}
 	}
-	if active {
+	if active || covariances {
 		err = withEngine(c.Context, c, k, func(eng engine.Engine) (err error) {
-			opt.Activity, err = export.Activity(c.Context, eng, m, set, taps, po)
+			if active {
+				opt.Activity, err = export.Activity(c.Context, eng, m, set, taps, po)
+			} else {
+				opt.Moments, err = export.MeasureMoments(c.Context, eng, m, set, taps, po)
+			}
 			return err
 		})
 		k.bar.end()

@@ -309,16 +309,16 @@ func searchSections(s *export.Search) []Section {
 		}
 		t.Rows = append(t.Rows, []Cell{Share(tr.Share), optional(tr.MACs, Share, none), optional(tr.Latency, Share, none), optional(tr.Drop, points, none), optional(tr.Margin, points, none), ok})
 	}
-	of := &Table{Columns: []Column{{Title: "layer", Key: "layer", Shrink: true}, {Title: "removed", Key: "removed", Right: true}, {Title: "error", Key: "error", Right: true}, {Title: "loss, points", Key: "drop_points", Right: true}, {Title: "MACs a filter", Key: "macs", Right: true, Drop: 1}}}
+	of := &Table{Columns: []Column{{Title: "layer", Key: "layer", Shrink: true}, {Title: "removed", Key: "removed", Right: true}, {Title: "error", Key: "error", Right: true}, {Title: "MACs a filter", Key: "macs", Right: true, Drop: 1}}}
 	for _, l := range s.Sensitivities {
-		for i := range min(len(l.Removed), len(l.Error), len(l.Drop)) {
-			of.Rows = append(of.Rows, []Cell{layerName("Conv", l.Layer), Share(l.Removed[i]), Number(l.Error[i], 4), points(l.Drop[i]), Scaled(l.MACs)})
+		for i := range min(len(l.Removed), len(l.Error)) {
+			of.Rows = append(of.Rows, []Cell{layerName("Conv", l.Layer), Share(l.Removed[i]), Number(l.Error[i], 4), Scaled(l.MACs)})
 		}
 	}
 	return []Section{{Title: "Search", Facts: asked, Table: t, Notes: []string{
 		"MACs and latency are shares of the original's; loss: after recovery, on samples that neither recovery nor the evaluation sees; +/-: its standard error, which the allowed loss has to cover too"}},
 		{Title: "Sensitivity of the layers", Table: of, Notes: []string{
-			fmt.Sprintf("error: mean squared difference of the model's outputs from the original's, divided by their variance, when this layer alone loses these filters, unrecovered, on %s", plural(s.Samples, "sample"))}}}
+			fmt.Sprintf("error: share of the variance of what the layers make that read the filters which is lost when only these go, the worst by the criterion, and those layers are fitted anew; from covariances on %s", plural(s.Samples, "sample"))}}}
 }
 
 // planSections show what becomes of each layer. As CSV one table has connections and
