@@ -473,6 +473,16 @@ const timedRuns = 30
 // latencies times models in turn on one sample of noise, nil when the size of an
 // input is open.
 func latencies(ctx context.Context, eng engine.Engine, models ...*inspect.Model) ([]*probe.Timing, error) {
+	ms, err := inTurn(ctx, eng, timedRuns, models...)
+	if ms == nil || err != nil {
+		return nil, err
+	}
+	return timings(models[0], ms), nil
+}
+
+// inTurn runs models in turn on one sample of noise, and returns the milliseconds of
+// each round by model; nil when the size of an input is open.
+func inTurn(ctx context.Context, eng engine.Engine, rounds int, models ...*inspect.Model) ([][]float64, error) {
 	in := noiseInputs(models[0], rand.New(rand.NewPCG(1, 2)))
 	if in == nil {
 		return nil, nil
@@ -487,7 +497,7 @@ func latencies(ctx context.Context, eng engine.Engine, models ...*inspect.Model)
 		runners[i] = r
 	}
 	ms := make([][]float64, len(models))
-	for round := range timedRuns + 3 {
+	for round := range rounds + 3 {
 		for i := range runners {
 			if round%2 == 1 {
 				i = len(runners) - 1 - i // no model always comes after the same other
@@ -501,15 +511,20 @@ func latencies(ctx context.Context, eng engine.Engine, models ...*inspect.Model)
 			}
 		}
 	}
-	times := make([]*probe.Timing, len(models))
+	return ms, nil
+}
+
+// timings sums up what inTurn measured, with the batch that m fixes.
+func timings(m *inspect.Model, ms [][]float64) []*probe.Timing {
+	times := make([]*probe.Timing, len(ms))
 	batch := 1
-	if len(models[0].Inputs) > 0 {
-		if d := models[0].Inputs[0].Shape.Dims; len(d) > 0 && d[0].Value > 1 {
+	if len(m.Inputs) > 0 {
+		if d := m.Inputs[0].Shape.Dims; len(d) > 0 && d[0].Value > 1 {
 			batch = int(d[0].Value)
 		}
 	}
 	for i, v := range ms {
-		slices.Sort(v)
+		v = slices.Sorted(slices.Values(v))
 		at := func(q float64) float64 {
 			pos := q * float64(len(v)-1)
 			k := int(pos)
@@ -517,5 +532,5 @@ func latencies(ctx context.Context, eng engine.Engine, models ...*inspect.Model)
 		}
 		times[i] = &probe.Timing{Batch: batch, Runs: len(v), Median: at(0.5), Low: at(0.1), High: at(0.9)}
 	}
-	return times, nil
+	return times
 }
