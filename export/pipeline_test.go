@@ -103,7 +103,7 @@ func TestPruneFixtures(t *testing.T) {
 			m, opt := trained(t, c.file)
 			opt.PlanOptions = c.plan
 			opt.Finetune = gradient.Defaults()
-			opt.Finetune.Epochs, opt.Finetune.Batch, opt.Finetune.Flip = 1, 20, false
+			opt.Finetune.Epochs, opt.Finetune.Batch, opt.Finetune.Flip, opt.Finetune.LearningRate = 2, 20, false, 0.001
 			var res *probe.Result
 			if c.plan.Criterion == AFCC || c.plan.Dilution > 0 {
 				res = measured(t, eng, m, opt)
@@ -132,6 +132,9 @@ func TestPruneFixtures(t *testing.T) {
 				t.Logf("%s: %.4f", s.Name, s.Evaluation.Top1)
 			}
 			want := []string{"surgery", "untouched", "recovery", "compacted", "runs"}
+			if slices.Contains(c.steps, RecoverFinetune) {
+				want = slices.Insert(want, 4, RecoverFinetune)
+			}
 			for i, ch := range r.Checks {
 				if !ch.OK || i >= len(want) || ch.Name != want[i] {
 					t.Errorf("check %+v", ch)

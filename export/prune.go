@@ -253,10 +253,16 @@ func (p *pipeline) run(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	dense, models, err := p.recover(ctx, masked)
+	closed, training := p.steps, []string(nil)
+	if i := slices.Index(p.steps, RecoverFinetune); i >= 0 {
+		closed, training = p.steps[:i], p.steps[i:]
+	}
+	p.begin()
+	dense, models, err := p.follow(ctx, masked, closed)
 	if err != nil {
 		return err
 	}
+	models = append([]*inspect.Model{masked.m}, models...)
 	// A model that answers with what is no number could not be compared below.
 	if _, err := runs(ctx, p.eng, p.m, dense.m); err != nil {
 		return p.r.fail(ctx, "runs", err)
@@ -264,11 +270,27 @@ func (p *pipeline) run(ctx context.Context) error {
 	if p.final, err = p.compact(ctx, dense); err != nil {
 		return err
 	}
+	// What is trained is the small model: each step costs as much less as it does.
+	if training != nil {
+		var trained []*inspect.Model
+		if p.final, trained, err = p.follow(ctx, p.final, training); err != nil {
+			return err
+		}
+		models = append(models, trained...)
+	}
 	if err := p.checkRuns(ctx); err != nil {
 		return err
 	}
-	return p.judge(ctx, models)
+	err = p.judge(ctx, models)
+	if training == nil && p.r.Drop != nil && *p.r.Drop > worthTraining {
+		p.r.Warnings = append(p.r.Warnings, fmt.Sprintf("%.2f points of accuracy are lost: a short training by gradient may win back a part of them, in minutes to hours; add %s to --recover", *p.r.Drop, RecoverFinetune))
+	}
+	return err
 }
+
+// worthTraining is the loss of accuracy in points from which on a report speaks of
+// training.
+const worthTraining = 1
 
 // mask cuts what the plan says, and proves that nothing else changed.
 func (p *pipeline) mask(ctx context.Context) (*temporary, error) {

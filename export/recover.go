@@ -12,18 +12,29 @@ import (
 	"github.com/filterlens/filterlens/inspect"
 )
 
-// recover runs the steps of the recovery, each on the file that the one before it
-// left, and proves that what was zero is zero and that nothing else changed than what
-// the steps told. It returns the last model and those of all steps that were not
-// left out, the masked one first.
+// recover runs the steps of the recovery after the masked model, without removing
+// channels on the way.
 func (p *pipeline) recover(ctx context.Context, masked *temporary) (last *temporary, models []*inspect.Model, err error) {
+	p.begin()
+	last, models, err = p.follow(ctx, masked, p.steps)
+	return last, append([]*inspect.Model{masked.m}, models...), err
+}
+
+// begin notes the masked model as the first step, and on which samples others follow.
+func (p *pipeline) begin() {
 	p.r.Steps = append(p.r.Steps, Step{Name: Masked})
-	last, models = masked, []*inspect.Model{masked.m}
-	changed := map[string]bool{}
 	if len(p.steps) > 0 && p.opt.Set != nil {
 		p.r.samples(p).Fit, p.r.samples(p).Stats = part(p.fit), part(p.stats)
 	}
-	for _, name := range p.steps {
+}
+
+// follow runs steps, each on the file that the one before it left, and proves that what
+// was zero in the first one is zero and that nothing else changed than what the steps
+// told. It returns the last model and those of all steps that were not left out.
+func (p *pipeline) follow(ctx context.Context, first *temporary, steps []string) (last *temporary, models []*inspect.Model, err error) {
+	last = first
+	changed := map[string]bool{}
+	for _, name := range steps {
 		s := Step{Name: name}
 		begin := time.Now()
 		weights, err := p.step(ctx, &s, last.m)
@@ -53,14 +64,32 @@ func (p *pipeline) recover(ctx context.Context, masked *temporary) (last *tempor
 	if len(changed) == 0 {
 		return last, models, nil
 	}
-	zeros, err := checkHeld(ctx, masked.m, last.m)
+	check := "recovery"
+	if steps[0] == RecoverFinetune {
+		check = RecoverFinetune
+	}
+	zeros, err := checkHeld(ctx, first.m, last.m)
 	if err == nil {
-		err = checkUntouched(ctx, masked.m, last.m, changed)
+		err = checkUntouched(ctx, first.m, last.m, changed)
 	}
 	if err != nil {
-		return nil, nil, p.r.fail(ctx, "recovery", err)
+		return nil, nil, p.r.fail(ctx, check, err)
 	}
-	return last, models, p.r.check("recovery", true, "all %d zeros of the masked layers are zero, nothing but the %d tensors that were refitted is changed", zeros, len(changed))
+	return last, models, p.r.check(check, true, "all %d zeros of the masked layers are zero, nothing but the %d tensors that were refitted is changed", zeros, len(changed))
+}
+
+// finetuning returns how a training by gradient runs.
+func (p *pipeline) finetuning() gradient.Options {
+	o := p.opt.Finetune
+	if o.Epochs == 0 {
+		o = gradient.Defaults()
+		o.Seed = 0
+	}
+	if o.Seed == 0 {
+		o.Seed = p.opt.Probe.Split.Seed
+	}
+	o.Preprocess = p.opt.Probe.Preprocess
+	return o
 }
 
 // cannot tells that a step is not possible on a model, or with so few samples.
@@ -74,6 +103,12 @@ func cannot(err error) bool {
 // step returns the new weights that one step gives the model.
 func (p *pipeline) step(ctx context.Context, s *Step, m *inspect.Model) (weights map[string][]float32, err error) {
 	index := slices.Sorted(slices.Values(slices.Concat(p.fit.Index, p.stats.Index)))
+	finetune := p.finetuning()
+	if slices.Contains(p.steps, RecoverFinetune) {
+		// Samples that judge the epochs must be new to the steps before, too: to a
+		// classifier that was fitted to them the model before training looks better.
+		index, finetune.Judge = gradient.HoldOut(p.opt.Set, index, finetune.HoldOut, finetune.Seed)
+	}
 	seed := p.opt.Probe.Split.Seed
 	progress := func(stage string, done, total int) { p.opt.Probe.Progress(s.Name+": "+stage, done, total) }
 	ro := p.opt.Refit
@@ -91,16 +126,8 @@ func (p *pipeline) step(ctx context.Context, s *Step, m *inspect.Model) (weights
 		ho.Original = p.m
 		weights, s.Head, err = refit.Head(ctx, p.eng, m, p.opt.Set, ro, ho)
 	case RecoverFinetune:
-		o := p.opt.Finetune
-		if o.Epochs == 0 {
-			o = gradient.Defaults()
-			o.Seed = 0
-		}
-		if o.Seed == 0 {
-			o.Seed = seed
-		}
-		o.Preprocess, o.Progress = p.opt.Probe.Preprocess, progress
-		weights, s.Training, err = gradient.Train(ctx, p.eng, p.m, m, p.opt.Set, index, o)
+		finetune.Progress = progress
+		weights, s.Training, err = gradient.Train(ctx, p.eng, p.m, m, p.opt.Set, index, finetune)
 		if err == nil && s.Training.Best == 0 {
 			weights = nil // no epoch was better than what was there
 		}
