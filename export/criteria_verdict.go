@@ -120,7 +120,7 @@ type Contest struct {
 func ofClusters(criterion string) bool { return criterion == AFCC || criterion == Weighted }
 
 // newVerdict judges what criteria answer rightly, by criterion, seed and sample.
-func newVerdict(criteria []string, right [][][]bool, original *probe.Evaluation) *Verdict {
+func newVerdict(criteria []string, right [][][]bool, original OriginalResult) *Verdict {
 	accuracy := make([]float64, len(criteria))
 	best, second, control := -1, -1, -1
 	better := func(i, than int) bool { return than < 0 || accuracy[i] > accuracy[than] }

@@ -16,9 +16,9 @@ func FromCriteria(r *export.CriteriaReport) Document {
 	d.Sections = append(d.Sections, Section{Facts: criteriaFacts(r)})
 	masked, recovered := verdictFacts(r)
 	if recovered != nil {
-		d.Sections = append(d.Sections, verdictSection("Who is ahead after recovery", recovered))
+		d.Sections = append(d.Sections, Section{Title: "Who is ahead after recovery", Facts: recovered})
 	}
-	d.Sections = append(d.Sections, verdictSection("Who is ahead before any recovery", masked), criteriaSection(r), criteriaLayers(r))
+	d.Sections = append(d.Sections, Section{Title: "Who is ahead before any recovery", Facts: masked}, criteriaSection(r), criteriaLayers(r))
 	if len(r.LeftOut) > 0 {
 		s := Section{Title: "Criteria left out"}
 		for _, l := range r.LeftOut {
@@ -41,11 +41,12 @@ func FromCriteria(r *export.CriteriaReport) Document {
 func criterionMeanings(unit string) map[string]string {
 	if unit == export.UnitFilters {
 		return map[string]string{
-			export.AFCC:       "clusters of little noise",
-			export.Weighted:   "clusters, weights and activations together",
-			export.Magnitude:  "the largest norms",
-			export.Activation: "the largest activations",
-			export.Random:     "drawn",
+			export.AFCC:           "clusters of little noise",
+			export.Weighted:       "clusters, weights and activations together",
+			export.Reconstruction: "those that the others can least stand in for",
+			export.Magnitude:      "the largest norms",
+			export.Activation:     "the largest activations",
+			export.Random:         "drawn",
 		}
 	}
 	return map[string]string{
@@ -68,9 +69,7 @@ func criteriaFacts(r *export.CriteriaReport) []Fact {
 		recovery = strings.Join(r.Recover, ", ") + ", the same for all"
 	}
 	facts = append(facts, Fact{"recovery", Words(recovery)})
-	if o := r.Original; o != nil {
-		facts = append(facts, Fact{"original", Words(fmt.Sprintf("%s top-1 on the %s of the evaluation split", Share(o.Top1).Text, plural(o.Samples, "sample")))})
-	}
+	facts = append(facts, Fact{"original", Words(fmt.Sprintf("%s top-1 on the %s of the evaluation split", Share(r.Original.Top1).Text, plural(r.Original.Samples, "sample")))})
 	if s := r.Samples; s != nil && s.Fit != nil && s.Stats != nil {
 		facts = append(facts, Fact{"recovered on", Words(plural(s.Fit.Samples+s.Stats.Samples, "other sample"))})
 	}
@@ -103,16 +102,12 @@ func verdictFacts(r *export.CriteriaReport) (masked, recovered []Fact) {
 	tallies := r.Tallies()
 	sums := make([]Fact, len(tallies))
 	for i, t := range tallies {
-		sums[i] = Fact{"in all", Words(fmt.Sprintf("%s clearly ahead of the best control at %d, behind at %d, not told apart at %d", t.Criterion, t.Ahead, t.Behind, t.Even))}
+		sums[i] = Fact{t.Criterion + " in all", Words(fmt.Sprintf("clearly ahead of the best control at %d of these, behind at %d, not told apart at %d", t.Ahead, t.Behind, t.Even))}
 	}
 	if recovered != nil {
 		return masked, append(recovered, sums...)
 	}
 	return append(masked, sums...), nil
-}
-
-func verdictSection(title string, facts []Fact) Section {
-	return Section{Title: title, Facts: facts}
 }
 
 func criteriaSection(r *export.CriteriaReport) Section {
