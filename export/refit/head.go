@@ -100,11 +100,11 @@ func Head(ctx context.Context, eng engine.Engine, masked *inspect.Model, set *da
 	case head.Soft == 0:
 		head.Soft = DefaultSoft
 	}
-	s, pool, err := classifierSite(masked)
+	r, err := newRunner(eng, head.Original, masked, set, opt)
 	if err != nil {
 		return nil, nil, err
 	}
-	r, err := newRunner(eng, head.Original, masked, set, opt)
+	s, pool, err := classifierSite(masked, r.opt.Memory)
 	if err != nil {
 		return nil, nil, err
 	}
@@ -119,7 +119,7 @@ func Head(ctx context.Context, eng engine.Engine, masked *inspect.Model, set *da
 
 // classifierSite returns the last linear layer of m, and what is done with its outputs
 // at more than one position.
-func classifierSite(m *inspect.Model) (*site, pooling, error) {
+func classifierSite(m *inspect.Model, memory int64) (*site, pooling, error) {
 	survey, err := probe.NewSurvey(m)
 	if err != nil {
 		return nil, single, err
@@ -134,7 +134,7 @@ func classifierSite(m *inspect.Model) (*site, pooling, error) {
 	}
 	for i := range m.Layers {
 		if l := &m.Layers[i]; l.Scope == "" && l.Node == node {
-			s, reason, err := newSite(m, m, l, false)
+			s, reason, err := newSite(m, m, l, false, memory)
 			if err != nil {
 				return nil, single, err
 			}

@@ -27,7 +27,7 @@ func TestHead(t *testing.T) {
 		{"efficientnet-b0-glyphs20.onnx", byChance, 0.2, false, 0.05},
 	} {
 		m := open(t, fixtures+c.file)
-		s, _, err := classifierSite(m)
+		s, _, err := classifierSite(m, DefaultMemory)
 		if err != nil {
 			t.Fatal(err)
 		}

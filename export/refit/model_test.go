@@ -188,7 +188,7 @@ func indexes(set *dataset.Set, n int) []int {
 
 func findSite(t testing.TB, original, masked *inspect.Model, name string) *site {
 	t.Helper()
-	sites, skipped, err := findSites(original, masked, []string{name})
+	sites, skipped, err := findSites(original, masked, []string{name}, DefaultMemory)
 	if err != nil || len(sites) != 1 {
 		t.Fatal(err, skipped)
 	}

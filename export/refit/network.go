@@ -152,16 +152,26 @@ func (n *network) load(ctx context.Context, targets, free []string) (*stage, err
 	if len(compute) == 0 {
 		return s, nil
 	}
-	b, err := n.part(s, compute, free)
+	part := engine.Model{Name: n.m.File}
+	var err error
+	if part.Bytes, err = n.part(s, compute, free, true); errors.Is(err, onnxfile.ErrTooLarge) && n.m.Handle.External() {
+		part.Dir = n.m.Handle.DataDir()
+		part.Bytes, err = n.part(s, compute, free, false)
+	}
 	if err != nil {
 		return nil, err
 	}
-	s.sess, err = n.eng.Load(ctx, engine.Model{Name: n.m.File, Bytes: b})
+	s.sess, err = n.eng.Load(ctx, part)
 	return s, err
 }
 
-// part returns the model that a stage runs.
-func (n *network) part(s *stage, targets, free []string) ([]byte, error) {
+// maxInline is the most bytes of external data that are held in memory while a part is
+// loaded.
+const maxInline = 1 << 30
+
+// part returns the model that a stage runs. Unless inline, external data stays where
+// it is; else it is part of the model, or the error is onnxfile.ErrTooLarge.
+func (n *network) part(s *stage, targets, free []string, inline bool) ([]byte, error) {
 	nodes, sources := n.needed(targets, func(name string) bool { return n.isKept(name) || slices.Contains(free, name) })
 	d := n.m.Handle.Draft()
 	g := d.Model.Graph
@@ -182,8 +192,13 @@ func (n *network) part(s *stage, targets, free []string) ([]byte, error) {
 	unused := func(name string) bool { return !read[name] || slices.Contains(sources, name) }
 	g.Initializer = slices.DeleteFunc(g.Initializer, func(t *onnxpb.TensorProto) bool { return unused(t.GetName()) })
 	g.SparseInitializer = slices.DeleteFunc(g.SparseInitializer, func(t *onnxpb.SparseTensorProto) bool { return unused(t.GetValues().GetName()) })
-	if err := d.InlineExternal(); err != nil {
-		return nil, err
+	if inline {
+		if err := d.InlineExternal(); err != nil {
+			return nil, err
+		}
+		if size, err := d.Size(); err != nil || size > maxInline && n.m.Handle.External() {
+			return nil, errors.Join(err, onnxfile.ErrTooLarge)
+		}
 	}
 	for name, v := range n.weights {
 		if d.Initializer(name) == nil && constantValue(g, name) == nil {
@@ -196,7 +211,7 @@ func (n *network) part(s *stage, targets, free []string) ([]byte, error) {
 	var casts []*onnxpb.NodeProto
 	for _, name := range sources {
 		in, dtype := name, n.dtype(name)
-		if isHalf(dtype) {
+		if asFloat(dtype) {
 			in = n.prefix + "in." + name
 			casts = append(casts, cast(in, name, dtype))
 			dtype = onnxfile.Float
@@ -207,7 +222,7 @@ func (n *network) part(s *stage, targets, free []string) ([]byte, error) {
 	g.Node = append(casts, g.Node...)
 	for _, name := range targets {
 		out, dtype := name, n.dtype(name)
-		if isHalf(dtype) {
+		if asFloat(dtype) {
 			out, dtype = n.prefix+"out."+name, onnxfile.Float
 			g.Node = append(g.Node, cast(name, out, dtype))
 		}
@@ -225,8 +240,10 @@ func (n *network) dtype(name string) onnxfile.DType {
 	return n.m.Graph.DType(name)
 }
 
-// isHalf tells whether numbers of a type are handed over as float.
-func isHalf(d onnxfile.DType) bool { return d == onnxfile.Float16 || d == onnxfile.BFloat16 }
+// asFloat tells whether numbers of a type are handed over as float.
+func asFloat(d onnxfile.DType) bool {
+	return d == onnxfile.Float16 || d == onnxfile.BFloat16 || d == onnxfile.Double
+}
 
 // describe describes a tensor under another name and type. The first dimension of
 // what is not stored is left open.

@@ -43,7 +43,7 @@ func TestPooledHead(t *testing.T) {
 		for _, relu := range []bool{false, true} {
 			m := pooledNet(relu, pool).model(t)
 			masked := diluted(t, m, []string{"classifier"}, 0.7, byChance)
-			if s, p, err := classifierSite(m); err != nil || s.name != "classifier" || p != map[bool]pooling{false: averaged, true: activated}[relu] {
+			if s, p, err := classifierSite(m, DefaultMemory); err != nil || s.name != "classifier" || p != map[bool]pooling{false: averaged, true: activated}[relu] {
 				t.Errorf("%s, Relu %v: %v, %v", pool, relu, p, err)
 			}
 			if pool != "GlobalAveragePool" {
@@ -79,7 +79,7 @@ func TestPooledGradient(t *testing.T) {
 	eng, set := onnxRuntime(t, 1), openSet(t, fixtures+"glyphs20")
 	for _, relu := range []bool{false, true} {
 		m := pooledNet(relu, "GlobalAveragePool").model(t)
-		s, pool, err := classifierSite(m)
+		s, pool, err := classifierSite(m, DefaultMemory)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -155,7 +155,7 @@ func TestPooledConv(t *testing.T) {
 		if _, err := probe.NewSurvey(m); err != nil {
 			t.Fatalf("%s: %v", name, err)
 		}
-		if s, pool, err := classifierSite(m); err == nil {
+		if s, pool, err := classifierSite(m, DefaultMemory); err == nil {
 			t.Errorf("%s: %s is taken for a classifier, %v", name, s.name, pool)
 		}
 	}

@@ -57,7 +57,7 @@ func TestReal(t *testing.T) {
 	refitted := rewritten(t, masked, w)
 	models := []*inspect.Model{m, masked, refitted}
 	if keep := number("CLASSIFIER", 0); keep > 0 {
-		c, _, err := classifierSite(m)
+		c, _, err := classifierSite(m, DefaultMemory)
 		if err != nil {
 			t.Fatal(err)
 		}

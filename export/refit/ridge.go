@@ -65,11 +65,11 @@ func (e *skipError) Error() string { return e.reason }
 
 // walk refits layers in the order in which they run.
 func walk(ctx context.Context, eng engine.Engine, original, masked *inspect.Model, layers []string, set *dataset.Set, opt Options, begin func(*runner, *site) worker) (_ map[string][]float32, errs []LayerError, err error) {
-	sites, skipped, err := findSites(original, masked, layers)
+	r, err := newRunner(eng, original, masked, set, opt)
 	if err != nil {
 		return nil, nil, err
 	}
-	r, err := newRunner(eng, original, masked, set, opt)
+	sites, skipped, err := findSites(original, masked, layers, r.opt.Memory)
 	if err != nil {
 		return nil, nil, err
 	}

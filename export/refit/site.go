@@ -84,8 +84,8 @@ func (s *site) support(g int) []bool {
 
 // findSites returns the layers of those names, in the order in which they run. With
 // no names these are the linear layers whose weights differ. Layers that cannot be
-// dealt with are reported with the reason.
-func findSites(original, masked *inspect.Model, layers []string) ([]*site, []LayerError, error) {
+// dealt with are reported with the reason; memory is that of Options.
+func findSites(original, masked *inspect.Model, layers []string, memory int64) ([]*site, []LayerError, error) {
 	asked := map[string]bool{}
 	for _, name := range layers {
 		asked[masked.LayerName(name)] = false
@@ -103,7 +103,7 @@ func findSites(original, masked *inspect.Model, layers []string) ([]*site, []Lay
 		} else if len(layers) > 0 {
 			continue
 		}
-		s, reason, err := newSite(original, masked, l, len(layers) == 0)
+		s, reason, err := newSite(original, masked, l, len(layers) == 0, memory)
 		if err != nil {
 			return nil, nil, err
 		}
@@ -123,7 +123,7 @@ func findSites(original, masked *inspect.Model, layers []string) ([]*site, []Lay
 
 // newSite returns nil and why where a layer cannot be dealt with. With changed it
 // returns nothing for a layer that is the same in both models, or not linear.
-func newSite(original, masked *inspect.Model, l *inspect.Layer, changed bool) (s *site, reason string, err error) {
+func newSite(original, masked *inspect.Model, l *inspect.Layer, changed bool, memory int64) (s *site, reason string, err error) {
 	why := func(format string, a ...any) (*site, string, error) { return nil, fmt.Sprintf(format, a...), nil }
 	_, n := masked.LayerNode(l)
 	st, ok := masked.LayerWeight(l)
@@ -170,6 +170,13 @@ func newSite(original, masked *inspect.Model, l *inspect.Layer, changed bool) (s
 	if shared(masked, st.Name) {
 		return why("its weight %q is read by more than one node", st.Name)
 	}
+	elements, err := st.Tensor.Elements()
+	if err != nil {
+		return nil, "", err
+	}
+	if most := memory / 4; 4*elements > most {
+		return why("its %d weights take %d MB, more than the quarter of the memory allowed, %d MB, that one layer may have; give more memory", elements, 4*elements>>20, most>>20)
+	}
 	s = &site{name: l.Name, op: n.Op, in: l.InTensor, out: l.OutTensor, target: o.OutTensor, weight: st.Name, scale: 1, biasScale: 1, groups: 1, taps: 1}
 	dims := st.Tensor.Dims()
 	if n.Op == "Conv" {
@@ -179,7 +186,7 @@ func newSite(original, masked *inspect.Model, l *inspect.Layer, changed bool) (s
 	} else if reason := s.product(n, dims, l); reason != "" {
 		return why("%s", reason)
 	}
-	if s.w, err = st.Tensor.Float32s(maxElements); err != nil {
+	if s.w, err = st.Tensor.Float32s(elements); err != nil {
 		return nil, "", err
 	}
 	if reason, err := s.findBias(masked, l, n); err != nil || reason != "" {

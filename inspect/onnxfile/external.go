@@ -179,6 +179,32 @@ func sameFolder(a, b string) bool {
 	return err == nil && os.SameFile(x, y)
 }
 
+// DataDir returns the folder that the locations of f's external data are relative to,
+// for an engine that opens it itself: that of the path it was opened with or, where
+// that is a link and the data does not lie beside it, that of the file it leads to. It
+// is "" for a model that was not opened from a folder.
+func (f *File) DataDir() string {
+	d := &f.folders
+	if d.given == nil {
+		return ""
+	}
+	dir := d.given.Name()
+	if d.real == nil {
+		return dir
+	}
+	location := ""
+	eachTensor(f.Model, func(t *onnxpb.TensorProto) {
+		if location == "" && isExternal(t) {
+			e, _ := parseExternal(t)
+			location = e.location
+		}
+	})
+	if _, err := os.Stat(filepath.Join(dir, filepath.FromSlash(location))); err != nil {
+		return d.real.Name()
+	}
+	return dir
+}
+
 func (d *folders) close() error {
 	var errs []error
 	for _, r := range []*os.Root{d.given, d.real} {

@@ -141,6 +141,12 @@ func readFile(r io.ReaderAt, size int64, name string, limit int64) (*File, error
 	return &File{Name: name, Size: size, Model: m, r: r}, nil
 }
 
+// Copy writes the file as it is to w, without its external data.
+func (f *File) Copy(w io.Writer) error {
+	_, err := rangeContent{f, 0, f.Size}.WriteTo(w)
+	return err
+}
+
 // lfsPointer begins the file that stands for a model in a clone without git-lfs.
 const lfsPointer = "version https://git-lfs"
 
