@@ -24,6 +24,10 @@
 // it from the bias, one constant channel of a group stays and stands for the
 // others. What goes is found from the outputs back until nothing more can go.
 //
+// Where the kernels of a convolution fall into blocks that no other kernel joins,
+// FindBlocks tells how it can be computed in groups, and ApplyBlocks does so: channels
+// are put into another order through everything that they are coupled to.
+//
 // Values are taken to be finite: a weight of zero hides an infinity that it would
 // have turned into a NaN.
 package compact

@@ -36,14 +36,8 @@ func ApplyBlocks(ctx context.Context, m *inspect.Model, list []Blocks) (d *onnxf
 	if err := g.settle(ctx, list); err != nil {
 		return nil, 0, err
 	}
-	if d, err = g.draft(ctx, true); err != nil || !m.Handle.External() {
-		return d, g.gathers, err
-	}
-	if _, err := d.Size(); errors.Is(err, onnxfile.ErrTooLarge) {
-		d, err = g.draft(ctx, false)
-		return d, g.gathers, err
-	}
-	return d, g.gathers, nil
+	d, err = g.draft(ctx)
+	return d, g.gathers, err
 }
 
 // A grouper puts channels into an order and convolutions into groups.
@@ -304,13 +298,11 @@ func match(list []int, parts [][]int) []int {
 }
 
 // draft writes what is settled.
-func (g *grouper) draft(ctx context.Context, inline bool) (*onnxfile.Draft, error) {
+func (g *grouper) draft(ctx context.Context) (*onnxfile.Draft, error) {
 	a := g.a
 	d := a.m.Handle.Draft()
-	if inline {
-		if err := d.InlineExternal(); err != nil {
-			return nil, err
-		}
+	if err := d.InlineExternal(); err != nil {
+		return nil, err
 	}
 	e := (&solution{a: a, why: make([]why, a.count), idle: make([]bool, a.count)}).editor(ctx, d)
 	for _, name := range a.paramNames() {
