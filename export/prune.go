@@ -278,6 +278,10 @@ func (p *pipeline) run(ctx context.Context) error {
 		}
 		models = append(models, trained...)
 	}
+	// Last, as a Gather node has no gradient here.
+	if err := p.group(ctx); err != nil {
+		return err
+	}
 	if err := p.checkRuns(ctx); err != nil {
 		return err
 	}
