@@ -46,6 +46,10 @@ type Options struct {
 	// accumulates, or of its time for one sample; FiltersKeep is not used then. They
 	// need Set. With MaxDrop less is removed where the loss would be larger.
 	TargetMACs, TargetLatency float64
+
+	// oneFile is the most bytes that are written as one file, 0 for as many as it can
+	// hold.
+	oneFile int64
 }
 
 // A SameFileError says that the output would overwrite an input.
@@ -108,7 +112,18 @@ func Prune(ctx context.Context, eng engine.Engine, m *inspect.Model, res *probe.
 		return nil, err
 	}
 	pending.Abort()
+	if opt.searches() { // which runs models
+		if err := p.place(ctx); err != nil {
+			return nil, err
+		}
+	}
 	if err := p.prepare(ctx, res); err != nil {
+		return nil, err
+	}
+	if opt.searches() {
+		p.plan.Model = m.File
+	}
+	if err := p.place(ctx); err != nil {
 		return nil, err
 	}
 	p.r = &Report{Schema: ReportSchema, Output: orStandard(output), Plan: p.plan.summary(), Steps: []Step{}, Checks: []Check{},
@@ -126,6 +141,9 @@ func Prune(ctx context.Context, eng engine.Engine, m *inspect.Model, res *probe.
 	}
 	if output == "" {
 		return p.r, p.final.copyTo(w)
+	}
+	if p.final.data != nil {
+		p.r.Warnings = append(p.r.Warnings, fmt.Sprintf("the model exceeds the 2 GB that one file can hold: its numbers lie beside it, in %s; keep the two together", p.final.name))
 	}
 	return p.r, p.final.commit(p.target)
 }

@@ -34,7 +34,8 @@ func (p *pipeline) write(ctx context.Context, d *onnxfile.Draft) (*temporary, er
 	failed := func(err error) (*temporary, error) {
 		return nil, fmt.Errorf("cannot write %s: %w", orStandard(p.target), err)
 	}
-	if _, err := d.Size(); errors.Is(err, onnxfile.ErrTooLarge) {
+	size, err := d.Size()
+	if errors.Is(err, onnxfile.ErrTooLarge) || p.opt.oneFile > 0 && size > p.opt.oneFile {
 		if t.data, t.name, err = pending.Beside(); err != nil {
 			return nil, err
 		}
@@ -62,6 +63,31 @@ func (p *pipeline) write(ctx context.Context, d *onnxfile.Draft) (*temporary, er
 	}
 	t.m, err = inspect.Open(ctx, path, p.m.Options)
 	return t, err
+}
+
+// place copies a model that was read from a stream to a temporary file, for engines
+// take their models from files.
+func (p *pipeline) place(ctx context.Context) error {
+	if p.m.Handle.DataDir() != "" {
+		return nil
+	}
+	pending, err := onnxfile.CreatePending(p.target)
+	if err != nil {
+		return err
+	}
+	t := &temporary{pending: pending}
+	p.files = append(p.files, t)
+	if err := p.m.Handle.Copy(patient{ctx, pending}); err != nil {
+		return err
+	}
+	path, err := pending.Path()
+	if err != nil {
+		return err
+	}
+	if t.m, err = inspect.Open(ctx, path, p.m.Options); err == nil {
+		p.m = t.m
+	}
+	return err
 }
 
 // patient is a writer that stops when its context ends.
@@ -119,7 +145,7 @@ func (t *temporary) commit(target string) error {
 		t.m.Close()
 		return t.pending.Commit()
 	}
-	path, err := t.data.Path()
+	d, err := t.relocated()
 	if err != nil {
 		return err
 	}
@@ -128,11 +154,33 @@ func (t *temporary) commit(target string) error {
 		return err
 	}
 	defer final.Abort()
-	d := t.m.Handle.Draft()
-	d.Relocate(filepath.Base(path), t.name)
 	if _, err := d.WriteTo(final); err != nil {
 		return fmt.Errorf("cannot write %s: %w", target, err)
 	}
 	t.m.Close()
 	return final.CommitWith(t.data)
+}
+
+// relocated is a model of two files as it will refer to the second.
+func (t *temporary) relocated() (*onnxfile.Draft, error) {
+	path, err := t.data.Path()
+	if err != nil {
+		return nil, err
+	}
+	d := t.m.Handle.Draft()
+	d.Relocate(filepath.Base(path), t.name)
+	return d, nil
+}
+
+// bytes is the size of the model when it is committed, its data included.
+func (t *temporary) bytes() (int64, error) {
+	if t.data == nil {
+		return t.m.FileBytes + t.m.ExternalBytes, nil
+	}
+	d, err := t.relocated()
+	if err != nil {
+		return 0, err
+	}
+	n, err := d.Size()
+	return n + t.m.ExternalBytes, err
 }

@@ -313,6 +313,9 @@ func (p *pipeline) checkRuns(ctx context.Context) (err error) {
 	if p.r.After, err = side(ctx, p.final.m); err != nil {
 		return err
 	}
+	if p.r.After.Bytes, err = p.final.bytes(); err != nil {
+		return err
+	}
 	ran, err := runs(ctx, p.eng, p.m, p.final.m)
 	if err != nil {
 		return p.r.fail(ctx, "runs", err)
