@@ -61,6 +61,9 @@ func FromPrune(r *export.Report) Document {
 		if len(c.Groups) > 0 {
 			d.Sections = append(d.Sections, channelSection(c))
 		}
+		if len(c.Grouped) > 0 {
+			d.Sections = append(d.Sections, groupedSection(c.Grouped))
+		}
 		d.Sections = append(d.Sections, obstacleSections(c.Barriers, c.Refused)...)
 	}
 	return d

@@ -2,6 +2,7 @@ package report
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
@@ -70,6 +71,29 @@ func channelSection(c *export.Compaction) Section {
 		notes = append(notes, fmt.Sprintf("%s and %s that nothing reads went with them", plural(c.Nodes, "node"), plural(c.Tensors, "stored tensor")))
 	}
 	return Section{Title: "Channels removed", Table: t, Notes: notes}
+}
+
+func groupedSection(list []export.GroupedLayer) Section {
+	t := &Table{Columns: []Column{{Title: "layer", Key: "layer", Shrink: true}, {Title: "blocks", Key: "components", Right: true}, {Title: "groups", Key: "groups", Right: true},
+		{Title: "MACs", Key: "macs_share", Right: true}, {Title: "Gathers", Key: "gathers", Right: true}, {Title: "ms before", Key: "before_ms", Right: true},
+		{Title: "ms after", Key: "after_ms", Right: true}, {Title: "rounds won", Key: "won", Right: true}, {Title: "kept", Key: "kept"}}}
+	var notes []string
+	for _, l := range list {
+		before, after, won := unread, unread, unread
+		if l.Before != nil && l.After != nil {
+			before, after, won = milliseconds(l.Before.Median), milliseconds(l.After.Median), Share(l.Won)
+		}
+		kept := Words("no")
+		if l.Kept {
+			kept = Words("yes")
+		} else if !slices.Contains(notes, l.Reason) {
+			notes = append(notes, l.Reason)
+		}
+		t.Rows = append(t.Rows, []Cell{layerName("Conv", l.Layer), Count(int64(l.Components)), Count(int64(l.Groups)), Share(l.MACs),
+			{Text: fmt.Sprint(l.Gathers), Raw: l.Gathers}, before, after, won, kept})
+	}
+	notes = append([]string{"blocks are parts of a convolution that no kernel connects, MACs the share that is left of the layer's; times are medians of the whole model for one sample, with this layer in groups against without, in turn"}, notes...)
+	return Section{Title: "Convolutions in groups", Table: t, Notes: notes}
 }
 
 // obstacleSections name what keeps channels.

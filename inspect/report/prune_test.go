@@ -76,6 +76,10 @@ func goldenRecovered() *export.Report {
 	r.Samples = &export.Samples{Preprocess: "signed", Fit: &export.Part{Samples: 720, SHA256: "aa"}, Stats: &export.Part{Samples: 480, SHA256: "bb"}, Eval: &export.Part{Samples: 200, SHA256: "cc"}}
 	p := goldenPreview()
 	r.Compaction = &export.Compaction{Channels: 96, Removed: 48, Groups: []export.CompactedGroup{{Layers: []string{"/conv1/Conv", "/conv3/Conv"}, Size: 32, Kept: 16}, {Layers: []string{"/conv2/Conv"}, Size: 64, Kept: 32}},
+		Grouped: []export.GroupedLayer{
+			{Layer: "/conv3/Conv", Components: 8, Groups: 4, Gathers: 1, MACs: 0.25, Before: &probe.Timing{Batch: 1, Runs: 30, Median: 1.5, Low: 1.25, High: 2}, After: &probe.Timing{Batch: 1, Runs: 30, Median: 1, Low: 0.75, High: 1.25}, Won: 0.9, Kept: true},
+			{Layer: "/conv2/Conv", Components: 2, Groups: 2, MACs: 0.5, Before: &probe.Timing{Batch: 1, Runs: 30, Median: 1, Low: 0.75, High: 1.25}, After: &probe.Timing{Batch: 1, Runs: 30, Median: 1.25, Low: 1, High: 2}, Won: 0.25, Reason: "not faster"},
+			{Layer: "/conv4/Conv", Components: 2, Groups: 2, MACs: 0.625, Reason: "not measured"}},
 		Barriers: p.Barriers, Refused: p.Refused, Nodes: 1, Tensors: 2, Tolerance: 1e-4, Real: &export.Difference{Samples: 200, Largest: 1.25e-5, Relative: 1.2e-6}, Noise: &export.Difference{Samples: 8}}
 	r.Search = &export.Search{TargetMACs: ptr(0.5), TargetLatency: ptr(0.75), MaxDrop: ptr(1.0), Samples: 400, Met: true,
 		Sensitivities: []export.Sensitivity{{Layer: "/conv1/Conv", Removed: []float64{0.25, 0.5}, Error: []float64{0.0625, 0.5}, MACs: 12345}},
@@ -106,7 +110,7 @@ func pruneDocuments() []any {
 func pruneTypes() map[string]any {
 	types := map[string]any{"report": export.Report{}, "check": export.Check{}, "side": export.Side{}, "evaluation": probe.Evaluation{}, "timing": probe.Timing{},
 		"step": export.Step{}, "layer_error": refit.LayerError{}, "head_fit": refit.HeadFit{}, "training": gradient.History{}, "epoch": gradient.Epoch{},
-		"samples": export.Samples{}, "part": export.Part{}, "compaction": export.Compaction{}, "group": export.CompactedGroup{}, "barrier": compact.Barrier{}, "refusal": compact.Refusal{},
+		"samples": export.Samples{}, "part": export.Part{}, "compaction": export.Compaction{}, "group": export.CompactedGroup{}, "grouped_layer": export.GroupedLayer{}, "barrier": compact.Barrier{}, "refusal": compact.Refusal{},
 		"difference": export.Difference{}, "search": export.Search{}, "sensitivity": export.Sensitivity{}, "trial": export.Trial{}}
 	maps.Copy(types, planTypes())
 	return types
