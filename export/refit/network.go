@@ -30,13 +30,19 @@ type network struct {
 	// prefix begins the names that are made up here.
 	prefix string
 	budget *budget
+	// inline is the most bytes of a part with external data that are held in memory
+	// while it is loaded; of larger ones the data stays where it is.
+	inline int64
 }
+
+// maxInline is inline of networks.
+const maxInline = 1 << 30
 
 // A budget counts the bytes that networks keep.
 type budget struct{ limit, used int64 }
 
 func newNetwork(m *inspect.Model, eng engine.Engine, image string, b *budget) *network {
-	n := &network{m: m, eng: eng, image: image, weights: map[string][]float32{}, kept: map[string][]*engine.Tensor{}, prefix: "filterlens.", budget: b}
+	n := &network{m: m, eng: eng, image: image, weights: map[string][]float32{}, kept: map[string][]*engine.Tensor{}, prefix: "filterlens.", budget: b, inline: maxInline}
 	for n.prefixTaken() {
 		n.prefix = "_" + n.prefix
 	}
@@ -165,10 +171,6 @@ func (n *network) load(ctx context.Context, targets, free []string) (*stage, err
 	return s, err
 }
 
-// maxInline is the most bytes of external data that are held in memory while a part is
-// loaded.
-const maxInline = 1 << 30
-
 // part returns the model that a stage runs. Unless inline, external data stays where
 // it is; else it is part of the model, or the error is onnxfile.ErrTooLarge.
 func (n *network) part(s *stage, targets, free []string, inline bool) ([]byte, error) {
@@ -196,7 +198,7 @@ func (n *network) part(s *stage, targets, free []string, inline bool) ([]byte, e
 		if err := d.InlineExternal(); err != nil {
 			return nil, err
 		}
-		if size, err := d.Size(); err != nil || size > maxInline && n.m.Handle.External() {
+		if size, err := d.Size(); err != nil || size > n.inline && n.m.Handle.External() {
 			return nil, errors.Join(err, onnxfile.ErrTooLarge)
 		}
 	}

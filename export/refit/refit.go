@@ -46,8 +46,9 @@ type Options struct {
 	Batch int
 	// Memory bounds the bytes held beside the models: activations that are kept
 	// from layer to layer, and the sums and equations of one layer. Where it is too
-	// small activations are computed again; a layer whose equations alone do not fit
-	// is skipped. 0 means DefaultMemory.
+	// small activations are computed again; a layer whose equations alone do not fit,
+	// or whose weights take more than a quarter of it, is skipped. New weights of all
+	// layers are held until the end. 0 means DefaultMemory.
 	Memory int64
 	// Lambda is the strength of the ridge, as a share of the mean variance of a
 	// layer's inputs; 0 means DefaultLambda.

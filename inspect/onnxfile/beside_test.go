@@ -29,6 +29,19 @@ func TestPutBeside(t *testing.T) {
 	text := tensorOf("text", onnxpb.TensorProto_STRING, 1)
 	text.StringData = [][]byte{bytes.Repeat([]byte("x"), 3000)}
 	source := openAt(t, write(t, filepath.Join(dir, "old.onnx"), marshal(t, modelOf(floats("float_data", long...), floats("few", 1, 2), ints, outside, text, floats("new", 1)))))
+	if got := source.DataDir(); got != dir {
+		t.Errorf("data is looked for in %s", got)
+	}
+	var same bytes.Buffer
+	if err := source.Copy(&same); err != nil {
+		t.Fatal(err)
+	}
+	if whole, err := os.ReadFile(source.Name); err != nil || !bytes.Equal(whole, same.Bytes()) {
+		t.Errorf("a copy of %d bytes of %d, %v", same.Len(), len(whole), err)
+	}
+	if got := read(t, same.Bytes()).DataDir(); got != "" {
+		t.Errorf("a model without a folder has data in %q", got)
+	}
 	d := source.Draft()
 	d.SetFloat32(d.Initializer("new"), long, 1200)
 	data, err := d.PutBeside("new.data")
