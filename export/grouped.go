@@ -25,13 +25,14 @@ type GroupedLayer struct {
 	// MACs is the share of the layer's multiply-accumulates that is left.
 	MACs float64 `json:"macs_share"`
 	// Before and After are the times of the whole model for one sample without and with
-	// this layer in groups, layers that were kept before it in groups in both, measured
+	// this layer in groups, the others that were kept so far in groups in both, measured
 	// in turn; nil where that was not possible.
 	Before *probe.Timing `json:"before"`
 	After  *probe.Timing `json:"after"`
 	// Won is the share of the rounds in which the model with it was the faster one.
 	Won float64 `json:"won"`
-	// Kept tells that the written file computes the layer in groups, Reason why not.
+	// Kept tells that the written file computes the layer in groups, Reason why not. Of
+	// layers that are faster together one alone need not show that it is.
 	Kept   bool   `json:"kept"`
 	Reason string `json:"reason,omitempty"`
 }
@@ -69,8 +70,10 @@ func faster(a, b []float64) (won float64, ok bool) {
 }
 
 // group computes convolutions of the final model in groups where their masks allow it
-// and the model is faster for it: layer by layer, the one with the most multiply-
-// accumulates to save first, and then all together against none.
+// and the model is faster for it. All together save the most time, which is told from
+// what else the machine does most surely, so that they are tried first; then each is
+// left out of them in turn. Where all together are not faster, they are tried one by
+// one.
 func (p *pipeline) group(ctx context.Context) error {
 	c := p.r.Compaction
 	if p.plan.Dense || c == nil {
@@ -82,27 +85,137 @@ func (p *pipeline) group(ctx context.Context) error {
 		return p.named(err, base)
 	}
 	sortBySaving(base.m, found)
-	now, kept := base, []compact.Blocks{}
-	gathers := 0
+	now, err := p.all(ctx, found)
+	if err != nil {
+		return err
+	}
+	if now != nil {
+		now, err = p.shrink(ctx, now)
+	} else {
+		now, err = p.grow(ctx, found)
+	}
+	if err != nil || len(now.list) == 0 {
+		return err
+	}
+	return p.checkGrouped(ctx, base, now.t)
+}
+
+// A form is a model with the convolutions of list computed in groups.
+type form struct {
+	list    []compact.Blocks
+	t       *temporary
+	gathers int
+}
+
+// trial makes a form of each list and times them in turn with now. ms is nil when the
+// size of the input is open.
+func (p *pipeline) trial(ctx context.Context, now *temporary, lists ...[]compact.Blocks) (forms []*form, ms [][]float64, err error) {
+	models := []*inspect.Model{now.m}
+	for _, list := range lists {
+		draft, n, err := compact.ApplyBlocks(ctx, p.final.m, list)
+		if err != nil {
+			return nil, nil, err
+		}
+		t, err := p.write(ctx, draft)
+		if err != nil {
+			return nil, nil, err
+		}
+		forms, models = append(forms, &form{list, t, n}), append(models, t.m)
+	}
+	ms, err = inTurn(ctx, p.eng, groupedRounds, models...)
+	return forms, ms, err
+}
+
+// dropBut drops the forms that were tried but one.
+func (p *pipeline) dropBut(keep *form, forms []*form) {
+	for _, f := range forms {
+		if f != keep {
+			p.drop(f.t)
+		}
+	}
+}
+
+// all returns the fastest of the forms that compute everything found in groups, nil
+// when none is faster than the final model so far.
+func (p *pipeline) all(ctx context.Context, found [][]compact.Blocks) (best *form, err error) {
+	var lists [][]compact.Blocks
+	most := 0
+	for _, forms := range found {
+		most = max(most, len(forms))
+	}
+	if len(found) < 2 {
+		return nil, nil
+	}
+	for k := range most {
+		var list []compact.Blocks
+		for _, forms := range found {
+			list = append(list, forms[min(k, len(forms)-1)])
+		}
+		lists = append(lists, list)
+	}
+	p.opt.Probe.Progress("grouping convolutions", 0, len(found)+1)
+	forms, ms, err := p.trial(ctx, p.final, lists...)
+	if err != nil || ms == nil {
+		p.dropBut(nil, forms)
+		return nil, err
+	}
+	times, least := timings(p.m, ms), 0.0
+	for i, f := range forms {
+		if _, ok := faster(ms[0], ms[i+1]); ok && (best == nil || times[i+1].Median < least) {
+			best, least = f, times[i+1].Median
+		}
+	}
+	p.dropBut(best, forms)
+	return best, nil
+}
+
+// shrink leaves those convolutions out of now without which it is faster, the one that
+// saves least first.
+func (p *pipeline) shrink(ctx context.Context, now *form) (*form, error) {
+	c := p.r.Compaction
+	order := slices.Clone(now.list)
+	slices.Reverse(order)
+	for i, b := range order {
+		p.opt.Probe.Progress("grouping convolutions", i+1, len(order)+1)
+		without := slices.DeleteFunc(slices.Clone(now.list), func(x compact.Blocks) bool { return x.Index == b.Index })
+		forms, ms, err := p.trial(ctx, now.t, without)
+		if err != nil {
+			return nil, err
+		}
+		times := timings(p.m, ms)
+		won, _ := faster(ms[1], ms[0])
+		l := GroupedLayer{Layer: b.Layer, Components: b.Components, Groups: b.Groups, Gathers: now.gathers - forms[0].gathers, MACs: b.Share,
+			Before: times[1], After: times[0], Won: won, Kept: true}
+		if _, ok := faster(ms[0], ms[1]); ok {
+			l.Kept, l.Reason = false, "the model is faster without it in groups"
+			p.drop(now.t)
+			now = forms[0]
+		} else {
+			p.drop(forms[0].t)
+		}
+		c.Grouped = append(c.Grouped, l)
+	}
+	return now, nil
+}
+
+// grow adds the convolutions one by one with which the model is faster.
+func (p *pipeline) grow(ctx context.Context, found [][]compact.Blocks) (*form, error) {
+	now := &form{t: p.final}
 	for i, forms := range found {
 		p.opt.Probe.Progress("grouping convolutions", i, len(found))
-		l, better, err := p.tryForms(ctx, now, kept, gathers, forms)
+		l, better, err := p.tryForms(ctx, now, forms)
 		if err != nil {
-			return err
+			return nil, err
 		}
-		c.Grouped = append(c.Grouped, *l)
-		if better == nil {
-			continue
+		p.r.Compaction.Grouped = append(p.r.Compaction.Grouped, *l)
+		if better != nil {
+			if now.t != p.final {
+				p.drop(now.t)
+			}
+			now = better
 		}
-		if now != base {
-			p.drop(now)
-		}
-		now, kept, gathers = better.t, append(kept, better.form), better.gathers
 	}
-	if now == base {
-		return nil
-	}
-	return p.checkGrouped(ctx, base, now)
+	return now, nil
 }
 
 // sortBySaving puts the convolutions first that save the most multiply-accumulates.
@@ -118,57 +231,34 @@ func sortBySaving(m *inspect.Model, found [][]compact.Blocks) {
 	slices.SortStableFunc(found, func(x, y []compact.Blocks) int { return cmp.Compare(saving(y[0]), saving(x[0])) })
 }
 
-// A form is a model with one more convolution computed in groups.
-type form struct {
-	form    compact.Blocks
-	t       *temporary
-	gathers int // of all its convolutions
-}
-
-// tryForms times the ways to compute one convolution in groups against the model now,
-// which computes those of kept so. better is the fastest of them, nil when none is
-// faster than that.
-func (p *pipeline) tryForms(ctx context.Context, now *temporary, kept []compact.Blocks, gathers int, forms []compact.Blocks) (l *GroupedLayer, better *form, err error) {
-	models := []*inspect.Model{now.m}
-	tried := make([]*form, len(forms))
-	defer func() {
-		for _, f := range tried {
-			if f != nil && f != better {
-				p.drop(f.t)
-			}
-		}
-	}()
-	for i, b := range forms {
-		draft, n, err := compact.ApplyBlocks(ctx, p.final.m, append(slices.Clone(kept), b))
-		if err != nil {
-			return nil, nil, err
-		}
-		t, err := p.write(ctx, draft)
-		if err != nil {
-			return nil, nil, err
-		}
-		tried[i] = &form{b, t, n}
-		models = append(models, t.m)
+// tryForms times the ways to compute one convolution more in groups. better is the
+// fastest of them, nil when none is faster than now.
+func (p *pipeline) tryForms(ctx context.Context, now *form, ways []compact.Blocks) (l *GroupedLayer, better *form, err error) {
+	var lists [][]compact.Blocks
+	for _, b := range ways {
+		lists = append(lists, append(slices.Clone(now.list), b))
 	}
-	ms, err := inTurn(ctx, p.eng, groupedRounds, models...)
+	tried, ms, err := p.trial(ctx, now.t, lists...)
 	if err != nil {
 		return nil, nil, err
 	}
-	tell := func(f *form) *GroupedLayer {
-		return &GroupedLayer{Layer: f.form.Layer, Components: f.form.Components, Groups: f.form.Groups, Gathers: f.gathers - gathers, MACs: f.form.Share}
+	defer func() { p.dropBut(better, tried) }()
+	tell := func(i int) *GroupedLayer {
+		b := ways[i]
+		return &GroupedLayer{Layer: b.Layer, Components: b.Components, Groups: b.Groups, Gathers: tried[i].gathers - now.gathers, MACs: b.Share}
 	}
 	if ms == nil {
-		l = tell(tried[0])
+		l = tell(0)
 		l.Reason = "not measured, for the size of the input is open; give --input-shape"
 		return l, nil, nil
 	}
-	times := timings(now.m, ms)
+	times := timings(p.m, ms)
 	for i, f := range tried {
 		won, ok := faster(ms[0], ms[i+1])
 		if l != nil && (l.Kept && !ok || l.Kept == ok && times[i+1].Median >= l.After.Median) {
 			continue
 		}
-		l = tell(f)
+		l = tell(i)
 		l.Before, l.After, l.Won, l.Kept = times[0], times[i+1], won, ok
 		better = nil
 		if ok {
@@ -222,5 +312,7 @@ func (p *pipeline) checkGrouped(ctx context.Context, base, now *temporary) error
 	}
 	p.final = now
 	allowed := tolerance(base.m)
-	return p.r.check("grouped", most <= allowed, "outputs with convolutions in groups differ from those without by %.2g of the largest, on %d samples and random inputs; %.2g are allowed", most, samples, allowed)
+	times := timings(p.m, ms)
+	return p.r.check("grouped", most <= allowed, "outputs with convolutions in groups differ from those without by %.2g of the largest, on %d samples and random inputs; %.2g are allowed; median time %.3g ms, without %.3g ms",
+		most, samples, allowed, times[1].Median, times[0].Median)
 }

@@ -95,6 +95,51 @@ func TestGrouped(t *testing.T) {
 	}
 }
 
+// TestGroupedTogether: of several convolutions all are computed in groups, with the
+// same answers.
+func TestGroupedTogether(t *testing.T) {
+	eng := runtime(t)
+	n := newNet().conv("a", 3, 128).conv("b", 128, 128).conv("c", 128, 128).conv("d", 128, 128).head(128)
+	n.deal("b", 4)
+	n.deal("c", 8)
+	n.deal("d", 4)
+	m := n.model(t)
+	var p *pipeline
+	for range 3 {
+		var err error
+		if p, err = grouping(t, eng, m); err != nil {
+			t.Fatal(err)
+		}
+		if len(p.r.Checks) > 0 {
+			break
+		}
+	}
+	kept := 0
+	for _, l := range p.r.Compaction.Grouped {
+		t.Logf("%+v: %+v to %+v", l, l.Before, l.After)
+		if l.Kept {
+			kept++
+		}
+		if l.Kept == (l.Reason != "") || l.Before == nil || l.After == nil {
+			t.Errorf("%+v", l)
+		}
+	}
+	grouped := 0
+	for _, n := range p.final.m.Graph.Nodes {
+		if n.AttrInt("group", 1) > 1 {
+			grouped++
+		}
+	}
+	if len(p.r.Compaction.Grouped) != 3 || kept == 0 || grouped != kept || len(p.r.Checks) != 1 || !p.r.Checks[0].OK {
+		t.Errorf("%d of %d kept, %d in the file, %+v", kept, len(p.r.Compaction.Grouped), grouped, p.r.Checks)
+	}
+	// The answers are those of the model itself.
+	d, err := noiseDifference(t.Context(), eng, m, p.final.m)
+	if err != nil || d.Relative > 1e-4 || d.Samples == 0 {
+		t.Errorf("%+v, %v", d, err)
+	}
+}
+
 // A slowed engine takes longer for all models but the first one, or lets their answers
 // be others.
 type slowed struct {
