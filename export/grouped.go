@@ -74,6 +74,13 @@ func faster(a, b []float64) (won float64, ok bool) {
 // what else the machine does most surely, so that they are tried first; then each is
 // left out of them in turn. Where all together are not faster, they are tried one by
 // one.
+//
+// Masks of single kernels hardly ever fall into blocks: of the AFCC masks of VGG-16 and
+// of EfficientNet-B0 on CIFAR-100 those of no convolution do up to a threshold of 0.7,
+// and 2 of 12 and 2 of 32 do at 0.8, then into one with nearly all channels and a crumb.
+// So this is for plans that are made for it. Blocks of filters with like label profiles
+// were no use: with the convolutions 8 to 13 of VGG-16 in four groups and refitted, they
+// answered worse than blocks dealt out at random (62.2 against 66.0 % of 1,000 images).
 func (p *pipeline) group(ctx context.Context) error {
 	c := p.r.Compaction
 	if p.plan.Dense || c == nil {
