@@ -130,7 +130,7 @@ func TestOver2GB(t *testing.T) {
 	m, eng := open(t, path), runtime(t)
 	dir := t.TempDir()
 	out := filepath.Join(dir, "out.onnx")
-	opt := Options{PlanOptions: PlanOptions{Target: Classifier, Criterion: Magnitude, FiltersKeep: 0.96, Recover: []string{RecoverHead}}, Set: patches(t, 12, 8),
+	opt := Options{PlanOptions: PlanOptions{Target: Classifier, Criterion: Magnitude, FiltersKeep: 0.98, Recover: []string{RecoverHead}}, Set: patches(t, 12, 8),
 		Probe: probe.Options{Split: dataset.SplitOptions{Seed: 1}}}
 	opt.Head.Iterations = 3
 	opt.Probe.Progress = func(stage string, done, total int) {
